@@ -1,0 +1,190 @@
+//! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`. Then every error of
+//! the merged tree at once.
+use super::units::{Period, Size};
+use super::{Config, reference};
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, the environment variable or the flag it came from.
+    pub source: String,
+    /// The dotted key.
+    pub key: String,
+    pub found: String,
+    pub allowed: String,
+    /// The nearest known name, for a typo.
+    pub nearest: Option<String>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: found {}; allowed: {}", self.source, self.key, self.found, self.allowed)?;
+        self.nearest.iter().try_for_each(|n| write!(f, "; did you mean {n:?}?"))
+    }
+}
+
+/// All that is wrong with a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} mistake{}:", self.0.len(), if self.0.len() == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|m| writeln!(f, "  {m}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// A loaded configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub file: PathBuf,
+    figment: Figment,
+}
+
+impl Loaded {
+    /// Names the layer that a key's value came from.
+    pub fn source_of(&self, key: &str) -> String {
+        source_of(&self.figment, key, &self.file)
+    }
+}
+
+/// The configuration file: the flag's, else `$BRIDGE_CONFIG`, else the first that exists of the two usual places.
+pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
+    const USUAL: [&str; 2] = ["config/bridge.toml", "/etc/kafka-redis-bridge/bridge.toml"];
+    let named = flag.map(Path::to_path_buf).or_else(|| std::env::var_os("BRIDGE_CONFIG").map(PathBuf::from));
+    let found = named.clone().or_else(|| USUAL.iter().map(PathBuf::from).find(|p| p.exists()));
+    found.filter(|p| p.exists()).ok_or_else(|| {
+        let source = named.map_or_else(|| USUAL.join(" or "), |p| p.display().to_string());
+        Mistakes(vec![Mistake { source, key: "--config".into(), found: "no such file".into(), allowed: "a TOML file; config/bridge.toml of the project is an example".into(), nearest: None }])
+    })
+}
+
+/// Loads all layers and reports every error of shape at once; [`super::validate`] has the rules across fields.
+pub fn load(flag: Option<&Path>, sets: &[String]) -> Result<Loaded, Mistakes> {
+    let file = find_file(flag)?;
+    let figment = Figment::from(Serialized::defaults(Config::default()))
+        .merge(Toml::file_exact(&file))
+        .merge(Env::prefixed("BRIDGE__").split("__"));
+    let figment = sets.iter().try_fold(figment, |f, set| parse_set(set).map(|s| f.merge(s)))?;
+    let whole: serde_json::Value = figment.extract().map_err(|e| Mistakes(e.into_iter().map(|e| {
+        Mistake { source: file.display().to_string(), key: e.path.join("."), found: e.kind.to_string(), allowed: "valid TOML".into(), nearest: None }
+    }).collect()))?;
+    let mistakes = check_shape(&whole, &figment, &file);
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let config = serde_json::from_value(whole).map_err(|e| Mistakes(vec![Mistake { source: file.display().to_string(), key: String::new(), found: e.to_string(), allowed: "see the reference".into(), nearest: None }]))?;
+    Ok(Loaded { config, file, figment })
+}
+
+/// A `--set a.b=c`.
+struct Set {
+    path: String,
+    value: Value,
+}
+
+fn parse_set(text: &str) -> Result<Set, Mistakes> {
+    let Some((path, value)) = text.split_once('=').filter(|(p, _)| !p.is_empty()) else {
+        return Err(Mistakes(vec![Mistake { source: "--set".into(), key: text.into(), found: "no \"=\"".into(), allowed: "KEY=VALUE, such as redis.lanes=4".into(), nearest: None }]));
+    };
+    let value = value.parse().unwrap_or_else(|_| Value::from(value));
+    Ok(Set { path: path.into(), value })
+}
+
+impl Provider for Set {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("--set")
+    }
+    fn data(&self) -> figment::Result<Map<Profile, figment::value::Dict>> {
+        // kafka.properties has dots in its own keys.
+        let mut keys: Vec<&str> = match self.path.strip_prefix("kafka.properties.") {
+            Some(property) => vec!["kafka", "properties", property],
+            None => self.path.split('.').collect(),
+        };
+        let mut value = self.value.clone();
+        while let Some(key) = keys.pop() {
+            value = Value::from(Map::from([(key.to_owned(), value)]));
+        }
+        let dict = value.into_dict().unwrap_or_default();
+        Ok(Map::from([(Profile::Default, dict)]))
+    }
+}
+
+fn source_of(figment: &Figment, key: &str, file: &Path) -> String {
+    let Some(meta) = figment.find_metadata(key) else { return file.display().to_string() };
+    match &meta.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ if meta.name.contains("environment") => format!("environment variable BRIDGE__{}", key.replace('.', "__").to_uppercase()),
+        _ if meta.name == "--set" => "--set".into(),
+        _ => file.display().to_string(),
+    }
+}
+
+fn check_shape(whole: &serde_json::Value, figment: &Figment, file: &Path) -> Vec<Mistake> {
+    let schema = reference::schema();
+    let validator = jsonschema::options()
+        .with_format("period", |t: &str| t.parse::<Period>().is_ok())
+        .with_format("size", |t: &str| t.parse::<Size>().is_ok())
+        .should_validate_formats(true)
+        .build(&schema)
+        .expect("the generated schema is a schema");
+    let mut mistakes = Vec::new();
+    for error in validator.iter_errors(whole) {
+        let key = dotted(&error.instance_path.to_string());
+        let mut add = |key: String, found: String, allowed: String, nearest: Option<String>| {
+            mistakes.push(Mistake { source: source_of(figment, &key, file), key, found, allowed, nearest });
+        };
+        let shown = |v: &serde_json::Value| if key.contains("password") || key.ends_with("url") { "a value that is not shown".to_owned() } else { v.to_string() };
+        match &error.kind {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let known = reference::keys_at(&schema, &key);
+                for name in unexpected {
+                    let full = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    add(full, "an unknown key".into(), known.join(", "), nearest(name, &known));
+                }
+            }
+            ValidationErrorKind::Type { kind } => {
+                let allowed = match kind {
+                    TypeKind::Single(t) => t.to_string(),
+                    TypeKind::Multiple(ts) => ts.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" or "),
+                };
+                add(key.clone(), shown(&error.instance), format!("a value of type {allowed}"), None);
+            }
+            ValidationErrorKind::Enum { options } => {
+                let names: Vec<String> = options.as_array().into_iter().flatten().filter_map(|o| o.as_str().map(str::to_owned)).collect();
+                let near = error.instance.as_str().and_then(|v| nearest(v, &names));
+                add(key.clone(), shown(&error.instance), names.join(", "), near);
+            }
+            ValidationErrorKind::Format { format } => {
+                let allowed = if format == "size" { "".parse::<Size>().unwrap_err() } else { "".parse::<Period>().unwrap_err() };
+                add(key.clone(), shown(&error.instance), allowed, None);
+            }
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                add(if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }, "nothing".into(), "a value: this key has no default".into(), None);
+            }
+            other => add(key.clone(), shown(&error.instance), format!("{other:?}"), None),
+        }
+    }
+    mistakes
+}
+
+/// `/route/0/write/1` as `route.0.write.1`.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').split('/').map(|p| p.replace("~1", "/").replace("~0", "~")).collect::<Vec<_>>().join(".")
+}
+
+/// The known name that a typo was probably meant to be.
+pub fn nearest(typo: &str, known: &[String]) -> Option<String> {
+    let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, typo).total_cmp(&strsim::jaro_winkler(b, typo)))?;
+    (strsim::jaro_winkler(best, typo) > 0.75).then(|| best.clone())
+}

@@ -1,0 +1,83 @@
+//! The JSON Schema and the reference page, both generated from the tree's doc comments.
+use super::Config;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// The schema, for editors and for [`super::load`].
+pub fn schema() -> Value {
+    let generator = schemars::generate::SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<Config>().to_value();
+    // The merged tree is checked, in which every section stands: nothing but the fields without a default is required.
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".into(), "kafka-redis-bridge".into());
+    }
+    schema
+}
+
+/// Follows `$ref`.
+fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
+    while let Some(target) = node.get("$ref").and_then(Value::as_str) {
+        node = root.pointer(target.trim_start_matches('#')).unwrap_or(&Value::Null);
+    }
+    node
+}
+
+/// The known keys at a dotted path.
+pub fn keys_at(root: &Value, path: &str) -> Vec<String> {
+    let mut node = resolve(root, root);
+    for step in path.split('.').filter(|s| !s.is_empty()) {
+        let next = if step.parse::<usize>().is_ok() { node.get("items") } else { node.get("properties").and_then(|p| p.get(step)) };
+        node = resolve(root, next.unwrap_or(&Value::Null));
+    }
+    node.get("properties").and_then(Value::as_object).map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The reference page, in Markdown.
+pub fn page() -> String {
+    let root = schema();
+    let mut out = String::from(
+        "# Configuration reference\n\nGenerated from the code by `kafka-redis-bridge schema --markdown`; a test fails when it is stale.\n\
+         Layers, later wins: these defaults, the file, `BRIDGE__SECTION__KEY` from the environment, `--set section.key=value`.\n",
+    );
+    section(&root, &root, "", &mut out);
+    out
+}
+
+fn section(root: &Value, node: &Value, path: &str, out: &mut String) {
+    let node = resolve(root, node);
+    let Some(properties) = node.get("properties").and_then(Value::as_object) else { return };
+    let is_leaf = |p: &Value| {
+        let r = resolve(root, p);
+        let items = r.get("items").map(|i| resolve(root, i));
+        r.get("properties").is_none() && items.is_none_or(|i| i.get("properties").is_none())
+    };
+    if !path.is_empty() {
+        let _ = writeln!(out, "\n## {path}\n\n{}\n", description(node));
+        if properties.values().any(is_leaf) {
+            out.push_str("| key | default | |\n|---|---|---|\n");
+        }
+        for (name, property) in properties.iter().filter(|(_, p)| is_leaf(p)) {
+            let default = property.get("default").or_else(|| node.get("default").and_then(|d| d.get(name)));
+            let shown = default.map(|d| format!("`{d}`")).unwrap_or_default();
+            let _ = writeln!(out, "| `{name}` | {shown} | {} |", description(property).replace('\n', " ").replace('|', "\\|"));
+        }
+    }
+    for (name, property) in properties.iter().filter(|(_, p)| !is_leaf(p)) {
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let property = match resolve(root, property).get("items") {
+            Some(items) => resolve(root, items).clone(),
+            None => {
+                let mut merged = resolve(root, property).clone();
+                if let (Some(default), Some(object)) = (property.get("default"), merged.as_object_mut()) {
+                    object.insert("default".into(), default.clone());
+                }
+                merged
+            }
+        };
+        section(root, &property, &below, out);
+    }
+}
+
+fn description(node: &Value) -> &str {
+    node.get("description").and_then(Value::as_str).unwrap_or_default()
+}

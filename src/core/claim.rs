@@ -1,0 +1,198 @@
+//! Where a claimed partition begins: what the state, Kafka's commit and our own memory say, weighed against each other.
+use super::state::State;
+use std::fmt;
+
+/// Commits of ours carry this in their metadata, so that they can be told from somebody else's.
+const MARK: &str = "kafka-redis-bridge/1";
+
+/// How a record's effect is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        })
+    }
+}
+
+/// What a claim does where the state is gone and a commit of ours says that there was one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStateLost {
+    Halt,
+    /// Begin at the commit.
+    Resume,
+}
+
+/// Where a group begins that has no position yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// The first record at or after this time, in milliseconds since the epoch.
+    Time(i64),
+}
+
+/// A commit found in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub offset: i64,
+    /// Whose it is; `None` where it does not carry our mark.
+    pub ours: Option<Marked>,
+}
+
+/// What our mark on a commit says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    pub guarantee: Guarantee,
+    pub store_id: String,
+}
+
+impl Marked {
+    pub fn encode(&self) -> String {
+        format!("{MARK} {} {}", self.guarantee, self.store_id)
+    }
+
+    pub fn decode(metadata: &str) -> Option<Self> {
+        let mut words = metadata.strip_prefix(MARK)?.split_ascii_whitespace();
+        let guarantee = match words.next()? {
+            "exactly-once" => Guarantee::ExactlyOnce,
+            "at-least-once" => Guarantee::AtLeastOnce,
+            _ => return None,
+        };
+        Some(Self { guarantee, store_id: words.next().unwrap_or_default().to_owned() })
+    }
+}
+
+/// All that is known when a partition is claimed.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub state: State,
+    /// What this process settled itself, if it owned the partition before.
+    pub memory: Option<i64>,
+    pub commit: Option<Commit>,
+    /// This Redis' id, where it has one.
+    pub store_id: Option<String>,
+    /// What Kafka holds: `[low, high)`.
+    pub low: i64,
+    pub high: i64,
+    /// Where the group begins if nothing else says so.
+    pub start: i64,
+    pub on_state_lost: OnStateLost,
+}
+
+/// Where to begin, or why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Begin {
+        position: i64,
+        /// Whether `last` and `unread` of the state are still about this log and position.
+        keep_checks: bool,
+        /// What a person should know about it.
+        note: Option<String>,
+    },
+    /// The log seems to end before the position. It may be a broker that has not caught up: ask again for a while.
+    Beyond { position: i64 },
+    Halt { code: &'static str, reason: String },
+}
+
+/// Weighs the facts. See the recovery table in `docs/delivery.md`.
+pub fn decide(f: &Facts) -> Decision {
+    let ours = f.commit.as_ref().and_then(|c| c.ours.as_ref().map(|m| (c.offset, m)));
+    if let (Some((_, marked)), Some(id)) = (ours, &f.store_id)
+        && marked.guarantee == Guarantee::ExactlyOnce
+        && marked.store_id != *id
+    {
+        let reason = format!("the group's commits belong to the store {}, and this Redis is {id}: another Redis or state_prefix serves this group. Use another group, or point redis.url at the former one", marked.store_id);
+        return Decision::Halt { code: "wrong-store", reason };
+    }
+    let begin = |position, keep_checks, note| within_log(f, position, keep_checks, note);
+    match (f.state.offset, ours) {
+        (Some(offset), Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce && commit > offset => {
+            begin(commit, false, Some(format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}")))
+        }
+        (Some(offset), _) => {
+            let above = f.commit.as_ref().filter(|c| c.offset > offset);
+            begin(offset, true, above.map(|c| format!("Kafka's commit {} is above the state's position {offset}, which counts: Redis has gone back", c.offset)))
+        }
+        (None, _) if f.memory.is_some() => {
+            let position = f.memory.unwrap_or_default();
+            begin(position, false, Some(format!("state-lost: the state is gone from Redis; going on at {position} from memory")))
+        }
+        (None, Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce => begin(commit, false, None),
+        (None, Some((commit, _))) => match f.on_state_lost {
+            OnStateLost::Halt => Decision::Halt {
+                code: "state-lost",
+                reason: format!("the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there"),
+            },
+            OnStateLost::Resume => begin(commit, false, Some(format!("state-lost: going on at the commit {commit}"))),
+        },
+        (None, None) => match &f.commit {
+            Some(foreign) => begin(foreign.offset, false, Some(format!("taking over at {} from a commit that is not ours", foreign.offset))),
+            None => begin(f.start, false, None),
+        },
+    }
+}
+
+fn within_log(f: &Facts, position: i64, keep_checks: bool, note: Option<String>) -> Decision {
+    if position < f.low {
+        let reason = format!("the position is {position}, and Kafka's log begins at {}: the records between were deleted before they were read", f.low);
+        return Decision::Halt { code: "history-gone", reason };
+    }
+    if position > f.high {
+        return Decision::Beyond { position };
+    }
+    Decision::Begin { position, keep_checks, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts { state: State::default(), memory: None, commit: None, store_id: Some("A".into()), low: 0, high: 100, start: 3, on_state_lost: OnStateLost::Halt }
+    }
+    fn ours(offset: i64, store: &str, guarantee: Guarantee) -> Option<Commit> {
+        Some(Commit { offset, ours: Some(Marked { guarantee, store_id: store.into() }) })
+    }
+    fn position(f: &Facts) -> Result<i64, &'static str> {
+        match decide(f) {
+            Decision::Begin { position, .. } => Ok(position),
+            Decision::Beyond { .. } => Err("beyond"),
+            Decision::Halt { code, .. } => Err(code),
+        }
+    }
+    fn at(offset: i64) -> State {
+        State { offset: Some(offset), ..State::default() }
+    }
+
+    #[test]
+    fn the_recovery_table_line_by_line() {
+        use Guarantee::{AtLeastOnce, ExactlyOnce};
+        assert_eq!(position(&facts()), Ok(3), "a new group begins at its start");
+        assert_eq!(position(&Facts { state: at(7), ..facts() }), Ok(7));
+        assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", ExactlyOnce), ..facts() }), Ok(7), "the state wins over the commit");
+        assert_eq!(position(&Facts { state: at(7), memory: Some(9), ..facts() }), Ok(7), "and over memory: Redis went back");
+        assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", AtLeastOnce), ..facts() }), Ok(9), "the mode was changed meanwhile");
+        assert_eq!(position(&Facts { memory: Some(9), commit: ours(8, "A", ExactlyOnce), ..facts() }), Ok(9), "a live owner goes on from memory");
+        assert_eq!(position(&Facts { commit: ours(8, "A", ExactlyOnce), ..facts() }), Err("state-lost"));
+        assert_eq!(position(&Facts { commit: ours(8, "A", ExactlyOnce), store_id: None, on_state_lost: OnStateLost::Resume, ..facts() }), Ok(8));
+        assert_eq!(position(&Facts { commit: ours(8, "B", ExactlyOnce), ..facts() }), Err("wrong-store"));
+        assert_eq!(position(&Facts { commit: Some(Commit { offset: 5, ours: None }), ..facts() }), Ok(5), "a migration");
+        assert_eq!(position(&Facts { state: at(7), low: 8, ..facts() }), Err("history-gone"));
+        assert_eq!(position(&Facts { state: at(101), ..facts() }), Err("beyond"));
+    }
+
+    #[test]
+    fn a_mark_survives_its_encoding_and_others_are_not_mistaken_for_it() {
+        let marked = Marked { guarantee: Guarantee::AtLeastOnce, store_id: "x".into() };
+        assert_eq!(Marked::decode(&marked.encode()), Some(marked));
+        assert_eq!(Marked::decode("somebody"), None);
+        assert_eq!(Marked::decode(""), None);
+    }
+}

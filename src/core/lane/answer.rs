@@ -1,0 +1,355 @@
+//! From the replies to what is settled, put back, reclaimed or halted.
+use super::batch::{Batch, Sent};
+use super::part::Verdict;
+use super::{Burial, Event, Lane, Letters, Stage};
+use crate::core::letter::Letter;
+use crate::core::reply::{Class, Reply, triage};
+use crate::core::state::Guarded;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+/// The start of an EXECABORT that carries its cause.
+const ABORT_CAUSE: &str = "EXECABORT Transaction discarded because of: ";
+
+impl Lane {
+    /// Takes the replies of the last exchange, all of them, in order. `jitter` is from 0 to 1.
+    pub fn answered(&mut self, replies: Vec<Reply>, now: Duration, jitter: f64) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => {}
+            Stage::Guarding(batch) => self.guard_answered(batch, &replies, now, jitter),
+            Stage::Committing(batch) => self.batch_answered(batch, &replies, now, jitter),
+            Stage::GuardingBurial(burial) => self.burial_guard_answered(burial, &replies, now, jitter),
+            Stage::Burying(burial) => self.burial_answered(burial, &replies, now, jitter),
+            Stage::Rechecking(recheck) => self.recheck_answered(recheck, &replies),
+            Stage::Auditing(generations) => {
+                for (generation, reply) in generations.into_iter().zip(&replies) {
+                    self.audit(generation, reply);
+                }
+            }
+        }
+    }
+
+    fn guard_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
+        let watched = self.stale(&generations(&batch), self.sent_at);
+        match self.read_guards(&watched, replies) {
+            Err(error) => {
+                let shares = generations(&batch);
+                self.unbuild(batch);
+                self.refused_whole(&error, &shares, now, jitter);
+            }
+            Ok(true) => self.stage = Stage::Committing(batch),
+            Ok(false) => {
+                self.unwatch = true;
+                self.forget_watches();
+                self.unbuild(batch);
+            }
+        }
+    }
+
+    fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
+        let watched = self.stale(&burial.clear, self.sent_at);
+        if let Err(error) = self.read_guards(&watched, replies) {
+            let shares = burial.clear.clone();
+            self.burial = Some(burial);
+            self.refused_whole(&error, &shares, now, jitter);
+        } else {
+            self.burial = Some(self.still_ours(burial));
+        }
+    }
+
+    /// What of a burial belongs to partitions that are still open here: the letters of the others are found again by
+    /// their next claim, since their `unread` stands.
+    fn still_ours(&self, mut burial: Burial) -> Burial {
+        let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
+        burial.letters.retain(|l| open.contains(&l.record.at));
+        burial.settle.retain(|(g, _)| self.parts.contains_key(g));
+        burial.clear.retain(|g| self.parts.contains_key(g));
+        burial
+    }
+
+    /// Reads the answers to WATCH and the guards, at the end of `replies`. `Ok(false)`: some did not hold.
+    fn read_guards(&mut self, generations: &[u64], replies: &[Reply]) -> Result<bool, String> {
+        if generations.is_empty() {
+            return Ok(true);
+        }
+        let tail = &replies[replies.len().saturating_sub(generations.len() + 1)..];
+        if let Some(Reply::Error(error)) = tail.iter().find(|r| matches!(r, Reply::Error(_))) {
+            return Err(error.clone());
+        }
+        let mut all = true;
+        for (&generation, reply) in generations.iter().zip(&tail[1..]) {
+            if self.audit(generation, reply) {
+                if let Some(part) = self.parts.get_mut(&generation) {
+                    part.watched_at = Some(self.sent_at);
+                }
+            } else {
+                all = false;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether a partition's state is as we know it; else the partition is claimed again.
+    fn audit(&mut self, generation: u64, reply: &Reply) -> bool {
+        let Some(part) = self.parts.get(&generation) else { return false };
+        let why = match (reply, part.check_guard(reply)) {
+            // An error says nothing about the state; what is sent next will meet it again.
+            (Reply::Error(_), _) | (_, Guarded::Holds) => return true,
+            (_, Guarded::Fenced) => "fenced: another owner has claimed it",
+            (_, Guarded::Moved) => "moved: the position in Redis is not the one that was written last",
+            (_, Guarded::Lost) => "state-lost: the position is gone from Redis",
+        };
+        self.reclaim(generation, why);
+        false
+    }
+
+    fn forget_watches(&mut self) {
+        self.parts.values_mut().for_each(|p| p.watched_at = None);
+    }
+
+    fn batch_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
+        self.forget_watches();
+        let n = batch.commands.len();
+        let guarded: Vec<u64> = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
+            // Fewer replies than commands: the shell hands over all or calls `lost`.
+            return self.unbuild(batch);
+        };
+        if let Reply::Error(error) = &replies[0] {
+            let shares = generations(&batch);
+            self.unbuild(batch);
+            return self.refused_whole(error, &shares, now, jitter);
+        }
+        match &replies[exec_at] {
+            Reply::Array(results) => self.applied(batch, results, n),
+            Reply::Error(error) => self.aborted(batch, &replies[1..=n], error, now, jitter),
+            // Nil: a watched state was moved. The guards that ride behind tell whose.
+            _ => self.unbuild(batch),
+        }
+        if let Err(error) = self.read_guards(&guarded, replies) {
+            self.refused_whole(&error, &guarded, now, jitter);
+        }
+    }
+
+    /// The transaction ran. Each result is looked at; nothing is settled before its letters are durable.
+    fn applied(&mut self, batch: Batch, results: &[Reply], n: usize) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.troubled) {
+            self.events.push(Event::Trouble(None));
+        }
+        let mut burial = Burial { letters: Vec::new(), settle: Vec::new(), halts: Vec::new(), clear: Vec::new() };
+        let mut refused: BTreeMap<usize, Vec<(Sent, &str)>> = BTreeMap::new();
+        for (command, result) in batch.commands.iter().zip(results) {
+            if let Reply::Error(error) = result {
+                refused.entry(command.entry()).or_default().push((*command, error));
+            }
+        }
+        for (entry, errors) in &refused {
+            let generation = batch.entries[*entry].generation;
+            if let Some((_, error)) = errors.iter().find(|(sent, _)| matches!(sent, Sent::Letter { .. })) {
+                burial.halts.push((generation, "dead-letter-refused", format!("the dead letter can't be written: {error}")));
+                continue;
+            }
+            burial.letters.push(self.refusal(&batch, *entry, errors));
+            if let Some((_, error)) = errors.iter().find(|(_, e)| triage(e) != Class::Permanent) {
+                burial.halts.push((generation, "refused", format!("Redis refused a write: {error}")));
+            }
+        }
+        burial.letters.extend(batch.letters.iter().cloned());
+        for (share, result) in batch.shares.iter().filter(|s| self.parts.get(&s.generation).is_some_and(|p| p.guard.is_some())).zip(&results[n.min(results.len())..]) {
+            if *result != Reply::Int(0) {
+                burial.halts.push((share.generation, "state-lost", format!("the state was lost while it was written: HSET answered {result:?}")));
+            }
+        }
+        for share in &batch.shares {
+            if let Some(part) = self.parts.get_mut(&share.generation) {
+                part.position = share.to;
+                part.dirty = share.last.is_some() && part.guard.is_some();
+            }
+            burial.settle.push((share.generation, share.from..share.to));
+        }
+        self.tally(&batch);
+        for (_, code, reason) in batch.dead.iter().filter(|_| self.settings.letters != Letters::Topic) {
+            self.events.push(Event::Buried { code, reason: reason.clone() });
+        }
+        for entry in &batch.entries {
+            self.release(&entry.pending.record);
+        }
+        if burial.letters.is_empty() {
+            self.settle(burial.settle);
+            self.halt_all(burial.halts);
+        } else if self.settings.letters == Letters::Halt {
+            // Nowhere to keep them: `unread` stands, and the records stay unsettled in Kafka.
+            self.unburied(burial, "no [dead_letter] is set");
+        } else {
+            let with_letters: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
+            burial.clear = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| with_letters.contains(&p.at))).collect();
+            self.burial = Some(burial);
+        }
+    }
+
+    fn refusal(&self, batch: &Batch, entry: usize, errors: &[(Sent, &str)]) -> Letter {
+        let name = |sent: &Sent| match sent {
+            Sent::Write { origin, .. } => {
+                let route = &self.settings.routes[origin.route];
+                format!("{} write {} ({})", route.name, origin.write + 1, route.writes[origin.write].kind.name())
+            }
+            Sent::Letter { .. } => "dead letter".into(),
+        };
+        let failed: Vec<String> = errors.iter().map(|(sent, error)| format!("{}: {error}", name(sent))).collect();
+        let stands = |c: &&Sent| c.entry() == entry && !errors.iter().any(|(sent, _)| sent == *c);
+        let route = batch.commands.iter().find_map(|c| match c {
+            Sent::Write { entry: e, origin } if *e == entry => Some(self.settings.routes[origin.route].name.clone()),
+            _ => None,
+        });
+        Letter {
+            record: batch.entries[entry].pending.record.clone(),
+            code: "refused",
+            reason: errors.first().map(|(_, e)| (*e).to_owned()).unwrap_or_default(),
+            route: route.unwrap_or_default(),
+            failed,
+            applied: batch.commands.iter().filter(stands).map(name).collect(),
+        }
+    }
+
+    /// The transaction did not run.
+    fn aborted(&mut self, mut batch: Batch, queued: &[Reply], error: &str, now: Duration, jitter: f64) {
+        let mut whole = None;
+        for (i, reply) in queued.iter().enumerate() {
+            let Reply::Error(why) = reply else { continue };
+            let (sent, class) = (batch.commands[i], triage(why));
+            let verdict = match (class, sent) {
+                (Class::Transient | Class::Capacity, _) => {
+                    whole = Some(why.clone());
+                    break;
+                }
+                (Class::Permanent, Sent::Write { origin, .. }) => Verdict::Dead { route: origin.route, reason: format!("write {} was refused: {why}", origin.write + 1) },
+                (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
+                (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
+            };
+            let pending = &mut batch.entries[sent.entry()].pending;
+            if !matches!(pending.verdict, Verdict::Halt { .. }) {
+                pending.verdict = verdict;
+            }
+        }
+        let judged = batch.entries.iter().any(|e| e.pending.verdict != Verdict::None);
+        let shares = generations(&batch);
+        self.unbuild(batch);
+        if let Some(why) = whole.or_else(|| (!judged).then(|| error.strip_prefix(ABORT_CAUSE).unwrap_or(error).to_owned())) {
+            self.refused_whole(&why, &shares, now, jitter);
+        }
+    }
+
+    /// Redis refuses more than single commands: wait, or halt the partitions concerned.
+    fn refused_whole(&mut self, error: &str, generations: &[u64], now: Duration, jitter: f64) {
+        let code = match triage(error) {
+            Class::Transient => "redis-refuses",
+            Class::Capacity => "redis-oom",
+            Class::Permanent | Class::Permission | Class::Unknown => {
+                for generation in generations {
+                    self.halt(*generation, "refused", format!("Redis refuses the transaction: {error}"));
+                }
+                return;
+            }
+        };
+        self.wait_until = Some(now + self.backoff.next(jitter));
+        if !std::mem::replace(&mut self.troubled, true) {
+            self.events.push(Event::Trouble(Some((code, error.to_owned()))));
+        }
+    }
+
+    /// Returns a batch's records to the heads of their queues, in order.
+    fn unbuild(&mut self, batch: Batch) {
+        for entry in batch.entries.into_iter().rev() {
+            self.put_back(entry.generation, entry.pending);
+        }
+    }
+
+    fn burial_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
+        self.forget_watches();
+        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let exec_at = 1 + burial.letters.len() + guarded.len();
+        let exec = replies.get(exec_at);
+        let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        let read = self.read_guards(&guarded, replies);
+        match exec {
+            Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
+                None => self.buried(burial, true),
+                Some(error) => self.unburied(burial, error),
+            },
+            Some(Reply::Error(error)) => {
+                let error = failed.unwrap_or_else(|| error.strip_prefix(ABORT_CAUSE).unwrap_or(error).to_owned());
+                if matches!(triage(&error), Class::Transient | Class::Capacity) {
+                    let shares = burial.clear.clone();
+                    self.burial = Some(burial);
+                    self.refused_whole(&error, &shares, now, jitter);
+                } else {
+                    self.unburied(burial, &error);
+                }
+            }
+            _ => self.burial = Some(self.still_ours(burial)),
+        }
+        drop(read);
+    }
+
+    /// The letters are durable. `cleared`: `unread` was emptied with them.
+    pub(super) fn buried(&mut self, burial: Burial, cleared: bool) {
+        for letter in &burial.letters {
+            if let Some(route) = self.settings.routes.iter().position(|r| r.name == letter.route) {
+                self.count(route, |t| (&t.dead, 1));
+            }
+            self.events.push(Event::Buried { code: letter.code, reason: letter.reason.clone() });
+        }
+        for part in burial.clear.iter().filter(|_| cleared) {
+            if let Some(part) = self.parts.get_mut(part) {
+                part.dirty = false;
+            }
+        }
+        self.settle(burial.settle);
+        self.halt_all(burial.halts);
+    }
+
+    /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
+    pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
+        let lost: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
+        let (kept, settled): (Vec<_>, Vec<_>) = burial.settle.into_iter().partition(|(g, _)| self.parts.get(g).is_some_and(|p| lost.contains(&p.at)));
+        self.settle(settled);
+        for (generation, _) in kept {
+            let reason = burial.letters.iter().map(|l| l.reason.as_str()).next().unwrap_or_default();
+            self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
+        }
+        self.halt_all(burial.halts);
+    }
+
+    fn settle(&mut self, ranges: Vec<(u64, Range<i64>)>) {
+        for (generation, range) in ranges {
+            self.events.push(Event::Settled { generation, range });
+        }
+    }
+
+    fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
+        for (generation, code, reason) in halts {
+            self.halt(generation, code, reason);
+        }
+    }
+
+    fn tally(&self, batch: &Batch) {
+        for (route, outcome) in &batch.outcomes {
+            self.count(*route, |t| (&t.records, 1));
+            self.count(*route, |t| (&t.commands, outcome.commands.into()));
+            self.count(*route, |t| (&t.expired, outcome.expired.into()));
+            self.count(*route, |t| (&t.tombstones, outcome.tombstones.into()));
+        }
+        for (route, ..) in &batch.dead {
+            self.count(*route, |t| (&t.records, 1));
+            if self.settings.letters != Letters::Topic {
+                self.count(*route, |t| (&t.dead, 1));
+            }
+        }
+    }
+}
+
+fn generations(batch: &Batch) -> Vec<u64> {
+    batch.shares.iter().map(|s| s.generation).collect()
+}

@@ -1,0 +1,351 @@
+//! From the queues to a transaction's bytes.
+use super::part::{Part, Pending, Verdict};
+use super::{Burial, GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
+use crate::core::encode::Encoder;
+use crate::core::letter::Letter;
+use crate::core::route::{self, Origin, Outcome};
+use crate::core::state::Last;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The records whose commands go in one transaction.
+pub(super) struct Batch {
+    pub entries: Vec<Entry>,
+    /// What each command is, in the order sent.
+    pub commands: Vec<Sent>,
+    pub shares: Vec<Share>,
+    pub outcomes: Vec<(usize, Outcome)>,
+    /// Letters for the dead-letter topic, to be durable before the batch is settled.
+    pub letters: Vec<Letter>,
+    /// The records that died while rendering: route, code, reason.
+    pub dead: Vec<(usize, &'static str, String)>,
+}
+
+pub(super) struct Entry {
+    pub generation: u64,
+    pub pending: Pending,
+}
+
+/// What a command of a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Write { entry: usize, origin: Origin },
+    Letter { entry: usize },
+}
+
+impl Sent {
+    pub fn entry(self) -> usize {
+        match self {
+            Self::Write { entry, .. } | Self::Letter { entry } => entry,
+        }
+    }
+}
+
+/// A partition's part in a batch: `[from, to)` is settled with it. Empty: only `unread` is cleared.
+pub(super) struct Share {
+    pub generation: u64,
+    pub from: i64,
+    pub to: i64,
+    pub last: Option<Last>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), dead: Vec::new() }
+    }
+
+    /// A batch that only clears `unread` of some partitions.
+    pub fn clearing(parts: &BTreeMap<u64, Part>, generations: &[u64]) -> Self {
+        let shares = generations.iter().map(|&generation| {
+            let position = parts[&generation].position;
+            Share { generation, from: position, to: position, last: None }
+        });
+        Self { shares: shares.collect(), ..Self::new() }
+    }
+}
+
+/// Why no more records of a partition go into this batch.
+enum Stop {
+    /// The batch is full.
+    Full,
+    /// This partition has to stop here.
+    Part,
+}
+
+impl Lane {
+    /// Renders as many queued records as one batch may hold, of all partitions in turn.
+    pub(super) fn collect(&mut self, now: Duration) -> Option<Batch> {
+        let Span::Lane = self.settings.span;
+        if self.lingers(now) {
+            return None;
+        }
+        let mut ready: Vec<u64> = self.parts.iter().filter(|(_, p)| p.ready(now)).map(|(g, _)| *g).collect();
+        if ready.is_empty() {
+            return None;
+        }
+        // Another partition begins each time, so that none waits behind a busy neighbour for ever.
+        self.turn = self.turn.wrapping_add(1);
+        let shift = usize::try_from(self.turn).unwrap_or(0) % ready.len();
+        ready.rotate_left(shift);
+        self.tx.clear();
+        self.tx.command(&[b"MULTI"]);
+        let mut batch = Batch::new();
+        for generation in ready {
+            if matches!(self.collect_part(generation, &mut batch, now), Some(Stop::Full)) {
+                break;
+            }
+        }
+        self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
+        (!batch.shares.is_empty()).then_some(batch)
+    }
+
+    /// Whether more records are waited for before a batch that is not full.
+    fn lingers(&self, now: Duration) -> bool {
+        let Some(since) = self.queued_since.filter(|_| !self.draining) else { return false };
+        now < since + self.settings.linger && self.parts.values().map(|p| p.queue.len()).sum::<usize>() < self.settings.records_max
+    }
+
+    fn collect_part(&mut self, generation: u64, batch: &mut Batch, now: Duration) -> Option<Stop> {
+        let mut share = Share { generation, from: self.parts[&generation].position, to: 0, last: None };
+        share.to = share.from;
+        let stop = loop {
+            if batch.entries.len() >= self.settings.records_max || self.tx.bytes().len() >= self.settings.bytes_max {
+                break Some(Stop::Full);
+            }
+            if !self.admit(generation, now) {
+                break None;
+            }
+            let Some(pending) = self.parts.get_mut(&generation).and_then(|p| p.queue.pop_front()) else { break None };
+            let (offset, last) = (pending.record.offset, Last::of(&pending.record));
+            match self.render(generation, pending, batch, share.last.is_none()) {
+                Ok(()) => {
+                    share.to = offset + 1;
+                    share.last = Some(last);
+                    if let Some(part) = self.parts.get_mut(&generation) {
+                        part.admitted = 0;
+                    }
+                }
+                Err(stop) => break Some(stop),
+            }
+        };
+        if share.last.is_some() {
+            batch.shares.push(share);
+        }
+        self.unhold(generation);
+        stop
+    }
+
+    /// Renders one record into the batch, or stops before it.
+    fn render(&mut self, generation: u64, pending: Pending, batch: &mut Batch, first: bool) -> Result<(), Stop> {
+        let entry = batch.entries.len();
+        let (mark, commands, outcomes) = (self.tx.mark(), batch.commands.len(), batch.outcomes.len());
+        let part = &self.parts[&generation];
+        let dead = match &pending.verdict {
+            Verdict::Halt { code, reason } => {
+                let (code, reason) = (*code, reason.clone());
+                return Err(self.stop_at(generation, pending, first, code, reason));
+            }
+            Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
+            Verdict::None => {
+                let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
+                match route::render(&self.settings.routes, &part.through, &pending.record, &mut self.tx, sent, &mut batch.outcomes) {
+                    Ok(()) => None,
+                    Err(poison) => {
+                        batch.commands.truncate(commands);
+                        batch.outcomes.truncate(outcomes);
+                        Some(self.describe(&poison))
+                    }
+                }
+            }
+        };
+        let mut letter = None;
+        if let Some((code, route, reason)) = dead {
+            let dead = Letter {
+                record: pending.record.clone(),
+                code,
+                reason: reason.clone(),
+                route: self.settings.routes[route].name.clone(),
+                failed: vec!["all".into()],
+                applied: Vec::new(),
+            };
+            match &self.settings.letters {
+                Letters::Halt => {
+                    let reason = format!("{reason}, at offset {}, and no [dead_letter] is set", pending.record.offset);
+                    return Err(self.stop_at(generation, pending, first, "poison", reason));
+                }
+                Letters::Stream { name, maxlen } => {
+                    dead.encode(name, *maxlen, &mut self.tx);
+                    batch.commands.push(Sent::Letter { entry });
+                }
+                Letters::Topic => {}
+            }
+            letter = Some((route, dead));
+        }
+        if entry > 0 && self.tx.bytes().len() > self.settings.bytes_max {
+            // Over the limit with this one: it goes with the next batch, alone if it must.
+            self.tx.truncate(mark);
+            batch.commands.truncate(commands);
+            batch.outcomes.truncate(outcomes);
+            self.put_back(generation, pending);
+            return Err(Stop::Full);
+        }
+        if let Some((route, letter)) = letter {
+            batch.dead.push((route, letter.code, letter.reason.clone()));
+            if self.settings.letters == Letters::Topic {
+                batch.letters.push(letter);
+            }
+        }
+        batch.entries.push(Entry { generation, pending });
+        Ok(())
+    }
+
+    /// A record before which its partition halts: at once where nothing of it is in the batch, else at its next turn.
+    fn stop_at(&mut self, generation: u64, pending: Pending, first: bool, code: &'static str, reason: String) -> Stop {
+        if first {
+            self.release(&pending.record);
+            self.halt(generation, code, reason);
+        } else {
+            self.put_back(generation, pending);
+        }
+        Stop::Part
+    }
+
+    pub(super) fn describe(&self, poison: &route::Poison) -> (&'static str, usize, String) {
+        let route = &self.settings.routes[poison.route];
+        match poison.write {
+            None => ("undecodable", poison.route, poison.reason.clone()),
+            Some(w) => ("unrenderable", poison.route, format!("write {} ({}): {}", w + 1, route.writes[w].kind.name(), poison.reason)),
+        }
+    }
+
+    pub(super) fn put_back(&mut self, generation: u64, pending: Pending) {
+        match self.parts.get_mut(&generation).filter(|p| !p.closing) {
+            Some(part) => part.queue.push_front(pending),
+            None => self.release(&pending.record),
+        }
+    }
+
+    /// Whether the head of a queue passes the limits of its routes and the one of all.
+    fn admit(&mut self, generation: u64, now: Duration) -> bool {
+        let part = self.parts.get_mut(&generation).expect("an open partition");
+        let limits = part.through.iter().map(|r| self.settings.route_limits[*r].as_ref()).chain([self.settings.limit.as_ref()]);
+        for limit in limits.enumerate().skip(part.admitted) {
+            if let (n, Some(throttle)) = limit {
+                if part.queue.is_empty() {
+                    return true;
+                }
+                if let Err(until) = throttle.admit(now) {
+                    part.hold_until = Some(until);
+                    return false;
+                }
+                part.admitted = n + 1;
+            }
+        }
+        part.hold_until = None;
+        true
+    }
+
+    fn unhold(&mut self, generation: u64) {
+        if let Some(part) = self.parts.get_mut(&generation).filter(|p| p.held && p.queue.is_empty()) {
+            part.held = false;
+            self.events.push(super::Event::Hold { generation, hold: false });
+        }
+    }
+
+    /// Sends the batch, or first the guard that it lacks.
+    pub(super) fn send_batch(&mut self, batch: Batch, now: Duration) -> Next {
+        self.last_batch = now;
+        if batch.entries.is_empty() {
+            self.tx.clear();
+            self.tx.command(&[b"MULTI"]);
+        }
+        for share in &batch.shares {
+            let part = &self.parts[&share.generation];
+            let Some(guard) = &part.guard else { continue };
+            let key = guard.key.0.as_slice();
+            match &share.last {
+                Some(last) => self.tx.command(&[
+                    b"HSET",
+                    key,
+                    b"offset",
+                    share.to.to_string().as_bytes(),
+                    b"last",
+                    last.encode().as_bytes(),
+                    b"unread",
+                    share.from.to_string().as_bytes(),
+                ]),
+                None => self.tx.command(&[b"HSET", key, b"unread", b""]),
+            }
+        }
+        self.tx.command(&[b"EXEC"]);
+        let generations: Vec<u64> = batch.shares.iter().map(|s| s.generation).collect();
+        // The guard of the next batch rides behind this one's EXEC.
+        let mut tx = std::mem::take(&mut self.tx);
+        self.watch(&generations, &mut tx);
+        self.tx = tx;
+        let stale = self.stale(&generations, now);
+        if stale.is_empty() {
+            return self.exchange(Stage::Committing(batch), now);
+        }
+        self.guard(&stale);
+        self.exchange(Stage::Guarding(batch), now)
+    }
+
+    /// The partitions of these whose guard must be read before a transaction.
+    pub(super) fn stale(&self, generations: &[u64], now: Duration) -> Vec<u64> {
+        let stale = |p: &Part| p.guard.is_some() && p.watched_at.is_none_or(|t| now >= t + GUARD_AGE_MAX);
+        generations.iter().copied().filter(|g| self.parts.get(g).is_some_and(stale)).collect()
+    }
+
+    /// Makes `aux` the read of these guards.
+    fn guard(&mut self, generations: &[u64]) {
+        let mut aux = std::mem::take(&mut self.aux);
+        aux.clear();
+        if std::mem::take(&mut self.unwatch) {
+            aux.command(&[b"UNWATCH"]);
+        }
+        self.watch(generations, &mut aux);
+        self.aux = aux;
+    }
+
+    /// Appends WATCH and the read of the guards; nothing where there are none.
+    pub(super) fn watch(&self, generations: &[u64], out: &mut Encoder) {
+        let guarded = || generations.iter().filter_map(|g| self.parts.get(g)).filter(|p| p.guard.is_some());
+        if guarded().next().is_none() {
+            return;
+        }
+        out.arg(b"WATCH");
+        for guard in guarded().filter_map(|p| p.guard.as_ref()) {
+            out.arg(&guard.key.0);
+        }
+        out.finish();
+        guarded().for_each(|p| p.read_guard(out));
+    }
+
+    /// Sends the letters that must be durable before their partitions go on.
+    pub(super) fn send_burial(&mut self, burial: Burial, now: Duration) -> Next {
+        let Letters::Stream { name, maxlen } = self.settings.letters.clone() else {
+            let letters = burial.letters.clone();
+            self.stage = Stage::Burying(burial);
+            return Next::Bury(letters);
+        };
+        let stale = self.stale(&burial.clear, now);
+        if !stale.is_empty() {
+            self.guard(&stale);
+            return self.exchange(Stage::GuardingBurial(burial), now);
+        }
+        let mut aux = std::mem::take(&mut self.aux);
+        aux.clear();
+        aux.command(&[b"MULTI"]);
+        for letter in &burial.letters {
+            letter.encode(&name, maxlen, &mut aux);
+        }
+        for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
+            aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
+        }
+        aux.command(&[b"EXEC"]);
+        self.watch(&burial.clear, &mut aux);
+        self.aux = aux;
+        self.exchange(Stage::Burying(burial), now)
+    }
+}

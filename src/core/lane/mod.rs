@@ -1,0 +1,401 @@
+//! A lane: the ordered path of some partitions from their queues into Redis, as a machine without I/O.
+//!
+//! ```text
+//! open, push ──▶ queues ──▶ batch ──▶ [guard] ──▶ MULTI commands positions EXEC ──▶ [letters] ──▶ settled
+//! ```
+//! The shell asks [`Lane::next`] what to do, does it, and hands the answer back: one unanswered exchange at a time, so
+//! one unanswered transaction per partition. What the rest of the bridge must know comes out as [`Event`]s.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `mod` | the machine: parts, stages, what comes next |
+//! | `part` | one open partition: queue, guard, checks |
+//! | `batch` | from the queues to a transaction's bytes |
+//! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
+//! | `recheck` | the records whose replies a crash left unread |
+mod answer;
+mod batch;
+mod part;
+mod recheck;
+#[cfg(test)]
+mod tests;
+
+use self::batch::Batch;
+pub use self::part::{Check, Guard, Opening};
+use self::part::{Part, Pending};
+use self::recheck::Recheck;
+use super::encode::Encoder;
+use super::letter::Letter;
+use super::record::Record;
+use super::retry::Backoff;
+use super::route::Route;
+use super::throttle::Throttle;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How old a guard may be when its transaction is sent. On Redis 6.2 a full resync can escape WATCH.
+const GUARD_AGE_MAX: Duration = Duration::from_secs(1);
+/// How long a lane is idle before it clears what marks its last batch as unread.
+const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
+/// How often every open partition's state is compared, quiet ones too.
+const AUDIT_EVERY: Duration = Duration::from_secs(10);
+
+/// What one transaction may span. Cluster adds "one slot".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// All partitions of the lane.
+    Lane,
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Letters {
+    /// Nowhere: a poison record halts its partition.
+    Halt,
+    /// A stream in the same Redis, exactly once.
+    Stream { name: String, maxlen: Option<u64> },
+    /// A Kafka topic, at least once.
+    Topic,
+}
+
+/// A lane's settings, all from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub routes: Arc<[Route]>,
+    pub records_max: usize,
+    pub bytes_max: usize,
+    pub linger: Duration,
+    pub letters: Letters,
+    pub span: Span,
+    /// One a route, then the one of all.
+    pub route_limits: Vec<Option<Throttle>>,
+    pub limit: Option<Throttle>,
+}
+
+/// Counts of a route, shared by the lanes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub records: AtomicU64,
+    pub commands: AtomicU64,
+    pub dead: AtomicU64,
+    pub expired: AtomicU64,
+    pub tombstones: AtomicU64,
+}
+
+/// What the rest of the bridge must know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// These offsets are applied, dead-lettered or dropped by a rule.
+    Settled { generation: u64, range: Range<i64> },
+    /// Nothing more is known of this partition's state in Redis: claim it again, and read from there.
+    Reclaim { generation: u64, why: String },
+    /// A person is needed. The position stays.
+    Halt { generation: u64, code: &'static str, reason: String },
+    /// Fetch no more of this partition for now, or go on.
+    Hold { generation: u64, hold: bool },
+    /// Let go, after [`Lane::close`] or [`Lane::drain`].
+    Closed { generation: u64 },
+    /// Redis refuses everything for now, for this reason; `None`: it no longer does.
+    Trouble(Option<(&'static str, String)>),
+    /// A dead letter became durable.
+    Buried { code: &'static str, reason: String },
+}
+
+/// What the shell is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send [`Lane::outgoing`], read this many replies, call [`Lane::answered`] (or [`Lane::lost`]).
+    Exchange { replies: usize },
+    /// Make these durable in the dead-letter topic, then call [`Lane::letters_durable`].
+    Bury(Vec<Letter>),
+    /// Nothing to do before this time, unless something comes in.
+    Wait(Option<Duration>),
+}
+
+enum Stage {
+    Idle,
+    /// The guard of this batch is being read.
+    Guarding(Batch),
+    /// The batch's transaction is out.
+    Committing(Batch),
+    /// The guard of the letters' transaction is being read.
+    GuardingBurial(Burial),
+    /// The letters' transaction is out, or (topic) they are being produced.
+    Burying(Burial),
+    /// The types of the keys of a recheck are being read.
+    Rechecking(Recheck),
+    Auditing(Vec<u64>),
+}
+
+/// Letters that must be durable before their partitions go on.
+struct Burial {
+    letters: Vec<Letter>,
+    /// What is settled then.
+    settle: Vec<(u64, Range<i64>)>,
+    /// Partitions that halt then, and why.
+    halts: Vec<(u64, &'static str, String)>,
+    /// Partitions whose `unread` is cleared with the letters.
+    clear: Vec<u64>,
+}
+
+/// See the module's documentation.
+pub struct Lane {
+    settings: Settings,
+    tallies: Arc<[Tally]>,
+    parts: BTreeMap<u64, Part>,
+    stage: Stage,
+    /// Letters that wait for their transaction to be tried again.
+    burial: Option<Burial>,
+    tx: Encoder,
+    aux: Encoder,
+    events: Vec<Event>,
+    released: (usize, usize),
+    backoff: Backoff,
+    wait_until: Option<Duration>,
+    troubled: bool,
+    unwatch: bool,
+    sent_at: Duration,
+    last_batch: Duration,
+    last_audit: Duration,
+    queued_since: Option<Duration>,
+    turn: u64,
+    draining: bool,
+}
+
+impl Lane {
+    pub fn new(settings: Settings, tallies: Arc<[Tally]>) -> Self {
+        Self {
+            settings,
+            tallies,
+            parts: BTreeMap::new(),
+            stage: Stage::Idle,
+            burial: None,
+            tx: Encoder::default(),
+            aux: Encoder::default(),
+            events: Vec::new(),
+            released: (0, 0),
+            backoff: Backoff::default(),
+            wait_until: None,
+            troubled: false,
+            unwatch: false,
+            sent_at: Duration::ZERO,
+            last_batch: Duration::ZERO,
+            last_audit: Duration::ZERO,
+            queued_since: None,
+            turn: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes a claimed partition. Its records follow under the same generation.
+    pub fn open(&mut self, opening: Opening) {
+        self.parts.insert(opening.generation, Part::new(opening));
+    }
+
+    /// Takes a record. One of an older generation is discarded: it is no hole, and not ours to settle.
+    pub fn push(&mut self, generation: u64, record: Record, now: Duration) {
+        let Some(part) = self.parts.get_mut(&generation).filter(|p| !p.closing) else {
+            return self.release(&record);
+        };
+        self.queued_since.get_or_insert(now);
+        match part.take(record) {
+            part::Taken::Queued => self.hold_if_full(generation),
+            part::Taken::Checked(record) => self.release(&record),
+            part::Taken::Halt(record, reason) => {
+                self.release(&record);
+                self.halt(generation, "log-changed", reason);
+            }
+        }
+    }
+
+    /// Lets a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
+    pub fn close(&mut self, generation: u64) {
+        match self.parts.get_mut(&generation) {
+            Some(part) => {
+                part.closing = true;
+                self.discard_queue(generation);
+            }
+            None => self.events.push(Event::Closed { generation }),
+        }
+    }
+
+    /// Writes what the queues hold, then lets every partition go.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The bytes of the exchange that [`Self::next`] asked for.
+    pub fn outgoing(&self) -> &[u8] {
+        match self.stage {
+            Stage::Committing(_) => self.tx.bytes(),
+            _ => self.aux.bytes(),
+        }
+    }
+
+    /// What came up since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Records and bytes that left the lane for good since the last call.
+    pub fn take_released(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The letters of [`Next::Bury`] are durable.
+    pub fn letters_durable(&mut self) {
+        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.buried(burial, false);
+        }
+    }
+
+    /// The letters of [`Next::Bury`] can't be made durable: their partitions halt; `unread` keeps them.
+    pub fn letters_refused(&mut self, why: &str) {
+        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.unburied(burial, why);
+        }
+    }
+
+    /// The connection is gone, and with it all that was known of the states: every partition is claimed again.
+    pub fn lost(&mut self, why: &str) {
+        let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
+            _ => None,
+        };
+        for entry in batch.into_iter().flat_map(|b| b.entries) {
+            self.release(&entry.pending.record);
+        }
+        self.burial = None;
+        self.unwatch = false;
+        let generations: Vec<u64> = self.parts.keys().copied().collect();
+        for generation in generations {
+            self.reclaim(generation, why);
+        }
+    }
+
+    /// What to do next. `now` is the time since the process began.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if matches!(self.stage, Stage::Committing(_)) {
+            // Its guard has just been read and holds.
+            self.sent_at = now;
+            return Next::Exchange { replies: self.tx.commands() };
+        }
+        if let Some(until) = self.wait_until {
+            if now < until {
+                return Next::Wait(Some(until));
+            }
+            self.wait_until = None;
+        }
+        if let Some(burial) = self.burial.take() {
+            return self.send_burial(burial, now);
+        }
+        if let Some(next) = self.next_recheck(now) {
+            return next;
+        }
+        if let Some(next) = self.next_audit(now) {
+            return next;
+        }
+        match self.collect(now) {
+            Some(batch) => self.send_batch(batch, now),
+            None => self.idle(now),
+        }
+    }
+
+    /// Nothing to write: partitions are let go, a drain ends, or the next thing to happen is waited for.
+    fn idle(&mut self, now: Duration) -> Next {
+        if self.draining {
+            for part in self.parts.values_mut() {
+                part.closing = true;
+            }
+            let all: Vec<u64> = self.parts.keys().copied().collect();
+            all.into_iter().for_each(|g| self.discard_queue(g));
+        }
+        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
+        for generation in closing {
+            self.parts.remove(&generation);
+            self.events.push(Event::Closed { generation });
+        }
+        let idle_until = self.last_batch + IDLE_BEFORE_CLEAR;
+        let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.may_clear() && (p.closing || now >= idle_until)).map(|(g, _)| *g).collect();
+        if !dirty.is_empty() {
+            let batch = Batch::clearing(&self.parts, &dirty);
+            return self.send_batch(batch, now);
+        }
+        let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
+        let clear = self.parts.values().any(|p| p.may_clear()).then_some(idle_until);
+        let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.last_audit + AUDIT_EVERY);
+        let held = self.parts.values().filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
+        Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
+    }
+
+    fn next_audit(&mut self, now: Duration) -> Option<Next> {
+        if now < self.last_audit + AUDIT_EVERY {
+            return None;
+        }
+        self.last_audit = now;
+        let owned: Vec<u64> = self.parts.iter().filter(|(_, p)| p.guard.is_some() && !p.closing).map(|(g, _)| *g).collect();
+        if owned.is_empty() {
+            return None;
+        }
+        self.aux.clear();
+        for generation in &owned {
+            self.parts[generation].read_guard(&mut self.aux);
+        }
+        Some(self.exchange(Stage::Auditing(owned), now))
+    }
+
+    fn exchange(&mut self, stage: Stage, now: Duration) -> Next {
+        let replies = match stage {
+            Stage::Committing(_) => self.tx.commands(),
+            _ => self.aux.commands(),
+        };
+        self.stage = stage;
+        self.sent_at = now;
+        Next::Exchange { replies }
+    }
+
+    fn release(&mut self, record: &Record) {
+        self.released.0 += 1;
+        self.released.1 += record.weight();
+    }
+
+    fn discard_queue(&mut self, generation: u64) {
+        let Some(part) = self.parts.get_mut(&generation) else { return };
+        let dropped: Vec<Pending> = part.queue.drain(..).collect();
+        part.abandon_recheck();
+        dropped.iter().for_each(|p| self.release(&p.record));
+    }
+
+    /// Gives a partition up, to be claimed again.
+    fn reclaim(&mut self, generation: u64, why: &str) {
+        self.discard_queue(generation);
+        if let Some(part) = self.parts.remove(&generation) {
+            self.events.push(if part.closing { Event::Closed { generation } } else { Event::Reclaim { generation, why: why.to_owned() } });
+        }
+    }
+
+    fn halt(&mut self, generation: u64, code: &'static str, reason: String) {
+        self.discard_queue(generation);
+        if self.parts.remove(&generation).is_some() {
+            self.events.push(Event::Halt { generation, code, reason });
+        }
+    }
+
+    /// Asks for no more of a partition that a throttle holds back, before it fills the lane.
+    fn hold_if_full(&mut self, generation: u64) {
+        let share = (self.settings.records_max * 4 / self.parts.len().max(1)).max(16);
+        let part = self.parts.get_mut(&generation).expect("just looked up");
+        if !part.held && part.hold_until.is_some() && part.queue.len() >= share {
+            part.held = true;
+            self.events.push(Event::Hold { generation, hold: true });
+        }
+    }
+
+    fn count(&self, route: usize, add: impl Fn(&Tally) -> (&AtomicU64, u64)) {
+        let (counter, n) = add(&self.tallies[route]);
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}

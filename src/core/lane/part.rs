@@ -1,0 +1,181 @@
+//! One open partition of a lane.
+use crate::core::encode::Encoder;
+use crate::core::record::{Record, TopicPartition};
+use crate::core::state::{self, Expected, Guarded, Last, StateKey};
+use crate::core::reply::Reply;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A state in Redis and who we are in it. At-least-once has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub key: StateKey,
+    pub owner: Vec<u8>,
+}
+
+/// What the first records read must prove: that this is the log we knew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub last: Last,
+    /// Whether the topic's cleanup policy may have removed that record, or why nobody could tell us.
+    pub compacted: Result<bool, String>,
+}
+
+/// A claimed partition, as a lane takes it over.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub generation: u64,
+    pub at: TopicPartition,
+    /// The next offset to be settled; nothing below it is applied.
+    pub position: i64,
+    pub guard: Option<Guard>,
+    pub check: Option<Check>,
+    /// Where the batch began whose replies were left unread.
+    pub unread: Option<i64>,
+    /// The routes that match its topic.
+    pub through: Arc<[usize]>,
+}
+
+/// A record in a queue, and what an earlier attempt found out about it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub record: Record,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    None,
+    /// Redis refuses one of its commands for good: it is dead.
+    Dead { route: usize, reason: String },
+    /// It needs a person: the partition halts here.
+    Halt { code: &'static str, reason: String },
+}
+
+pub(super) struct Part {
+    pub at: TopicPartition,
+    pub position: i64,
+    pub guard: Option<Guard>,
+    pub through: Arc<[usize]>,
+    pub queue: VecDeque<Pending>,
+    check: Option<Check>,
+    /// Records below the position whose replies were left unread, until they are decided.
+    recheck: Vec<Record>,
+    recheck_from: Option<i64>,
+    /// The state's `unread` is not empty.
+    pub dirty: bool,
+    /// When the guard was last read under WATCH on this connection.
+    pub watched_at: Option<Duration>,
+    /// A throttle holds the head of the queue back until then.
+    pub hold_until: Option<Duration>,
+    /// The head of the queue has passed the first so many of its limits.
+    pub admitted: usize,
+    /// The poller was told to fetch no more.
+    pub held: bool,
+    pub closing: bool,
+}
+
+/// What became of a record that came in.
+pub(super) enum Taken {
+    Queued,
+    /// It lies below the position and only served a check.
+    Checked(Record),
+    /// It is not the record that it should be.
+    Halt(Record, String),
+}
+
+impl Part {
+    pub fn new(o: Opening) -> Self {
+        Self {
+            at: o.at,
+            position: o.position,
+            guard: o.guard,
+            through: o.through,
+            queue: VecDeque::new(),
+            check: o.check,
+            recheck: Vec::new(),
+            recheck_from: o.unread,
+            dirty: o.unread.is_some(),
+            watched_at: None,
+            hold_until: None,
+            admitted: 0,
+            held: false,
+            closing: false,
+        }
+    }
+
+    pub fn take(&mut self, record: Record) -> Taken {
+        if let Some(check) = &self.check {
+            if record.offset == check.last.offset {
+                if Last::of(&record) != check.last {
+                    let reason = format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset);
+                    return Taken::Halt(record, reason);
+                }
+                self.check = None;
+            } else if record.offset > check.last.offset {
+                let gone = check.last.offset;
+                match &check.compacted {
+                    Ok(true) => self.check = None,
+                    Ok(false) => return Taken::Halt(record, format!("the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated")),
+                    Err(why) => return Taken::Halt(record, format!("the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic")),
+                }
+            }
+        }
+        if record.offset >= self.position {
+            self.queue.push_back(Pending { record, verdict: Verdict::None });
+            Taken::Queued
+        } else if self.recheck_from.is_some_and(|from| record.offset >= from) {
+            self.recheck.push(record.clone());
+            Taken::Checked(record)
+        } else {
+            Taken::Checked(record)
+        }
+    }
+
+    /// Whether its records may go into a batch.
+    pub fn ready(&self, now: Duration) -> bool {
+        !self.closing && self.check.is_none() && self.recheck_from.is_none() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
+    }
+
+    /// Whether all records of the unread range are here: the last settled record, which is checked, ends it.
+    pub fn may_recheck(&self) -> bool {
+        !self.closing && self.check.is_none() && self.recheck_from.is_some()
+    }
+
+    /// The records to decide about.
+    pub fn take_recheck(&mut self) -> Option<Vec<Record>> {
+        if !self.may_recheck() {
+            return None;
+        }
+        self.recheck_from = None;
+        Some(std::mem::take(&mut self.recheck))
+    }
+
+    /// Gives a recheck up; `unread` stays in the state, so that the next claim finds it.
+    pub fn abandon_recheck(&mut self) {
+        self.recheck.clear();
+        if self.recheck_from.take().is_some() {
+            self.dirty = false;
+        }
+    }
+
+    /// Whether `unread` may be emptied: all its replies were looked at.
+    pub fn may_clear(&self) -> bool {
+        self.dirty && self.recheck_from.is_none()
+    }
+
+    pub fn read_guard(&self, out: &mut Encoder) {
+        if let Some(guard) = &self.guard {
+            state::read_guard(&guard.key, out);
+        }
+    }
+
+    /// Compares a guard's answer with what we know.
+    pub fn check_guard(&self, reply: &Reply) -> Guarded {
+        match &self.guard {
+            Some(guard) => state::check_guard(reply, &Expected { owner: guard.owner.clone(), offset: self.position }),
+            None => Guarded::Holds,
+        }
+    }
+}

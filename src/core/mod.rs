@@ -1,0 +1,34 @@
+//! The pure core: no I/O, no clock, no random source, no environment. Time and jitter are passed in, bytes go out.
+//!
+//! | file | concept |
+//! |---|---|
+//! | [`record`] | a Kafka record, copied out of librdkafka; partition names |
+//! | [`decode`] | a payload's fields by path, or the reason why it is dead |
+//! | [`template`] | literal text with holes, parsed once |
+//! | [`write`] | one Redis command template of a route |
+//! | [`route`] | topics → writes; what a record becomes |
+//! | [`encode`] | RESP |
+//! | [`reply`] | what Redis answered, and its triage |
+//! | [`claim`] | where a claimed partition begins |
+//! | [`state`] | the ledger's record in Redis, its key, its guard |
+//! | [`letter`] | dead letters |
+//! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
+//! | [`ledger`] | what has been settled per partition |
+//! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
+//! | [`retry`] | back-off with jitter |
+//! | [`throttle`] | records a second |
+pub mod claim;
+pub mod decode;
+pub mod encode;
+pub mod flow;
+pub mod lane;
+pub mod ledger;
+pub mod letter;
+pub mod record;
+pub mod reply;
+pub mod retry;
+pub mod route;
+pub mod state;
+pub mod template;
+pub mod throttle;
+pub mod write;

@@ -1,0 +1,135 @@
+//! Routes: topics → writes. What a record becomes.
+use super::decode::{Decoded, Format};
+use super::encode::Encoder;
+use super::record::Record;
+use super::write::{Effect, Kind, Rendered, Write};
+
+/// One entry of the configuration, compiled.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: String,
+    pub topics: Vec<Topics>,
+    pub format: Format,
+    pub tombstone: Tombstone,
+    pub writes: Vec<Write>,
+}
+
+/// Which topics a route reads.
+#[derive(Clone, Debug)]
+pub enum Topics {
+    Name(String),
+    /// A pattern, `^` first, as librdkafka subscribes to it.
+    Pattern(regex::Regex),
+}
+
+/// What a route does with a record that has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tombstone {
+    Skip,
+    /// DEL the keys of its set and setex writes.
+    Del,
+    /// Apply the writes all the same.
+    Write,
+}
+
+/// Where a command of a batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub route: usize,
+    pub write: usize,
+}
+
+/// What came of a record, counted per route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub commands: u32,
+    pub expired: u32,
+    pub tombstones: u32,
+}
+
+/// Why a record is dead before anything was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    pub route: usize,
+    /// The write that can't be rendered; `None` where the payload can't be decoded.
+    pub write: Option<usize>,
+    pub reason: String,
+}
+
+impl Topics {
+    pub fn matches(&self, topic: &str) -> bool {
+        match self {
+            Self::Name(name) => name == topic,
+            Self::Pattern(pattern) => pattern.is_match(topic),
+        }
+    }
+}
+
+impl Route {
+    pub fn matches(&self, topic: &str) -> bool {
+        self.topics.iter().any(|t| t.matches(topic))
+    }
+
+    fn tombstone_writes(&self) -> impl Iterator<Item = (usize, Kind)> + '_ {
+        self.writes.iter().enumerate().filter_map(|(i, w)| match &w.kind {
+            Kind::Set { key, .. } => Some((i, Kind::Del { key: key.clone() })),
+            _ => None,
+        })
+    }
+}
+
+/// Renders all that a record becomes through the routes given (indexes into `routes`), in their order.
+/// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
+///
+/// # Errors
+/// A record of which one write can't be rendered is dead as a whole: nothing of it is left in the encoder.
+pub fn render(
+    routes: &[Route],
+    through: &[usize],
+    record: &Record,
+    out: &mut Encoder,
+    mut on_command: impl FnMut(Origin),
+    outcomes: &mut Vec<(usize, Outcome)>,
+) -> Result<(), Poison> {
+    let mark = out.mark();
+    for &r in through {
+        let route = &routes[r];
+        let mut outcome = Outcome::default();
+        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, out) {
+            Ok(Rendered::Command) => {
+                outcome.commands += 1;
+                on_command(Origin { route: r, write: w });
+                Ok(())
+            }
+            Ok(Rendered::Expired) => {
+                outcome.expired += 1;
+                Ok(())
+            }
+            Err(reason) => Err(Poison { route: r, write: Some(w), reason }),
+        };
+        let done = if record.payload().is_none() && route.tombstone != Tombstone::Write {
+            outcome.tombstones += 1;
+            match route.tombstone {
+                Tombstone::Del => route.tombstone_writes().try_for_each(|(w, kind)| one(out, w, &kind, None)),
+                Tombstone::Skip | Tombstone::Write => Ok(()),
+            }
+        } else {
+            let decoded = route.format.decode(record.payload());
+            let doc = match &decoded {
+                Decoded::Fields(doc) => Ok(Some(doc)),
+                Decoded::Opaque => Ok(None),
+                Decoded::Dead(reason) => Err(Poison { route: r, write: None, reason: reason.clone() }),
+            };
+            doc.and_then(|doc| {
+                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect == Effect::Apply);
+                applied.into_iter().try_for_each(|(w, write)| one(out, w, &write.kind, doc))
+            })
+        };
+        if let Err(poison) = done {
+            out.truncate(mark);
+            return Err(poison);
+        }
+        outcomes.push((r, outcome));
+    }
+    Ok(())
+}

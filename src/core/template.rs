@@ -1,0 +1,254 @@
+//! Templates: literal text with holes, parsed once at start and rendered per record.
+use super::decode::{Document, Step};
+use super::record::Record;
+use std::fmt;
+use std::io::Write as _;
+
+/// A parsed template. `{{` and `}}` stand for the braces themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Vec<u8>),
+    Hole { hole: Hole, default: Option<Vec<u8>> },
+}
+
+/// What a hole stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hole {
+    Key,
+    Payload,
+    Value(Vec<Step>),
+    Header(String),
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+}
+
+const HOLES: &str = "{key}, {payload}, {value.FIELD}, {header.NAME}, {topic}, {partition}, {offset}, {timestamp}";
+const NAMES: [&str; 8] = ["key", "payload", "value", "header", "topic", "partition", "offset", "timestamp"];
+
+/// A hole that found nothing in a record: the record is dead for that reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the record has nothing for {{{}}}", self.0)
+    }
+}
+
+impl Template {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// A text that says what is wrong and what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            let after = &rest[at + 1..];
+            if let Some(next) = after.strip_prefix(brace) {
+                literal.push_str(brace);
+                rest = next;
+            } else if brace == "}" {
+                return Err(format!("a \"}}\" without its \"{{\" in {text:?} (write \"}}}}\" for the brace itself)"));
+            } else {
+                let end = hole_end(after).ok_or_else(|| format!("a hole without its \"}}\" in {text:?} (write \"{{{{\" for the brace itself)"))?;
+                if !literal.is_empty() {
+                    parts.push(Part::Literal(std::mem::take(&mut literal).into_bytes()));
+                }
+                parts.push(parse_hole(&after[..end])?);
+                rest = &after[end + 1..];
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal.into_bytes()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The template's text where no record is needed for it.
+    pub fn constant(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [] => Some(b""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether a hole asks for a field of the decoded value.
+    pub fn needs_fields(&self) -> bool {
+        self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Hole::Value(_), .. }))
+    }
+
+    /// Appends the rendered bytes to `out`.
+    pub fn render(&self, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> Result<(), Missing> {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Hole { hole, default } => {
+                    if !hole.render(record, document, out) {
+                        out.extend_from_slice(default.as_ref().ok_or_else(|| Missing(hole.to_string()))?);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Hole {
+    /// Whether there was something to render.
+    fn render(&self, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> bool {
+        let bytes = |out: &mut Vec<u8>, found: Option<&[u8]>| found.map(|b| out.extend_from_slice(b)).is_some();
+        match self {
+            Self::Key => bytes(out, record.key()),
+            Self::Payload => bytes(out, record.payload()),
+            Self::Value(path) => document.and_then(|d| d.get(path)).map(|t| out.extend_from_slice(t.as_bytes())).is_some(),
+            Self::Header(name) => bytes(out, record.header(name)),
+            Self::Topic => bytes(out, Some(record.at.topic.as_bytes())),
+            Self::Partition => write!(out, "{}", record.at.partition).is_ok(),
+            Self::Offset => write!(out, "{}", record.offset).is_ok(),
+            Self::Timestamp => record.timestamp_ms.is_some_and(|ms| write!(out, "{ms}").is_ok()),
+        }
+    }
+}
+
+impl fmt::Display for Hole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("key"),
+            Self::Payload => f.write_str("payload"),
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Topic => f.write_str("topic"),
+            Self::Partition => f.write_str("partition"),
+            Self::Offset => f.write_str("offset"),
+            Self::Timestamp => f.write_str("timestamp"),
+            Self::Value(path) => {
+                f.write_str("value")?;
+                path.iter().try_for_each(|step| match step {
+                    Step::Field(name) => write!(f, ".{name}"),
+                    Step::Index(i) => write!(f, "[{i}]"),
+                })
+            }
+        }
+    }
+}
+
+/// Where a hole ends; braces inside quotes belong to a field's name.
+fn hole_end(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    text.char_indices().find_map(|(i, c)| {
+        quoted ^= c == '"';
+        (c == '}' && !quoted).then_some(i)
+    })
+}
+
+fn parse_hole(text: &str) -> Result<Part, String> {
+    let (name, default) = split_default(text);
+    let unknown = || {
+        let head = name.split(['.', '[']).next().unwrap_or(name);
+        let near = NAMES.iter().max_by(|a, b| strsim::jaro(a, head).total_cmp(&strsim::jaro(b, head))).filter(|n| strsim::jaro(n, head) > 0.7);
+        let hint = near.map(|n| format!("; did you mean {{{n}}}?")).unwrap_or_default();
+        format!("unknown hole {{{text}}}: allowed are {HOLES}, each with a default as {{key|default}}{hint}")
+    };
+    let hole = match name {
+        "key" => Hole::Key,
+        "payload" => Hole::Payload,
+        "topic" => Hole::Topic,
+        "partition" => Hole::Partition,
+        "offset" => Hole::Offset,
+        "timestamp" => Hole::Timestamp,
+        _ => {
+            if let Some(header) = name.strip_prefix("header.").filter(|h| !h.is_empty()) {
+                Hole::Header(header.to_owned())
+            } else if let Some(path) = name.strip_prefix("value") {
+                Hole::Value(parse_path(path).ok_or_else(unknown)?)
+            } else {
+                return Err(unknown());
+            }
+        }
+    };
+    Ok(Part::Hole { hole, default: default.map(|d| d.as_bytes().to_vec()) })
+}
+
+fn split_default(text: &str) -> (&str, Option<&str>) {
+    let mut quoted = false;
+    let bar = text.char_indices().find_map(|(i, c)| {
+        quoted ^= c == '"';
+        (c == '|' && !quoted).then_some(i)
+    });
+    bar.map_or((text, None), |i| (&text[..i], Some(&text[i + 1..])))
+}
+
+/// `.a.b[0]."c.d"` as steps; `None` where it is no path.
+fn parse_path(mut text: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    while !text.is_empty() {
+        if let Some(rest) = text.strip_prefix(".\"") {
+            let end = rest.find('"')?;
+            steps.push(Step::Field(rest[..end].to_owned()));
+            text = &rest[end + 1..];
+        } else if let Some(rest) = text.strip_prefix('.') {
+            let end = rest.find(['.', '[', '"']).unwrap_or(rest.len());
+            if end == 0 {
+                return None;
+            }
+            steps.push(Step::Field(rest[..end].to_owned()));
+            text = &rest[end..];
+        } else if let Some(rest) = text.strip_prefix('[') {
+            let end = rest.find(']')?;
+            steps.push(Step::Index(rest[..end].parse().ok()?));
+            text = &rest[end + 1..];
+        } else {
+            return None;
+        }
+    }
+    (!steps.is_empty()).then_some(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::TopicPartition;
+
+    fn render(template: &str, key: Option<&[u8]>, payload: &str) -> Result<String, String> {
+        let record = Record::copy(TopicPartition::new("t", 3), 7, None, key, Some(payload.as_bytes()), [("h", Some(&b"1"[..])), ("h", Some(&b"2"[..]))]);
+        let document = Document::parse(payload).ok();
+        let mut out = Vec::new();
+        Template::parse(template)?.render(&record, document.as_ref(), &mut out).map_err(|e| e.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn every_hole_renders_what_the_reference_says() {
+        let json = r#"{"price":42000.0,"a":{"b":[5]},"a.b":"dot","s":"te\"xt"}"#;
+        let all = r#"{{{key}}} {topic}/{partition}/{offset} {value.price} {value.a.b[0]} {value."a.b"} {value.s} {value.a} {header.h} {timestamp|-}"#;
+        assert_eq!(render(all, Some(b"BTC/USD"), json).unwrap(), r#"{BTC/USD} t/3/7 42000.0 5 dot te"xt {"b":[5]} 2 -"#);
+    }
+
+    #[test]
+    fn nothing_found_is_a_reason_unless_there_is_a_default() {
+        assert_eq!(render("{key}", None, "{}").unwrap_err(), "the record has nothing for {key}");
+        assert_eq!(render("{value.a|none}", None, "{}").unwrap(), "none");
+        assert_eq!(render("{value.a|}", None, "{}").unwrap(), "");
+        assert!(render("{header.x}", None, "{}").unwrap_err().contains("{header.x}"));
+    }
+
+    #[test]
+    fn what_could_never_render_is_refused_with_what_is_allowed() {
+        for bad in ["{", "}", "{kye}", "{value}", "{value.}", "{header.}", "{value[x]}", "{value.a", "a}b"] {
+            assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Template::parse("{kye}").unwrap_err().contains("did you mean {key}?"));
+    }
+}

@@ -1,0 +1,263 @@
+//! A write: one Redis command template of a route, compiled.
+use super::decode::{Document, text_of};
+use super::encode::Encoder;
+use super::record::Record;
+use super::template::{Missing, Template};
+
+/// One write and what is done with it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub kind: Kind,
+    pub effect: Effect,
+}
+
+/// What a write does when its record comes: the live path applies, a rebuild leaves PUBLISH out.
+/// A replay adds "compare first" when it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Apply,
+    Skip,
+}
+
+/// The command that a write becomes.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Xadd(Xadd),
+    Set { key: Template, value: Template, ttl: Option<Ttl> },
+    Publish { channel: Template, message: Template },
+    Del { key: Template },
+    Command(Vec<Template>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Xadd {
+    pub key: Template,
+    pub fields: Fields,
+    pub id: Template,
+    pub trim: Option<Trim>,
+    pub nomkstream: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Fields {
+    /// Each top-level field of the JSON object, in the record's order, nulls left out.
+    All,
+    Table(Vec<(String, Template)>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Trim {
+    pub by: TrimBy,
+    /// `=` instead of `~`: exact trimming is dearer.
+    pub exact: bool,
+    /// LIMIT: entries removed at most a command; only with `~`.
+    pub limit: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub enum TrimBy {
+    MaxLen(u64),
+    MinId(Template),
+}
+
+#[derive(Clone, Debug)]
+pub enum Ttl {
+    /// Milliseconds, above zero.
+    Fixed(u64),
+    /// Renders whole seconds.
+    Rendered(Template),
+}
+
+/// What rendering a write came to, where it is no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rendered {
+    Command,
+    /// The TTL is zero or less: the value has expired already and is not written.
+    Expired,
+}
+
+/// Whether a command that was accepted into a transaction can still be refused when it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusable {
+    /// SET, PUBLISH, DEL: never, once validated.
+    Never,
+    /// Only by WRONGTYPE: the key must be absent or of this type.
+    ByType(&'static str),
+    /// For reasons that can't be told afterwards.
+    Unknown,
+}
+
+impl Kind {
+    /// The command's name in lower case, for messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Xadd(_) => "xadd".into(),
+            Self::Set { ttl: Some(_), .. } => "setex".into(),
+            Self::Set { .. } => "set".into(),
+            Self::Publish { .. } => "publish".into(),
+            Self::Del { .. } => "del".into(),
+            Self::Command(args) => {
+                String::from_utf8_lossy(args.first().and_then(Template::constant).unwrap_or(b"command")).to_lowercase()
+            }
+        }
+    }
+
+    /// See [`Refusable`].
+    pub fn refusable(&self) -> Refusable {
+        match self {
+            Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => Refusable::Never,
+            Self::Xadd(x) if x.id.constant() == Some(b"*") => Refusable::ByType("stream"),
+            Self::Xadd(_) => Refusable::Unknown,
+            Self::Command(_) => match self.name().as_str() {
+                "hset" => Refusable::ByType("hash"),
+                "rpush" | "lpush" => Refusable::ByType("list"),
+                "sadd" => Refusable::ByType("set"),
+                _ => Refusable::Unknown,
+            },
+        }
+    }
+
+    /// Appends the command. On an error nothing of it is left in the encoder.
+    ///
+    /// # Errors
+    /// The reason for which the record is dead.
+    pub fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
+        let done = self.render_args(record, doc, out);
+        match done {
+            Ok(Rendered::Command) => out.finish(),
+            _ => out.abandon(),
+        }
+        done
+    }
+
+    fn render_args(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
+        let arg = |out: &mut Encoder, t: &Template| -> Result<(), String> {
+            out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string())
+        };
+        match self {
+            Self::Xadd(x) => x.render(record, doc, out)?,
+            Self::Set { key, value, ttl } => {
+                let ttl = match ttl {
+                    None => None,
+                    Some(Ttl::Fixed(ms)) => Some(*ms),
+                    Some(Ttl::Rendered(t)) => match seconds(t, record, doc)? {
+                        0 => return Ok(Rendered::Expired),
+                        s => Some(s * 1000),
+                    },
+                };
+                out.arg(b"SET");
+                arg(out, key)?;
+                arg(out, value)?;
+                match ttl {
+                    Some(ms) if ms % 1000 == 0 => {
+                        out.arg(b"EX");
+                        out.arg((ms / 1000).to_string().as_bytes());
+                    }
+                    Some(ms) => {
+                        out.arg(b"PX");
+                        out.arg(ms.to_string().as_bytes());
+                    }
+                    None => {}
+                }
+            }
+            Self::Publish { channel, message } => {
+                out.arg(b"PUBLISH");
+                arg(out, channel)?;
+                arg(out, message)?;
+            }
+            Self::Del { key } => {
+                out.arg(b"DEL");
+                arg(out, key)?;
+            }
+            Self::Command(args) => args.iter().try_for_each(|t| arg(out, t))?,
+        }
+        Ok(Rendered::Command)
+    }
+
+    /// The key whose TYPE decides whether the command was refused; `None` where it has none.
+    pub fn key(&self, record: &Record, doc: Option<&Document<'_>>) -> Option<Vec<u8>> {
+        let template = match self {
+            Self::Xadd(x) => &x.key,
+            Self::Set { key, .. } | Self::Del { key } => key,
+            Self::Publish { .. } => return None,
+            Self::Command(args) => args.get(1)?,
+        };
+        let mut key = Vec::new();
+        template.render(record, doc, &mut key).ok().map(|()| key)
+    }
+}
+
+impl Xadd {
+    fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<(), String> {
+        let arg = |out: &mut Encoder, t: &Template| -> Result<(), String> {
+            out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string())
+        };
+        out.arg(b"XADD");
+        arg(out, &self.key)?;
+        if self.nomkstream {
+            out.arg(b"NOMKSTREAM");
+        }
+        if let Some(trim) = &self.trim {
+            let sign: &[u8] = if trim.exact { b"=" } else { b"~" };
+            match &trim.by {
+                TrimBy::MaxLen(n) => {
+                    out.arg(b"MAXLEN");
+                    out.arg(sign);
+                    out.arg(n.to_string().as_bytes());
+                }
+                TrimBy::MinId(t) => {
+                    out.arg(b"MINID");
+                    out.arg(sign);
+                    arg(out, t)?;
+                }
+            }
+            if let Some(limit) = trim.limit {
+                out.arg(b"LIMIT");
+                out.arg(limit.to_string().as_bytes());
+            }
+        }
+        arg(out, &self.id)?;
+        match &self.fields {
+            Fields::Table(fields) => {
+                for (name, value) in fields {
+                    out.arg(name.as_bytes());
+                    arg(out, value)?;
+                }
+            }
+            Fields::All => {
+                let Some(Document::Object(fields)) = doc else {
+                    return Err("fields = \"*\" needs a JSON object, and the payload is none".into());
+                };
+                let mut any = false;
+                for (name, raw) in fields {
+                    if raw.get() == "null" {
+                        continue;
+                    }
+                    let text = text_of(raw).ok_or_else(|| format!("field {name:?} holds a string that is no Unicode text"))?;
+                    out.arg(name.as_bytes());
+                    out.arg(text.as_bytes());
+                    any = true;
+                }
+                if !any {
+                    return Err("fields = \"*\" needs at least one field that is not null".into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rendered TTL in whole seconds; zero stands for all that is not above it.
+fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> Result<u64, String> {
+    // Redis refuses an expire time whose milliseconds overflow; a century is plenty.
+    const SECONDS_MAX: f64 = 3_155_760_000.0;
+    let mut text = Vec::new();
+    template.render(record, doc, &mut text).map_err(|e| e.to_string())?;
+    let shown = String::from_utf8_lossy(&text);
+    let value: f64 = shown.trim().parse().ok().filter(|v: &f64| v.is_finite()).ok_or_else(|| format!("the ttl rendered to {shown:?}; it must be a number of seconds"))?;
+    if value > SECONDS_MAX {
+        return Err(format!("the ttl rendered to {shown:?} seconds; at most {SECONDS_MAX} are allowed"));
+    }
+    // Above zero, but less than a second: the shortest TTL there is.
+    Ok(if value <= 0.0 { 0 } else { (value.floor() as u64).max(1) })
+}
