@@ -1,0 +1,261 @@
+//! The only wiring: threads, channels, and how they end.
+//!
+//! ```text
+//! poller ──Input──▶ lane 1..n ──▶ Redis
+//!   ▲  └─Request─▶ claimer ────▶ Redis, Kafka
+//!   └───ToPoller───┴─┘
+//! ```
+use crate::config::validate::Valid;
+use crate::core::flow::Flow;
+use crate::core::lane::{Event, Lane, Letters, Tally};
+use crate::core::route::{Route, Topics};
+use crate::kafka::brain::{Brain, Drained, LaneHandle, Room};
+use crate::kafka::letters::LetterTopic;
+use crate::kafka::log::KafkaLog;
+use crate::kafka::poller;
+use crate::ops::conditions::Conditions;
+use crate::ops::http::Source;
+use crate::ops::status::{RouteStatus, Status};
+use crate::sink::claim::{self, Claimed, Claimer};
+use crate::sink::connection::Connector;
+use crate::sink::lane::{Load, Shell, Undertaker};
+use crossbeam_channel::{bounded, unbounded};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Messages to the poller that may wait.
+const POLLER_INBOX: usize = 4096;
+/// How many full batches a lane may hold, queued and in flight.
+const BATCHES_HELD: usize = 8;
+/// How long the poller may take for a round before it counts as stuck.
+const ROUND_MAX: Duration = Duration::from_secs(30);
+
+/// The time since the process began: the only clock of the core's shells.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+    pub fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// What comes back to the poller.
+#[derive(Debug)]
+pub enum ToPoller {
+    Lane(usize, Event),
+    Claimed(Box<Claimed>),
+    ClaimHalted { generation: u64, code: &'static str, reason: String },
+    ClaimFailed { generation: u64, why: String },
+    /// Redis has answered for the first time.
+    RedisUp,
+    /// The claimer waits for Redis.
+    Waiting,
+    /// The bridge can't go on.
+    Fatal(String),
+}
+
+/// A running bridge.
+pub struct Bridge {
+    brain: Arc<Mutex<Brain>>,
+    poller: JoinHandle<Drained>,
+    pub view: Arc<View>,
+    deadline: Duration,
+}
+
+/// What can be seen of a running bridge from outside.
+pub struct View {
+    brain: Arc<Mutex<Brain>>,
+    rounds: Arc<AtomicU64>,
+    seen: Mutex<(u64, Instant)>,
+    conditions: Conditions,
+    routes: Arc<[Route]>,
+    tallies: Arc<[Tally]>,
+    clock: Clock,
+}
+
+impl Bridge {
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// A client of Kafka can't be made, as by a property that librdkafka does not know.
+    pub fn start(valid: &Valid) -> Result<Self, String> {
+        let config = Arc::new(valid.config.clone());
+        let clock = Clock::start();
+        let conditions = Conditions::default();
+        let routes = valid.lane.routes.clone();
+        let tallies: Arc<[Tally]> = routes.iter().map(|_| Tally::default()).collect();
+        let connector = Connector::new(config.redis.clone());
+        let (to_poller, inbox) = bounded(POLLER_INBOX);
+        let (claims, requests) = unbounded();
+        let mut lanes = Vec::new();
+        for id in 0..config.redis.lanes {
+            // Bounded by the load that the poller keeps account of.
+            let (input, lane_inbox) = unbounded();
+            let load = Arc::new(Load::default());
+            let undertaker = match valid.lane.letters {
+                Letters::Topic => Some(Box::new(LetterTopic::new(&config.kafka, &config.dead_letter.topic).map_err(|e| e.to_string())?) as Box<dyn Undertaker>),
+                _ => None,
+            };
+            let shell = Shell {
+                id,
+                lane: Lane::new(valid.lane.clone(), tallies.clone()),
+                connector: connector.clone(),
+                undertaker,
+                inbox: lane_inbox,
+                to_poller: to_poller.clone(),
+                load: load.clone(),
+                clock,
+            };
+            spawn(&format!("lane-{id}"), move || shell.run())?;
+            lanes.push(LaneHandle { inbox: input, load });
+        }
+        let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
+        let claimer = Claimer {
+            connector,
+            config: config.clone(),
+            routes: routes.clone(),
+            fingerprint: fingerprint(&config.route),
+            owner: claim::token().into_bytes(),
+            log,
+            conditions: conditions.clone(),
+            to_poller,
+        };
+        spawn("claimer", move || claimer.run(&requests))?;
+        let rounds = Arc::new(AtomicU64::new(0));
+        let brain = Brain {
+            flow: Flow::new(lanes.len()),
+            lanes,
+            room: Room { records: valid.lane.records_max * BATCHES_HELD, bytes: valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 2) },
+            inbox,
+            claims,
+            conditions: conditions.clone(),
+            clock,
+            guarantee: claim::guarantee(&config.redis),
+            drain_deadline: config.drain.deadline.0,
+            rounds: rounds.clone(),
+            store_id: String::new(),
+            waiting: VecDeque::new(),
+            ends: HashMap::new(),
+            committed_at: Duration::ZERO,
+            commits_out: 0,
+            joined: false,
+            redis_seen: false,
+            stop: None,
+            draining: None,
+        };
+        let brain = Arc::new(Mutex::new(brain));
+        let topics = subscription(&routes);
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let consumer = poller::subscribe(&config.kafka, &topics, brain.clone()).map_err(|e| format!("Kafka: {e}"))?;
+        let of_poller = brain.clone();
+        let poller = std::thread::Builder::new().name("poller".into()).spawn(move || poller::run(consumer, &of_poller)).map_err(|e| e.to_string())?;
+        let view = Arc::new(View { brain: brain.clone(), rounds, seen: Mutex::new((0, Instant::now())), conditions, routes, tallies, clock });
+        Ok(Self { brain, poller, view, deadline: config.drain.deadline.0 })
+    }
+
+    /// Asks for a drain.
+    pub fn stop(&self) {
+        self.brain.lock().stop(None);
+    }
+
+    /// Something that asks for a drain, from any thread.
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
+        let brain = self.brain.clone();
+        move || brain.lock().stop(None)
+    }
+
+    /// Whether the poller has ended.
+    pub fn finished(&self) -> bool {
+        self.poller.is_finished()
+    }
+
+    /// Whether a stop was asked for.
+    pub fn stopping(&self) -> bool {
+        self.brain.lock().stopping()
+    }
+
+    /// Waits for the end. Closing a consumer can hang in librdkafka: `None` where it did not end in time.
+    pub fn join(self) -> Option<Drained> {
+        let mut asked = None;
+        while !self.poller.is_finished() {
+            if self.brain.try_lock().is_some_and(|b| b.stopping()) {
+                let since = *asked.get_or_insert_with(Instant::now);
+                if since.elapsed() > self.deadline + Duration::from_secs(10) {
+                    return None;
+                }
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        self.poller.join().ok()
+    }
+}
+
+impl Source for View {
+    fn status(&self) -> Status {
+        let (ready, partitions, guarantee) = {
+            let brain = self.brain.lock();
+            (brain.ready(), brain.partitions(), brain.guarantee)
+        };
+        let routes = self.routes.iter().zip(self.tallies.iter()).map(|(route, t)| RouteStatus {
+            name: route.name.clone(),
+            records: t.records.load(Ordering::Relaxed),
+            commands: t.commands.load(Ordering::Relaxed),
+            dead: t.dead.load(Ordering::Relaxed),
+            expired: t.expired.load(Ordering::Relaxed),
+            tombstones: t.tombstones.load(Ordering::Relaxed),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            ready,
+            guarantee: guarantee.to_string(),
+            uptime_seconds: self.clock.now().as_secs(),
+            partitions,
+            routes: routes.collect(),
+            conditions: self.conditions.all(),
+        }
+    }
+
+    fn alive(&self) -> bool {
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        let mut seen = self.seen.lock();
+        if seen.0 != rounds {
+            *seen = (rounds, Instant::now());
+        }
+        seen.1.elapsed() < ROUND_MAX
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(|e| format!("thread {name}: {e}"))
+}
+
+/// What to subscribe to: each name and pattern once.
+pub fn subscription(routes: &[Route]) -> Vec<String> {
+    let mut topics: Vec<String> = routes
+        .iter()
+        .flat_map(|r| &r.topics)
+        .map(|t| match t {
+            Topics::Name(name) => name.clone(),
+            Topics::Pattern(pattern) => pattern.as_str().to_owned(),
+        })
+        .collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+/// A fingerprint of the writes, kept in each state: a change of it is a change of configuration.
+fn fingerprint(routes: &[crate::config::Route]) -> Vec<u8> {
+    let mut hash = twox_hash::XxHash3_64::default();
+    hash.write(serde_json::to_string(routes).unwrap_or_default().as_bytes());
+    format!("{:016x}", hash.finish()).into_bytes()
+}

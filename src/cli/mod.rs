@@ -1,0 +1,90 @@
+//! The command line: one file a subcommand.
+pub mod check;
+pub mod demo;
+pub mod run;
+pub mod schema;
+pub mod status;
+
+use crate::config::load::{Loaded, load};
+use crate::config::validate::{Valid, validate};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// How a process ended. The numbers are part of the contract with systemd units and scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or drained.
+    Done = 0,
+    /// Fatal.
+    Fatal = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// Stopped with records left to the next start.
+    Left = 75,
+    /// Wrong configuration.
+    Config = 78,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0   done, or drained
+  1   fatal
+  2   wrong usage
+  75  stopped with records left to the next start
+  78  wrong configuration";
+
+/// Moves records from Kafka topics into Redis: in order, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "kafka-redis-bridge", version, about, after_help = EXIT_CODES)]
+pub struct Args {
+    /// The configuration file; else $BRIDGE_CONFIG, config/bridge.toml, /etc/kafka-redis-bridge/bridge.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one setting, as redis.lanes=4; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge (the default)
+    Run,
+    /// Check the configuration, and more if asked
+    Check(check::Args),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(schema::Args),
+    /// Ask a running bridge how it is
+    Status(status::Args),
+    /// Show the whole thing at work, with a Kafka and a Redis of its own
+    Demo(demo::Args),
+}
+
+/// Runs what was asked for.
+pub fn main(args: &Args) -> Exit {
+    match &args.command {
+        None | Some(Command::Run) => run::run(args),
+        Some(Command::Check(check)) => check::run(args, check),
+        Some(Command::Schema(schema)) => schema::run(schema),
+        Some(Command::Status(status)) => status::run(args, status),
+        Some(Command::Demo(demo)) => demo::run(demo),
+    }
+}
+
+/// Loads and validates, or prints every mistake.
+fn configuration(args: &Args) -> Result<(Loaded, Valid), Exit> {
+    let loaded = load(args.config.as_deref(), &args.set);
+    loaded.and_then(|l| validate(&l).map(|v| (l, v))).map_err(|mistakes| {
+        eprint!("{mistakes}");
+        Exit::Config
+    })
+}

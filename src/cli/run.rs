@@ -1,0 +1,113 @@
+//! `run`: the daemon.
+use super::{Args, Exit, configuration};
+use crate::app::Bridge;
+use crate::config::load::load;
+use crate::config::validate::effective_guarantee;
+use crate::kafka::brain::Drained;
+use crate::ops::http::{self, Source as _};
+use crate::ops::signals::{self, Asked};
+use crate::ops::telemetry;
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// Runs until a signal or a fatal error, then drains.
+pub fn run(args: &Args) -> Exit {
+    let (loaded, valid) = match configuration(args) {
+        Ok(both) => both,
+        Err(exit) => return exit,
+    };
+    let level = telemetry::init(&valid.config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "starting");
+    for route in valid.lane.routes.iter() {
+        tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
+    }
+    let bridge = match Bridge::start(&valid) {
+        Ok(bridge) => bridge,
+        Err(e) => {
+            tracing::error!(code = "start-failed", "{e}");
+            return Exit::Fatal;
+        }
+    };
+    if valid.config.http.enabled {
+        match http::serve(&valid.config.http.listen, bridge.view.clone()) {
+            Ok(address) => tracing::info!(%address, "listening: /livez /readyz /metrics /status"),
+            Err(e) => {
+                tracing::error!(code = "http-failed", "http.listen {}: {e}; choose another address, or http.enabled = false", valid.config.http.listen);
+                return Exit::Fatal;
+            }
+        }
+    }
+    let (stop, config, set) = (bridge.stopper(), args.config.clone(), args.set.clone());
+    let listening = signals::listen(move |asked| match asked {
+        Asked::Stop => {
+            tracing::info!("draining; a second signal leaves at once");
+            let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+            stop();
+        }
+        Asked::Reload => match load(config.as_deref(), &set) {
+            Ok(l) => {
+                level.set(l.config.log.level);
+                tracing::info!(level = ?l.config.log.level, "the log level was read again; all else needs a restart");
+            }
+            Err(mistakes) => tracing::warn!(code = "reload-refused", "the file is not taken up: {mistakes}"),
+        },
+    });
+    if let Err(e) = listening {
+        tracing::error!(code = "start-failed", "signals: {e}");
+        return Exit::Fatal;
+    }
+    watch(&bridge);
+    report(bridge.join())
+}
+
+/// Tells systemd when the bridge is ready, and feeds its watchdog while the poller turns.
+fn watch(bridge: &Bridge) {
+    let mut watchdog = 0;
+    let fed = sd_notify::watchdog_enabled(false, &mut watchdog);
+    let every = if fed { Duration::from_micros(watchdog / 3) } else { Duration::from_secs(1) }.min(Duration::from_secs(1));
+    let mut announced = false;
+    let mut waited = Duration::ZERO;
+    const STEP: Duration = Duration::from_millis(50);
+    while !bridge.finished() {
+        std::thread::park_timeout(STEP);
+        waited += STEP;
+        if !announced && bridge.view.status().ready {
+            announced = true;
+            tracing::info!("ready");
+            let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+        }
+        if waited >= every {
+            waited = Duration::ZERO;
+            if bridge.view.alive() {
+                let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
+            }
+        }
+        if bridge.stopping() {
+            return;
+        }
+    }
+}
+
+fn report(drained: Option<Drained>) -> Exit {
+    let Some(drained) = drained else {
+        tracing::error!(code = "close-hung", "the consumer did not close in time; what was settled is in Redis and, as far as it went, committed");
+        return Exit::Left;
+    };
+    for p in &drained.positions {
+        tracing::info!(partition = p.partition, position = p.position, end = p.end, "stopped");
+    }
+    match drained.fatal {
+        Some(reason) => {
+            tracing::error!(code = "fatal", "{reason}");
+            Exit::Fatal
+        }
+        None if drained.left > 0 => {
+            tracing::warn!(code = "records-left", partitions = drained.left, "stopped with records left to the next start");
+            Exit::Left
+        }
+        None => {
+            tracing::info!("drained");
+            Exit::Done
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! librdkafka's settings. What the configuration's `kafka.properties` names wins over the defaults here; what the
+//! bridge owns is refused there by name.
+use crate::config::Kafka;
+use rdkafka::ClientConfig;
+
+/// What every client of the bridge shares: brokers and the user's properties (security among them).
+pub fn common(kafka: &Kafka) -> ClientConfig {
+    let mut c = ClientConfig::new();
+    c.set("client.id", "kafka-redis-bridge");
+    for (name, value) in &kafka.properties {
+        c.set(name, value);
+    }
+    c.set("bootstrap.servers", kafka.brokers.join(","));
+    c
+}
+
+/// A member of the group.
+pub fn consumer(kafka: &Kafka) -> ClientConfig {
+    let mut c = ClientConfig::new();
+    // Full queues are polled again at once: the default of a second stalls a fast consumer (measured: 90k records/s
+    // against 1.7M).
+    c.set("fetch.queue.backoff.ms", "1");
+    // The prefetch, for all partitions together: memory stays flat whatever the lag.
+    c.set("queued.max.messages.kbytes", "4096");
+    c.set("check.crcs", "true");
+    // New topics and partitions are noticed within this time.
+    c.set("topic.metadata.refresh.interval.ms", "10000");
+    c.set("statistics.interval.ms", "1000");
+    if kafka.properties.get("group.protocol").is_none_or(|p| p == "classic") {
+        c.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    for (name, value) in common(kafka).config_map() {
+        c.set(name, value);
+    }
+    c.set("group.id", &kafka.group);
+    c.set("enable.auto.commit", "false");
+    c.set("enable.auto.offset.store", "false");
+    // Every partition is sought explicitly after its claim; an offset out of range must never be skipped in silence.
+    c.set("auto.offset.reset", "error");
+    c.set("isolation.level", "read_committed");
+    c.set("enable.partition.eof", "false");
+    c
+}
+
+/// A client that asks about the group without being a member.
+pub fn observer(kafka: &Kafka) -> ClientConfig {
+    let mut c = common(kafka);
+    c.set("group.id", &kafka.group);
+    c.set("enable.auto.commit", "false");
+    c
+}
+
+/// The dead-letter topic's producer: acknowledged by all replicas, in order, without doubles of its own.
+pub fn producer(kafka: &Kafka) -> ClientConfig {
+    let mut c = ClientConfig::new();
+    c.set("client.id", "kafka-redis-bridge");
+    // Properties of a consumer are no business of a producer.
+    let security = kafka.properties.iter().filter(|(n, _)| ["security.", "ssl.", "sasl.", "client.", "socket."].iter().any(|p| n.starts_with(p)));
+    for (name, value) in security {
+        c.set(name, value);
+    }
+    c.set("bootstrap.servers", kafka.brokers.join(","));
+    c.set("enable.idempotence", "true");
+    c.set("message.timeout.ms", "30000");
+    c.set("linger.ms", "1");
+    c
+}

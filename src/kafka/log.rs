@@ -1,0 +1,85 @@
+//! What the claimer asks Kafka, by a client of its own that is no member of the group.
+use super::client;
+use crate::config::Kafka;
+use crate::core::claim::{Commit, Marked, Start};
+use crate::core::record::TopicPartition;
+use crate::sink::claim::Log;
+use parking_lot::Mutex;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long one question may take. The claim is asked for again afterwards.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// See [`Log`].
+pub struct KafkaLog {
+    observer: BaseConsumer,
+    kafka: Kafka,
+    start: Start,
+    compacted: Mutex<HashMap<String, bool>>,
+}
+
+impl KafkaLog {
+    pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
+        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default() })
+    }
+}
+
+impl Log for KafkaLog {
+    fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
+        self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
+    }
+
+    fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&at.topic, at.partition);
+        let answer = self.observer.committed_offsets(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
+        let found = answer.find_partition(&at.topic, at.partition).ok_or("no answer for the partition")?;
+        found.error().map_err(|e| e.to_string())?;
+        Ok(match found.offset() {
+            Offset::Offset(offset) => Some(Commit { offset, ours: Marked::decode(found.metadata()) }),
+            _ => None,
+        })
+    }
+
+    fn start(&self, at: &TopicPartition, low: i64, high: i64) -> Result<i64, String> {
+        let time = match self.start {
+            Start::Earliest => return Ok(low),
+            Start::Latest => return Ok(high),
+            Start::Time(ms) => ms,
+        };
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_offset(&at.topic, at.partition, Offset::Offset(time)).map_err(|e| e.to_string())?;
+        let answer = self.observer.offsets_for_times(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
+        Ok(match answer.find_partition(&at.topic, at.partition).map(|f| f.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => high,
+        })
+    }
+
+    fn compacted(&self, topic: &str) -> Result<bool, String> {
+        if let Some(known) = self.compacted.lock().get(topic) {
+            return Ok(*known);
+        }
+        let admin: AdminClient<DefaultClientContext> = client::common(&self.kafka).create().map_err(|e| e.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
+        let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;
+        let config = answer.into_iter().next().ok_or("no answer")?.map_err(|e| e.to_string())?;
+        let policy = config.get("cleanup.policy").and_then(|p| p.value.clone()).ok_or("the topic has no cleanup.policy")?;
+        let compacted = policy.contains("compact");
+        self.compacted.lock().insert(topic.to_owned(), compacted);
+        Ok(compacted)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, String> {
+        let metadata = self.observer.fetch_metadata(Some(topic), ANSWER_MAX).map_err(|e| e.to_string())?;
+        let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
+        i32::try_from(count).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,74 @@
+//! Conditions: what is wrong now, by a stable code, since when, and what to do. Each is logged once when it begins and
+//! once when it ends.
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One condition that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `redis-unreachable`, `redis-oom`, `kafka-unreachable`, `poison`, `state-lost`, ...
+    pub code: String,
+    /// What it is about: `redis`, `kafka`, a partition, a lane.
+    pub subject: String,
+    pub message: String,
+    pub remedy: String,
+    /// RFC 3339.
+    pub since: String,
+    /// Whether a person is needed; else it passes by itself.
+    pub needs_person: bool,
+}
+
+/// All conditions that hold.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions(Arc<Mutex<BTreeMap<(String, String), Condition>>>);
+
+impl Conditions {
+    /// A condition that passes by itself.
+    pub fn raise(&self, code: &str, subject: &str, message: &str, remedy: &str) {
+        self.add(code, subject, message, remedy, false);
+    }
+
+    /// A condition that needs a person.
+    pub fn alert(&self, code: &str, subject: &str, message: &str, remedy: &str) {
+        self.add(code, subject, message, remedy, true);
+    }
+
+    fn add(&self, code: &str, subject: &str, message: &str, remedy: &str, needs_person: bool) {
+        let mut held = self.0.lock();
+        let key = (code.to_owned(), subject.to_owned());
+        if let Some(condition) = held.get_mut(&key) {
+            message.clone_into(&mut condition.message);
+            return;
+        }
+        let since = jiff::Timestamp::now().to_string();
+        held.insert(key, Condition { code: code.into(), subject: subject.into(), message: message.into(), remedy: remedy.into(), since, needs_person });
+        if needs_person {
+            tracing::error!(code, subject, remedy, "{message}");
+        } else {
+            tracing::warn!(code, subject, remedy, "{message}");
+        }
+    }
+
+    /// A condition has passed.
+    pub fn clear(&self, code: &str, subject: &str) {
+        if let Some(condition) = self.0.lock().remove(&(code.to_owned(), subject.to_owned())) {
+            tracing::info!(code, subject, since = condition.since, "{code} is over");
+        }
+    }
+
+    /// Everything about a subject has passed: it was let go.
+    pub fn clear_subject(&self, subject: &str) {
+        let codes: Vec<String> = self.0.lock().keys().filter(|(_, s)| s == subject).map(|(c, _)| c.clone()).collect();
+        codes.iter().for_each(|c| self.clear(c, subject));
+    }
+
+    pub fn all(&self) -> Vec<Condition> {
+        self.0.lock().values().cloned().collect()
+    }
+
+    pub fn holds(&self, code: &str) -> bool {
+        self.0.lock().keys().any(|(c, _)| c == code)
+    }
+}

@@ -1,0 +1,54 @@
+//! /metrics, from the same snapshot as /status, in the OpenMetrics text format.
+use super::status::Status;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Labels = Vec<(String, String)>;
+
+/// Renders a snapshot. Every figure has its unit in its help text.
+pub fn render(status: &Status) -> String {
+    let mut registry = Registry::with_prefix("bridge");
+    let counters = [
+        ("records", "Records settled through a route", (|r| r.records) as fn(&super::status::RouteStatus) -> u64),
+        ("commands", "Commands applied by a route's writes", |r| r.commands),
+        ("dead_letters", "Records, or some of their writes, kept as dead letters", |r| r.dead),
+        ("expired", "Writes whose TTL had run out before they were made", |r| r.expired),
+        ("tombstones", "Records without a value", |r| r.tombstones),
+    ];
+    for (name, help, value) in counters {
+        let family = Family::<Labels, Counter>::default();
+        for route in &status.routes {
+            family.get_or_create(&vec![("route".into(), route.name.clone())]).inc_by(value(route));
+        }
+        registry.register(name, help, family);
+    }
+    let gauges = [
+        ("position", "The next offset to be settled", (|p| p.position) as fn(&super::status::PartitionStatus) -> Option<i64>),
+        ("lag_records", "Records between the position and the end", |p| p.lag),
+        ("epoch", "The owner's fencing number", |p| Some(p.epoch)),
+        ("partition_open", "1 while the partition's records flow", |p| Some((p.phase == "open").into())),
+    ];
+    for (name, help, value) in gauges {
+        let family = Family::<Labels, Gauge>::default();
+        for p in &status.partitions {
+            if let Some(v) = value(p) {
+                family.get_or_create(&vec![("topic".into(), p.topic.clone()), ("partition".into(), p.partition.to_string())]).set(v);
+            }
+        }
+        registry.register(name, help, family);
+    }
+    let conditions = Family::<Labels, Gauge>::default();
+    for c in &status.conditions {
+        conditions.get_or_create(&vec![("code".into(), c.code.clone()), ("subject".into(), c.subject.clone())]).set(1);
+    }
+    registry.register("condition", "1 for each condition that holds", conditions);
+    let ready = Gauge::<i64>::default();
+    ready.set(status.ready.into());
+    registry.register("ready", "1 while the bridge is ready", ready);
+    let mut out = String::new();
+    let _ = encode(&mut out, &registry);
+    out
+}

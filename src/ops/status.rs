@@ -1,0 +1,73 @@
+//! A snapshot of everything, as /status serves it and `status` prints it.
+use super::conditions::Condition;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    pub topic: String,
+    pub partition: i32,
+    /// The next offset to be settled.
+    pub position: Option<i64>,
+    /// The end of what can be read, as of the last second.
+    pub end: Option<i64>,
+    /// Records between the two.
+    pub lag: Option<i64>,
+    pub epoch: i64,
+    pub lane: usize,
+    pub phase: String,
+}
+
+/// Where a stop left a partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Position {
+    pub partition: String,
+    pub position: Option<i64>,
+    pub end: Option<i64>,
+}
+
+/// One route's counts since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteStatus {
+    pub name: String,
+    pub records: u64,
+    pub commands: u64,
+    pub dead: u64,
+    pub expired: u64,
+    pub tombstones: u64,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub ready: bool,
+    pub guarantee: String,
+    pub uptime_seconds: u64,
+    pub partitions: Vec<PartitionStatus>,
+    pub routes: Vec<RouteStatus>,
+    /// What holds now, since when, and what to do.
+    pub conditions: Vec<Condition>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ready = if self.ready { "ready" } else { "not ready" };
+        writeln!(f, "kafka-redis-bridge {} {ready}, {}, up {}s", self.version, self.guarantee, self.uptime_seconds)?;
+        let number = |n: Option<i64>| n.map_or_else(|| "-".into(), |n| n.to_string());
+        writeln!(f, "\n{:<32} {:>12} {:>12} {:>10} {:>6}  phase", "partition", "position", "end", "lag", "epoch")?;
+        for p in &self.partitions {
+            let name = format!("{}[{}]", p.topic, p.partition);
+            writeln!(f, "{name:<32} {:>12} {:>12} {:>10} {:>6}  {}", number(p.position), number(p.end), number(p.lag), p.epoch, p.phase)?;
+        }
+        writeln!(f, "\n{:<32} {:>12} {:>12} {:>8} {:>8} {:>10}", "route", "records", "commands", "dead", "expired", "tombstones")?;
+        for r in &self.routes {
+            writeln!(f, "{:<32} {:>12} {:>12} {:>8} {:>8} {:>10}", r.name, r.records, r.commands, r.dead, r.expired, r.tombstones)?;
+        }
+        for c in &self.conditions {
+            writeln!(f, "\n{} ({}) since {}\n  {}\n  what to do: {}", c.code, c.subject, c.since, c.message, c.remedy)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! Structured logs on standard error: text or JSON, the level changeable while running.
+use crate::config::{Log, LogFormat, LogLevel};
+use std::io::IsTerminal as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// Changes the level.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<LevelFilter, Registry>);
+
+impl Level {
+    pub fn set(&self, level: LogLevel) {
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Begins logging. Called once.
+pub fn init(log: &Log) -> Level {
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let registry = tracing_subscriber::registry().with(level);
+    match log.format {
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init(),
+        LogFormat::Text => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            registry.with(fmt::layer().with_ansi(colour).with_target(false).with_writer(std::io::stderr)).init();
+        }
+    }
+    Level(handle)
+}

@@ -1,0 +1,123 @@
+//! A connection: redis-rs makes it (TCP, TLS, socket, AUTH, SELECT, timeouts); the core's bytes go through it.
+use crate::config;
+use crate::core::encode::Encoder;
+use crate::core::reply::Reply;
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates, Value};
+use std::fmt;
+use std::time::Duration;
+
+/// Why a connection could not be made or used. It is not used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: String,
+    /// The server refuses who we are: waiting does not help.
+    pub refused: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl From<redis::RedisError> for Failure {
+    fn from(e: redis::RedisError) -> Self {
+        let refused = e.kind() == redis::ErrorKind::AuthenticationFailed || matches!(e.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+        Self { reason: e.to_string(), refused }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Self { reason: e.to_string(), refused: false }
+    }
+}
+
+/// Makes connections as the configuration says.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    config: config::Redis,
+}
+
+/// One connection; one exchange at a time.
+pub struct Connection {
+    inner: redis::Connection,
+}
+
+impl Connector {
+    pub fn new(config: config::Redis) -> Self {
+        Self { config }
+    }
+
+    /// Connects. The secrets' files are read anew each time, so that a rotated password is taken up.
+    pub fn connect(&self) -> Result<Connection, Failure> {
+        let inner = self.client()?.get_connection_with_timeout(self.config.connect_timeout.0)?;
+        let timeout = Some(self.config.response_timeout.0);
+        inner.set_read_timeout(timeout)?;
+        inner.set_write_timeout(timeout)?;
+        Ok(Connection { inner })
+    }
+
+    /// How long a whole answer may take.
+    pub fn response_timeout(&self) -> Duration {
+        self.config.response_timeout.0
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        let c = &self.config;
+        let info: ConnectionInfo = c.url.0.as_str().into_connection_info()?;
+        let mut redis = info.redis_settings().clone();
+        if !c.user.is_empty() {
+            redis = redis.set_username(&c.user);
+        }
+        if !c.password_file.is_empty() {
+            let password = std::fs::read_to_string(&c.password_file).map_err(|e| Failure { reason: format!("redis.password_file {:?}: {e}", c.password_file), refused: true })?;
+            redis = redis.set_password(password.trim_end_matches(['\r', '\n']));
+        } else if !c.password.0.is_empty() {
+            redis = redis.set_password(&c.password.0);
+        }
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_redis_settings(redis).set_tcp_settings(tcp);
+        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Ok(Client::open(info)?);
+        }
+        let read = |path: &String| if path.is_empty() { Ok(None) } else { std::fs::read(path).map(Some) };
+        let client_tls = match (read(&c.cert_file)?, read(&c.key_file)?) {
+            (Some(client_cert), Some(client_key)) => Some(redis::ClientTlsConfig { client_cert, client_key }),
+            _ => None,
+        };
+        Ok(Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: read(&c.ca_file)? })?)
+    }
+}
+
+impl Connection {
+    /// Sends encoded commands and reads that many replies. On a failure nobody knows what was applied.
+    pub fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
+        self.inner.send_packed_command(bytes)?;
+        (0..replies).map(|_| Ok(reply(self.inner.recv_response()?))).collect()
+    }
+
+    /// One command, one reply.
+    pub fn command<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<Reply, Failure> {
+        let mut out = Encoder::default();
+        out.command(args);
+        Ok(self.exchange(out.bytes(), 1)?.pop().unwrap_or(Reply::Nil))
+    }
+}
+
+fn reply(value: Value) -> Reply {
+    match value {
+        Value::Nil => Reply::Nil,
+        Value::Int(n) => Reply::Int(n),
+        Value::BulkString(bytes) => Reply::Text(bytes),
+        Value::SimpleString(text) => Reply::Text(text.into_bytes()),
+        Value::Okay => Reply::Text(b"OK".to_vec()),
+        Value::Array(items) | Value::Set(items) => Reply::Array(items.into_iter().map(reply).collect()),
+        Value::Map(pairs) => Reply::Array(pairs.into_iter().flat_map(|(k, v)| [reply(k), reply(v)]).collect()),
+        Value::ServerError(e) => Reply::Error(match e.details() {
+            Some(details) => format!("{} {details}", e.code()),
+            None => e.code().to_owned(),
+        }),
+        other => Reply::Text(format!("{other:?}").into_bytes()),
+    }
+}

@@ -1,0 +1,126 @@
+//! A lane's thread: hands records to the core, and the core's bytes to Redis.
+use super::connection::{Connection, Connector};
+use crate::app::{Clock, ToPoller};
+use crate::core::lane::{Event, Lane, Next, Opening};
+use crate::core::letter::Letter;
+use crate::core::record::Record;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What comes into a lane.
+#[derive(Debug)]
+pub enum Input {
+    Open(Box<Opening>),
+    Record(u64, Record),
+    Close(u64),
+    /// Write what the queues hold, let every partition go.
+    Drain,
+}
+
+/// What a lane holds, counted up by the poller and down by the lane.
+#[derive(Debug, Default)]
+pub struct Load {
+    pub records: AtomicUsize,
+    pub bytes: AtomicUsize,
+    /// Batches whose replies were read: what the watchdog takes for progress.
+    pub exchanges: AtomicU64,
+}
+
+/// Makes letters durable in the dead-letter topic.
+pub trait Undertaker: Send {
+    /// Returns when all are acknowledged.
+    fn bury(&self, letters: &[Letter]) -> Result<(), String>;
+}
+
+/// A lane and what it works with.
+pub struct Shell {
+    pub id: usize,
+    pub lane: Lane,
+    pub connector: Connector,
+    pub undertaker: Option<Box<dyn Undertaker>>,
+    pub inbox: Receiver<Input>,
+    pub to_poller: Sender<ToPoller>,
+    pub load: Arc<Load>,
+    pub clock: Clock,
+}
+
+impl Shell {
+    /// Runs until the poller is gone.
+    pub fn run(mut self) {
+        let mut connection = None;
+        loop {
+            if !self.take_inputs() {
+                return;
+            }
+            match self.lane.next(self.clock.now()) {
+                Next::Exchange { replies } => self.exchange(&mut connection, replies),
+                Next::Bury(letters) => match self.undertaker.as_ref().map(|u| u.bury(&letters)) {
+                    Some(Ok(())) => self.lane.letters_durable(),
+                    Some(Err(why)) => self.lane.letters_refused(&why),
+                    None => self.lane.letters_refused("no dead-letter topic is set"),
+                },
+                Next::Wait(until) => {
+                    if !self.report() {
+                        return;
+                    }
+                    let wait = until.map_or(Duration::from_secs(1), |t| t.saturating_sub(self.clock.now()));
+                    match self.inbox.recv_timeout(wait) {
+                        Ok(input) => self.take(input),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+            }
+            if !self.report() {
+                return;
+            }
+        }
+    }
+
+    /// Takes all that has come in; the poller bounds how much that can be.
+    fn take_inputs(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(input) => self.take(input),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Record(generation, record) => self.lane.push(generation, record, self.clock.now()),
+            Input::Open(opening) => self.lane.open(*opening),
+            Input::Close(generation) => self.lane.close(generation),
+            Input::Drain => self.lane.drain(),
+        }
+    }
+
+    fn exchange(&mut self, connection: &mut Option<Connection>, replies: usize) {
+        let connected = match connection {
+            Some(c) => Ok(c),
+            None => self.connector.connect().map(|c| connection.insert(c)),
+        };
+        match connected.and_then(|c| c.exchange(self.lane.outgoing(), replies)) {
+            Ok(answer) => {
+                self.load.exchanges.fetch_add(1, Ordering::Relaxed);
+                self.lane.answered(answer, self.clock.now(), rand::random());
+            }
+            Err(failure) => {
+                *connection = None;
+                self.lane.lost(&failure.reason);
+            }
+        }
+    }
+
+    /// Hands on what came up. `false`: nobody listens any more.
+    fn report(&mut self) -> bool {
+        let (records, bytes) = self.lane.take_released();
+        self.load.records.fetch_sub(records, Ordering::Relaxed);
+        self.load.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.lane.take_events().into_iter().all(|event: Event| self.to_poller.send(ToPoller::Lane(self.id, event)).is_ok())
+    }
+}
