@@ -6,10 +6,11 @@ use crate::config::Kafka;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,17 +45,24 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &Consumer, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            self.brain.lock().revoke(consumer, list);
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &Consumer, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => self.brain.lock().assign(consumer, list),
-            Rebalance::Error(e) => tracing::warn!(code = "rebalance-failed", "{e}"),
-            Rebalance::Revoke(_) => {}
+    /// Assigns at the end of the log, whatever is committed: a partition for which `auto.offset.reset = error` finds no
+    /// offset is out of fetching for good and can't be sought (tried, librdkafka 2.12). It is paused at once, and
+    /// sought to where its claim says.
+    fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let done = list.set_all_offsets(Offset::End).and_then(|()| if incremental { consumer.incremental_assign(list) } else { consumer.assign(list) });
+                self.brain.lock().assign(consumer, list);
+                done
+            }
+            _ => {
+                self.brain.lock().revoke(consumer, list);
+                if incremental { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            }
+        };
+        if let Err(e) = done {
+            tracing::warn!(code = "rebalance-failed", "{e}");
         }
     }
 
