@@ -53,8 +53,15 @@ impl Clock {
 pub enum ToPoller {
     Lane(usize, Event),
     Claimed(Box<Claimed>),
-    ClaimHalted { generation: u64, code: &'static str, reason: String },
-    ClaimFailed { generation: u64, why: String },
+    ClaimHalted {
+        generation: u64,
+        code: &'static str,
+        reason: String,
+    },
+    ClaimFailed {
+        generation: u64,
+        why: String,
+    },
     /// Redis has answered for the first time.
     RedisUp,
     /// The claimer waits for Redis.
@@ -146,7 +153,6 @@ impl Bridge {
             waiting: VecDeque::new(),
             ends: HashMap::new(),
             committed_at: Duration::ZERO,
-            commits_out: 0,
             joined: false,
             redis_seen: false,
             stop: None,

@@ -77,14 +77,18 @@ fn connect(valid: &Valid) -> (Vec<String>, Vec<String>) {
                     let shown = if let Topics::Name(n) = topic { n.clone() } else { subscription(std::slice::from_ref(route)).join(", ") };
                     match matching.as_slice() {
                         [] => problems.push(format!("route {}: no topic {shown} exists yet; the bridge will wait for it", route.name)),
-                        all => all.iter().for_each(|t| found.push(format!("route {}: topic {} with {} partitions", route.name, t.name(), t.partitions().len()))),
+                        all => {
+                            all.iter().for_each(|t| found.push(format!("route {}: topic {} with {} partitions", route.name, t.name(), t.partitions().len())))
+                        }
                     }
                 }
             }
         }
     }
     match Connector::new(valid.config.redis.clone()).connect().map_err(Unfit::from).and_then(|mut c| preflight(&mut c, &valid.config, &valid.lane.routes)) {
-        Ok(s) => found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user })),
+        Ok(s) => {
+            found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user }))
+        }
         Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}")),
         Err(Unfit::Refused(all)) => problems.extend(all.into_iter().map(|p| format!("Redis: {p}"))),
     }
@@ -108,7 +112,8 @@ fn show_record(output: Output, args: &Args, file: &str, valid: &Valid) -> Exit {
         return Exit::Usage;
     };
     let through: Vec<usize> = (0..routes.len()).filter(|r| routes[*r].matches(&topic)).collect();
-    let headers: Vec<(&str, Option<&[u8]>)> = args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
     let value = (!args.tombstone).then_some(payload.as_slice());
     let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
     let (mut out, mut origins) = (Encoder::default(), Vec::new());

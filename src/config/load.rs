@@ -64,25 +64,47 @@ pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
     let found = named.clone().or_else(|| USUAL.iter().map(PathBuf::from).find(|p| p.exists()));
     found.filter(|p| p.exists()).ok_or_else(|| {
         let source = named.map_or_else(|| USUAL.join(" or "), |p| p.display().to_string());
-        Mistakes(vec![Mistake { source, key: "--config".into(), found: "no such file".into(), allowed: "a TOML file; config/bridge.toml of the project is an example".into(), nearest: None }])
+        Mistakes(vec![Mistake {
+            source,
+            key: "--config".into(),
+            found: "no such file".into(),
+            allowed: "a TOML file; config/bridge.toml of the project is an example".into(),
+            nearest: None,
+        }])
     })
 }
 
 /// Loads all layers and reports every error of shape at once; [`super::validate`] has the rules across fields.
 pub fn load(flag: Option<&Path>, sets: &[String]) -> Result<Loaded, Mistakes> {
     let file = find_file(flag)?;
-    let figment = Figment::from(Serialized::defaults(Config::default()))
-        .merge(Toml::file_exact(&file))
-        .merge(Env::prefixed("BRIDGE__").split("__"));
+    let figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::file_exact(&file)).merge(Env::prefixed("BRIDGE__").split("__"));
     let figment = sets.iter().try_fold(figment, |f, set| parse_set(set).map(|s| f.merge(s)))?;
-    let whole: serde_json::Value = figment.extract().map_err(|e| Mistakes(e.into_iter().map(|e| {
-        Mistake { source: file.display().to_string(), key: e.path.join("."), found: e.kind.to_string(), allowed: "valid TOML".into(), nearest: None }
-    }).collect()))?;
+    let whole: serde_json::Value = figment.extract().map_err(|e| {
+        Mistakes(
+            e.into_iter()
+                .map(|e| Mistake {
+                    source: file.display().to_string(),
+                    key: e.path.join("."),
+                    found: e.kind.to_string(),
+                    allowed: "valid TOML".into(),
+                    nearest: None,
+                })
+                .collect(),
+        )
+    })?;
     let mistakes = check_shape(&whole, &figment, &file);
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
-    let config = serde_json::from_value(whole).map_err(|e| Mistakes(vec![Mistake { source: file.display().to_string(), key: String::new(), found: e.to_string(), allowed: "see the reference".into(), nearest: None }]))?;
+    let config = serde_json::from_value(whole).map_err(|e| {
+        Mistakes(vec![Mistake {
+            source: file.display().to_string(),
+            key: String::new(),
+            found: e.to_string(),
+            allowed: "see the reference".into(),
+            nearest: None,
+        }])
+    })?;
     Ok(Loaded { config, file, figment })
 }
 
@@ -94,7 +116,13 @@ struct Set {
 
 fn parse_set(text: &str) -> Result<Set, Mistakes> {
     let Some((path, value)) = text.split_once('=').filter(|(p, _)| !p.is_empty()) else {
-        return Err(Mistakes(vec![Mistake { source: "--set".into(), key: text.into(), found: "no \"=\"".into(), allowed: "KEY=VALUE, such as redis.lanes=4".into(), nearest: None }]));
+        return Err(Mistakes(vec![Mistake {
+            source: "--set".into(),
+            key: text.into(),
+            found: "no \"=\"".into(),
+            allowed: "KEY=VALUE, such as redis.lanes=4".into(),
+            nearest: None,
+        }]));
     };
     let value = value.parse().unwrap_or_else(|_| Value::from(value));
     Ok(Set { path: path.into(), value })
@@ -143,7 +171,8 @@ fn check_shape(whole: &serde_json::Value, figment: &Figment, file: &Path) -> Vec
         let mut add = |key: String, found: String, allowed: String, nearest: Option<String>| {
             mistakes.push(Mistake { source: source_of(figment, &key, file), key, found, allowed, nearest });
         };
-        let shown = |v: &serde_json::Value| if key.contains("password") || key.ends_with("url") { "a value that is not shown".to_owned() } else { v.to_string() };
+        let shown =
+            |v: &serde_json::Value| if key.contains("password") || key.ends_with("url") { "a value that is not shown".to_owned() } else { v.to_string() };
         match &error.kind {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let known = reference::keys_at(&schema, &key);
@@ -185,6 +214,6 @@ fn dotted(pointer: &str) -> String {
 
 /// The known name that a typo was probably meant to be.
 pub fn nearest(typo: &str, known: &[String]) -> Option<String> {
-    let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, typo).total_cmp(&strsim::jaro_winkler(b, typo)))?;
-    (strsim::jaro_winkler(best, typo) > 0.75).then(|| best.clone())
+    let best = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, typo))?;
+    (strsim::damerau_levenshtein(best, typo) <= 1 + best.len() / 4).then(|| best.clone())
 }

@@ -38,7 +38,11 @@ impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let has_unit = text.ends_with(['B', 'b']);
-        text.parse::<bytesize::ByteSize>().ok().filter(|_| has_unit).map(|b| Self(b.as_u64())).ok_or_else(|| "a size with its unit, such as \"64KiB\" or \"1MiB\"".into())
+        text.parse::<bytesize::ByteSize>()
+            .ok()
+            .filter(|_| has_unit)
+            .map(|b| Self(b.as_u64()))
+            .ok_or_else(|| "a size with its unit, such as \"64KiB\" or \"1MiB\"".into())
     }
 }
 

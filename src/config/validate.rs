@@ -34,10 +34,50 @@ const OWNED: [(&str, &str); 7] = [
 /// Commands that would block, change the connection or the transaction, or subscribe; the server's COMMAND INFO is
 /// asked too, where it can be reached.
 const FORBIDDEN: [&str; 44] = [
-    "multi", "exec", "discard", "watch", "unwatch", "auth", "hello", "select", "quit", "reset", "client", "subscribe", "psubscribe", "ssubscribe",
-    "unsubscribe", "punsubscribe", "sunsubscribe", "monitor", "sync", "psync", "replconf", "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin",
-    "bzpopmax", "bzmpop", "xread", "xreadgroup", "wait", "waitaof", "shutdown", "debug", "replicaof", "slaveof", "config", "flushall", "flushdb", "swapdb",
-    "failover", "readonly", "asking",
+    "multi",
+    "exec",
+    "discard",
+    "watch",
+    "unwatch",
+    "auth",
+    "hello",
+    "select",
+    "quit",
+    "reset",
+    "client",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "monitor",
+    "sync",
+    "psync",
+    "replconf",
+    "blpop",
+    "brpop",
+    "brpoplpush",
+    "blmove",
+    "blmpop",
+    "bzpopmin",
+    "bzpopmax",
+    "bzmpop",
+    "xread",
+    "xreadgroup",
+    "wait",
+    "waitaof",
+    "shutdown",
+    "debug",
+    "replicaof",
+    "slaveof",
+    "config",
+    "flushall",
+    "flushdb",
+    "swapdb",
+    "failover",
+    "readonly",
+    "asking",
 ];
 
 struct Checker<'a> {
@@ -151,7 +191,12 @@ fn check_redis(c: &mut Checker<'_>) {
         let _ = e;
         c.add("redis.url", "no Redis URL (not shown, it may hold a password)", "redis://host:port/db, rediss://host:port/db, or redis+unix:///path");
     }
-    for (key, file) in [("redis.password_file", &redis.password_file), ("redis.ca_file", &redis.ca_file), ("redis.cert_file", &redis.cert_file), ("redis.key_file", &redis.key_file)] {
+    for (key, file) in [
+        ("redis.password_file", &redis.password_file),
+        ("redis.ca_file", &redis.ca_file),
+        ("redis.cert_file", &redis.cert_file),
+        ("redis.key_file", &redis.key_file),
+    ] {
         if !file.is_empty()
             && let Err(e) = std::fs::File::open(file)
         {
@@ -190,7 +235,10 @@ fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route) -> Option<
     }
     let topics = route.topics.iter().enumerate().filter_map(|(t, topic)| {
         if topic.starts_with('^') {
-            regex::Regex::new(topic).map(Topics::Pattern).map_err(|e| c.add(format!("{at}.topics.{t}"), format!("{topic:?}"), format!("a regular expression: {e}"))).ok()
+            regex::Regex::new(topic)
+                .map(Topics::Pattern)
+                .map_err(|e| c.add(format!("{at}.topics.{t}"), format!("{topic:?}"), format!("a regular expression: {e}")))
+                .ok()
         } else if topic.is_empty() {
             c.add(format!("{at}.topics.{t}"), "\"\"", "a topic's name");
             None
@@ -202,7 +250,8 @@ fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route) -> Option<
     if route.write.is_empty() {
         c.add(format!("{at}.write"), "no write", "at least one [[route.write]]");
     }
-    let writes: Vec<Write> = route.write.iter().enumerate().filter_map(|(w, write)| compile_write(c, &format!("{at}.write.{w}"), write, route.decode)).collect();
+    let writes: Vec<Write> =
+        route.write.iter().enumerate().filter_map(|(w, write)| compile_write(c, &format!("{at}.write.{w}"), write, route.decode)).collect();
     Some(Route {
         name: route.name.clone(),
         topics,
@@ -329,7 +378,11 @@ fn compile_command(c: &mut Checker<'_>, at: &str, args: &[String]) -> Option<Kin
         return None;
     };
     if FORBIDDEN.contains(&name.as_str()) {
-        c.add(format!("{at}.0"), format!("{:?}", args[0]), "a command that writes data: none that blocks, subscribes, or changes the connection, the transaction or the server");
+        c.add(
+            format!("{at}.0"),
+            format!("{:?}", args[0]),
+            "a command that writes data: none that blocks, subscribes, or changes the connection, the transaction or the server",
+        );
         return None;
     }
     Some(Kind::Command(templates))

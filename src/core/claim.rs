@@ -97,8 +97,13 @@ pub enum Decision {
         note: Option<String>,
     },
     /// The log seems to end before the position. It may be a broker that has not caught up: ask again for a while.
-    Beyond { position: i64 },
-    Halt { code: &'static str, reason: String },
+    Beyond {
+        position: i64,
+    },
+    Halt {
+        code: &'static str,
+        reason: String,
+    },
 }
 
 /// Weighs the facts. See the recovery table in `docs/delivery.md`.
@@ -108,7 +113,10 @@ pub fn decide(f: &Facts) -> Decision {
         && marked.guarantee == Guarantee::ExactlyOnce
         && marked.store_id != *id
     {
-        let reason = format!("the group's commits belong to the store {}, and this Redis is {id}: another Redis or state_prefix serves this group. Use another group, or point redis.url at the former one", marked.store_id);
+        let reason = format!(
+            "the group's commits belong to the store {}, and this Redis is {id}: another Redis or state_prefix serves this group. Use another group, or point redis.url at the former one",
+            marked.store_id
+        );
         return Decision::Halt { code: "wrong-store", reason };
     }
     let begin = |position, keep_checks, note| within_log(f, position, keep_checks, note);
@@ -128,7 +136,9 @@ pub fn decide(f: &Facts) -> Decision {
         (None, Some((commit, _))) => match f.on_state_lost {
             OnStateLost::Halt => Decision::Halt {
                 code: "state-lost",
-                reason: format!("the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there"),
+                reason: format!(
+                    "the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there"
+                ),
             },
             OnStateLost::Resume => begin(commit, false, Some(format!("state-lost: going on at the commit {commit}"))),
         },

@@ -143,7 +143,13 @@ mod tests {
     fn an_abandoned_command_leaves_nothing() {
         let mut e = Encoder::default();
         e.arg(b"SET");
-        assert!(e.arg_with(|out| { out.extend_from_slice(b"half"); Err(()) }).is_err());
+        assert!(
+            e.arg_with(|out| {
+                out.extend_from_slice(b"half");
+                Err(())
+            })
+            .is_err()
+        );
         e.command(&[b"PING"]);
         assert_eq!(e.bytes(), b"*1\r\n$4\r\nPING\r\n");
     }

@@ -33,6 +33,8 @@ pub struct Entry {
     pub epoch: i64,
     /// What was last handed to Kafka.
     committed: Option<i64>,
+    /// Since when Kafka shows another commit than that.
+    differs_since: Option<Duration>,
     /// A throttle holds it back.
     held: bool,
     /// Whether its fetching is paused in librdkafka.
@@ -74,6 +76,7 @@ impl Flow {
             ledger: None,
             epoch: 0,
             committed: None,
+            differs_since: None,
             held: false,
             paused: true,
             backoff: Backoff::default(),
@@ -220,6 +223,16 @@ impl Flow {
         commits
     }
 
+    /// What Kafka holds as committed. Where it still differs from what was sent after `patience`, it is sent again.
+    pub fn seen_committed(&mut self, topic: &str, partition: i32, offset: i64, now: Duration, patience: Duration) {
+        let Some(entry) = self.topics.get_mut(topic).and_then(|t| t.get_mut(&partition)) else { return };
+        if entry.committed.is_none() || entry.committed == Some(offset) {
+            entry.differs_since = None;
+        } else if now >= *entry.differs_since.get_or_insert(now) + patience {
+            (entry.committed, entry.differs_since) = (None, None);
+        }
+    }
+
     /// A commit failed: what it held is committed again.
     pub fn uncommitted(&mut self, topic: &str, partition: i32) {
         if let Some(entry) = self.topics.get_mut(topic).and_then(|t| t.get_mut(&partition)) {
@@ -251,6 +264,18 @@ mod tests {
         assert!(flow.to_commit().is_empty());
         flow.uncommitted("t", 0);
         assert_eq!(flow.to_commit().len(), 1);
+    }
+
+    #[test]
+    fn a_commit_that_kafka_never_shows_is_sent_again() {
+        let mut flow = Flow::new(1);
+        open(&mut flow, 0);
+        assert_eq!(flow.to_commit().len(), 1);
+        let at = Duration::from_secs;
+        for (now, seen, again) in [(0, 9, 0), (2, 9, 0), (3, 9, 1), (4, 10, 0), (60, 10, 0)] {
+            flow.seen_committed("t", 0, seen, at(now), at(3));
+            assert_eq!(flow.to_commit().len(), again, "after {now} s");
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn parse_hole(text: &str) -> Result<Part, String> {
     let (name, default) = split_default(text);
     let unknown = || {
         let head = name.split(['.', '[']).next().unwrap_or(name);
-        let near = NAMES.iter().max_by(|a, b| strsim::jaro(a, head).total_cmp(&strsim::jaro(b, head))).filter(|n| strsim::jaro(n, head) > 0.7);
+        let near = NAMES.iter().min_by_key(|n| strsim::damerau_levenshtein(n, head)).filter(|n| strsim::damerau_levenshtein(n, head) <= 2);
         let hint = near.map(|n| format!("; did you mean {{{n}}}?")).unwrap_or_default();
         format!("unknown hole {{{text}}}: allowed are {HOLES}, each with a default as {{key|default}}{hint}")
     };

@@ -96,9 +96,7 @@ impl Kind {
             Self::Set { .. } => "set".into(),
             Self::Publish { .. } => "publish".into(),
             Self::Del { .. } => "del".into(),
-            Self::Command(args) => {
-                String::from_utf8_lossy(args.first().and_then(Template::constant).unwrap_or(b"command")).to_lowercase()
-            }
+            Self::Command(args) => String::from_utf8_lossy(args.first().and_then(Template::constant).unwrap_or(b"command")).to_lowercase(),
         }
     }
 
@@ -131,9 +129,8 @@ impl Kind {
     }
 
     fn render_args(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
-        let arg = |out: &mut Encoder, t: &Template| -> Result<(), String> {
-            out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string())
-        };
+        let arg =
+            |out: &mut Encoder, t: &Template| -> Result<(), String> { out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string()) };
         match self {
             Self::Xadd(x) => x.render(record, doc, out)?,
             Self::Set { key, value, ttl } => {
@@ -189,9 +186,8 @@ impl Kind {
 
 impl Xadd {
     fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<(), String> {
-        let arg = |out: &mut Encoder, t: &Template| -> Result<(), String> {
-            out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string())
-        };
+        let arg =
+            |out: &mut Encoder, t: &Template| -> Result<(), String> { out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string()) };
         out.arg(b"XADD");
         arg(out, &self.key)?;
         if self.nomkstream {
@@ -254,7 +250,8 @@ fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> 
     let mut text = Vec::new();
     template.render(record, doc, &mut text).map_err(|e| e.to_string())?;
     let shown = String::from_utf8_lossy(&text);
-    let value: f64 = shown.trim().parse().ok().filter(|v: &f64| v.is_finite()).ok_or_else(|| format!("the ttl rendered to {shown:?}; it must be a number of seconds"))?;
+    let value: f64 =
+        shown.trim().parse().ok().filter(|v: &f64| v.is_finite()).ok_or_else(|| format!("the ttl rendered to {shown:?}; it must be a number of seconds"))?;
     if value > SECONDS_MAX {
         return Err(format!("the ttl rendered to {shown:?} seconds; at most {SECONDS_MAX} are allowed"));
     }

@@ -25,8 +25,8 @@ use std::time::Duration;
 const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long settled offsets may wait for their commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
-/// How long the last commit of a drain may take, beyond the drain's deadline.
-const LAST_COMMIT_MAX: Duration = Duration::from_secs(2);
+/// How long Kafka may show an older commit than the one that was sent before that one is sent again.
+const COMMIT_SEEN_MAX: Duration = Duration::from_secs(3);
 
 /// A lane, as the poller sees it.
 pub struct LaneHandle {
@@ -67,7 +67,6 @@ pub struct Brain {
     pub(crate) waiting: VecDeque<Box<Claimed>>,
     pub(crate) ends: HashMap<TopicPartition, i64>,
     pub(crate) committed_at: Duration,
-    pub(crate) commits_out: usize,
     pub(crate) joined: bool,
     pub(crate) redis_seen: bool,
     pub(crate) stop: Option<Option<String>>,
@@ -78,7 +77,6 @@ pub(crate) struct Draining {
     until: Duration,
     open: BTreeSet<u64>,
     left: usize,
-    last_commit: Option<Duration>,
 }
 
 impl Brain {
@@ -164,7 +162,7 @@ impl Brain {
         }
     }
 
-    /// Commits what is settled and not yet committed; the answer comes by [`Self::committed`].
+    /// Commits what is settled and not yet committed.
     fn commit(&mut self, consumer: &Consumer) {
         self.committed_at = self.clock.now();
         let positions = self.flow.to_commit();
@@ -180,29 +178,10 @@ impl Brain {
                 element.set_metadata(&mark);
             }
         }
-        match consumer.commit(&offsets, CommitMode::Async) {
-            Ok(()) => self.commits_out += 1,
-            Err(e) => {
-                tracing::debug!("commit: {e}");
-                positions.iter().for_each(|(at, _)| self.flow.uncommitted(&at.topic, at.partition));
-            }
-        }
-    }
-
-    /// The answer to a commit. A failed one is made again: the offsets only ever grow.
-    pub fn committed(&mut self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.commits_out = self.commits_out.saturating_sub(1);
-        let failed = result.err();
-        if offsets.count() == 0 {
-            return;
-        }
-        for element in offsets.elements() {
-            if failed.is_some() || element.error().is_err() {
-                self.flow.uncommitted(element.topic(), element.partition());
-            }
-        }
-        if let Some(e) = failed {
-            tracing::debug!("commit refused: {e}");
+        // librdkafka tells nothing of an asynchronous commit's end; the statistics show what Kafka has.
+        if let Err(e) = consumer.commit(&offsets, CommitMode::Async) {
+            tracing::debug!("commit: {e}");
+            positions.iter().for_each(|(at, _)| self.flow.uncommitted(&at.topic, at.partition));
         }
     }
 
@@ -365,6 +344,7 @@ impl Brain {
                 if self.flow.get(name, *number).is_some() {
                     let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
                     self.ends.insert(TopicPartition::new(name.as_str(), *number), end);
+                    self.flow.seen_committed(name, *number, partition.committed_offset, self.clock.now(), COMMIT_SEEN_MAX);
                 }
             }
         }
@@ -375,7 +355,9 @@ impl Brain {
 
     pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers"),
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers")
+            }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
                 self.conditions.alert("kafka-refused", "kafka", reason, "check security.protocol, ssl.* and sasl.* in kafka.properties");
             }
@@ -417,18 +399,18 @@ impl Brain {
         for lane in &self.lanes {
             let _ = lane.inbox.send(Input::Drain);
         }
-        self.draining = Some(Draining { until: self.clock.now() + self.drain_deadline, open, left: 0, last_commit: None });
+        self.draining = Some(Draining { until: self.clock.now() + self.drain_deadline, open, left: 0 });
     }
 
-    /// Whether the drain has ended: everything is written and committed, or its time is over.
-    pub fn drained(&mut self) -> bool {
+    /// Whether the drain has ended: everything is written, or its time is over. The last commit goes out with it, and
+    /// the consumer's close waits for it.
+    pub fn drained(&mut self, consumer: &Consumer) -> bool {
         let now = self.clock.now();
-        let Some(draining) = &mut self.draining else { return true };
-        if !draining.open.is_empty() && now < draining.until {
-            return false;
+        let ended = self.draining.as_ref().is_none_or(|d| d.open.is_empty() || now >= d.until);
+        if ended {
+            self.commit(consumer);
         }
-        let since = *draining.last_commit.get_or_insert(now);
-        (self.commits_out == 0 && now >= since + COMMIT_EVERY * 2) || now >= since + LAST_COMMIT_MAX
+        ended
     }
 
     /// The report of a stop.

@@ -65,10 +65,6 @@ impl ConsumerContext for Context {
             tracing::warn!(code = "rebalance-failed", "{e}");
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.brain.lock().committed(result, offsets);
-    }
 }
 
 /// Makes the consumer and subscribes.
@@ -102,7 +98,7 @@ pub fn run(consumer: Consumer, brain: &Mutex<Brain>) -> Drained {
         let _ = consumer.poll(POLL_MAX);
         let mut brain = brain.lock();
         brain.tick(&consumer);
-        if brain.drained() {
+        if brain.drained(&consumer) {
             break;
         }
     }

@@ -92,11 +92,18 @@ impl<L: Log> Claimer<L> {
                             return;
                         }
                         Err(Unfit::Failed(f)) if f.refused => {
-                            let _ = self.to_poller.send(ToPoller::Fatal(format!("Redis refuses us: {f}. Check redis.user, redis.password or redis.password_file, and the ACL")));
+                            let _ = self
+                                .to_poller
+                                .send(ToPoller::Fatal(format!("Redis refuses us: {f}. Check redis.user, redis.password or redis.password_file, and the ACL")));
                             return;
                         }
                         Err(Unfit::Failed(f)) => {
-                            self.conditions.raise("redis-unreachable", "redis", &f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers");
+                            self.conditions.raise(
+                                "redis-unreachable",
+                                "redis",
+                                &f.reason,
+                                "records wait in Kafka; the bridge goes on by itself when Redis answers",
+                            );
                             // Waiting here is waiting for Redis: no claim can succeed before. Stops at once with the bridge.
                             match self.to_poller.send_timeout(ToPoller::Waiting, Duration::from_secs(1)) {
                                 Err(crossbeam_channel::SendTimeoutError::Disconnected(_)) => return,
@@ -193,7 +200,9 @@ impl<L: Log> Claimer<L> {
         if !keep_checks {
             (state.last, state.unread) = (None, None);
         }
-        let store_id = store_id.unwrap_or_else(|| facts.commit.as_ref().and_then(|c| c.ours.as_ref()).filter(|m| !m.store_id.is_empty()).map_or_else(|| token(), |m| m.store_id.clone()));
+        let store_id = store_id.unwrap_or_else(|| {
+            facts.commit.as_ref().and_then(|c| c.ours.as_ref()).filter(|m| !m.store_id.is_empty()).map_or_else(|| token(), |m| m.store_id.clone())
+        });
         state.epoch += 1;
         if exactly && !self.take(redis, &key, &id_key, &store_id, &state, position)? {
             return Ok(Outcome::Again("another bridge claimed it at the same time".into()));
@@ -202,7 +211,17 @@ impl<L: Log> Claimer<L> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call, all of them facts of one claim")]
-    fn opening(&self, request: &Request, key: StateKey, state: &State, position: i64, low: i64, exactly: bool, mut note: Option<String>, store_id: String) -> Claimed {
+    fn opening(
+        &self,
+        request: &Request,
+        key: StateKey,
+        state: &State,
+        position: i64,
+        low: i64,
+        exactly: bool,
+        mut note: Option<String>,
+        store_id: String,
+    ) -> Claimed {
         let at = &request.at;
         let mut unread = state.unread.filter(|u| *u < position);
         if let Some(from) = unread.filter(|u| *u < low) {
@@ -225,7 +244,10 @@ impl<L: Log> Claimer<L> {
                 Ok(n) => n,
                 Err(why) => return Ok(Err(why)),
             };
-            let key = format!("{}:topics", String::from_utf8_lossy(&StateKey::partition(&self.config.redis.state_prefix, &self.config.kafka.group, &TopicPartition::new("", 0)).0));
+            let key = format!(
+                "{}:topics",
+                String::from_utf8_lossy(&StateKey::partition(&self.config.redis.state_prefix, &self.config.kafka.group, &TopicPartition::new("", 0)).0)
+            );
             // Under the claim's WATCH, which reads on other keys do not touch.
             redis.command(&["HSETNX", &key, &*at.topic, &count.to_string()])?;
             if let Reply::Text(known) = redis.command(&["HGET", &key, &*at.topic])?

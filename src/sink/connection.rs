@@ -71,7 +71,8 @@ impl Connector {
             redis = redis.set_username(&c.user);
         }
         if !c.password_file.is_empty() {
-            let password = std::fs::read_to_string(&c.password_file).map_err(|e| Failure { reason: format!("redis.password_file {:?}: {e}", c.password_file), refused: true })?;
+            let password = std::fs::read_to_string(&c.password_file)
+                .map_err(|e| Failure { reason: format!("redis.password_file {:?}: {e}", c.password_file), refused: true })?;
             redis = redis.set_password(password.trim_end_matches(['\r', '\n']));
         } else if !c.password.0.is_empty() {
             redis = redis.set_password(&c.password.0);

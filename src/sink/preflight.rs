@@ -54,7 +54,10 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route])
         ));
     }
     if exactly && field("redis_mode") == "cluster" {
-        problems.push("this is a Redis Cluster: a transaction can't span its slots. Use a single Redis, or guarantee = \"at-least-once\" on a hash-tagged key space".into());
+        problems.push(
+            "this is a Redis Cluster: a transaction can't span its slots. Use a single Redis, or guarantee = \"at-least-once\" on a hash-tagged key space"
+                .into(),
+        );
     }
     for name in needed(exactly, routes) {
         check_command(connection, &server, &name, &mut problems)?;

@@ -157,7 +157,9 @@ impl Lane {
             }
         }
         burial.letters.extend(batch.letters.iter().cloned());
-        for (share, result) in batch.shares.iter().filter(|s| self.parts.get(&s.generation).is_some_and(|p| p.guard.is_some())).zip(&results[n.min(results.len())..]) {
+        for (share, result) in
+            batch.shares.iter().filter(|s| self.parts.get(&s.generation).is_some_and(|p| p.guard.is_some())).zip(&results[n.min(results.len())..])
+        {
             if *result != Reply::Int(0) {
                 burial.halts.push((share.generation, "state-lost", format!("the state was lost while it was written: HSET answered {result:?}")));
             }
@@ -224,7 +226,9 @@ impl Lane {
                     whole = Some(why.clone());
                     break;
                 }
-                (Class::Permanent, Sent::Write { origin, .. }) => Verdict::Dead { route: origin.route, reason: format!("write {} was refused: {why}", origin.write + 1) },
+                (Class::Permanent, Sent::Write { origin, .. }) => {
+                    Verdict::Dead { route: origin.route, reason: format!("write {} was refused: {why}", origin.write + 1) }
+                }
                 (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
                 (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
             };

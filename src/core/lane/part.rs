@@ -1,8 +1,8 @@
 //! One open partition of a lane.
 use crate::core::encode::Encoder;
 use crate::core::record::{Record, TopicPartition};
-use crate::core::state::{self, Expected, Guarded, Last, StateKey};
 use crate::core::reply::Reply;
+use crate::core::state::{self, Expected, Guarded, Last, StateKey};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,9 +48,15 @@ pub(super) struct Pending {
 pub(super) enum Verdict {
     None,
     /// Redis refuses one of its commands for good: it is dead.
-    Dead { route: usize, reason: String },
+    Dead {
+        route: usize,
+        reason: String,
+    },
     /// It needs a person: the partition halts here.
-    Halt { code: &'static str, reason: String },
+    Halt {
+        code: &'static str,
+        reason: String,
+    },
 }
 
 pub(super) struct Part {
@@ -109,7 +115,8 @@ impl Part {
         if let Some(check) = &self.check {
             if record.offset == check.last.offset {
                 if Last::of(&record) != check.last {
-                    let reason = format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset);
+                    let reason =
+                        format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset);
                     return Taken::Halt(record, reason);
                 }
                 self.check = None;
@@ -117,8 +124,22 @@ impl Part {
                 let gone = check.last.offset;
                 match &check.compacted {
                     Ok(true) => self.check = None,
-                    Ok(false) => return Taken::Halt(record, format!("the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated")),
-                    Err(why) => return Taken::Halt(record, format!("the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic")),
+                    Ok(false) => {
+                        return Taken::Halt(
+                            record,
+                            format!(
+                                "the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated"
+                            ),
+                        );
+                    }
+                    Err(why) => {
+                        return Taken::Halt(
+                            record,
+                            format!(
+                                "the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic"
+                            ),
+                        );
+                    }
                 }
             }
         }

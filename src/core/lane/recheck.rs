@@ -44,7 +44,14 @@ impl Lane {
             // To a stream its letter went in the batch's own transaction; a topic may lack it.
             if self.settings.letters == Letters::Topic {
                 let (code, route, reason) = self.describe(&poison);
-                recheck.letters.push(Letter { record: record.clone(), code, reason, route: self.settings.routes[route].name.clone(), failed: vec!["all".into()], applied: Vec::new() });
+                recheck.letters.push(Letter {
+                    record: record.clone(),
+                    code,
+                    reason,
+                    route: self.settings.routes[route].name.clone(),
+                    failed: vec!["all".into()],
+                    applied: Vec::new(),
+                });
             }
             return;
         }
@@ -59,7 +66,12 @@ impl Lane {
                     self.aux.command(&[b"TYPE", key.as_slice()]);
                     recheck.asked.push((i, origin, expected));
                 }
-                _ => recheck.letters.push(self.uncertain(record, origin, "outcome-unknown", "a crash came before the reply was read, and nothing in Redis tells whether this write was refused")),
+                _ => recheck.letters.push(self.uncertain(
+                    record,
+                    origin,
+                    "outcome-unknown",
+                    "a crash came before the reply was read, and nothing in Redis tells whether this write was refused",
+                )),
             }
         }
     }
@@ -83,7 +95,10 @@ impl Lane {
         if !recheck.letters.is_empty() {
             let burial = Burial { letters: recheck.letters, settle: Vec::new(), halts: Vec::new(), clear: vec![recheck.generation] };
             if self.settings.letters == Letters::Halt {
-                let reason = format!("records below the position have writes that were refused or whose outcome is unknown, and no [dead_letter] is set: {}", burial.letters[0].reason);
+                let reason = format!(
+                    "records below the position have writes that were refused or whose outcome is unknown, and no [dead_letter] is set: {}",
+                    burial.letters[0].reason
+                );
                 self.halt(recheck.generation, "poison", reason);
             } else {
                 self.burial = Some(burial);

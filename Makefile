@@ -1,0 +1,32 @@
+# The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
+.PHONY: build demo test check docs reference clean
+
+build:
+	scripts/install build
+	cargo build --release
+
+demo:
+	scripts/install demo
+	cargo build --release
+	target/release/kafka-redis-bridge demo $(ARGS)
+
+test:
+	scripts/install test
+	cargo test --no-run
+	scripts/with-kafka cargo test $(ARGS)
+
+# Format, lints, documentation, licences: what .ci/run does besides the tests.
+check:
+	scripts/install build
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	scripts/deny
+
+# The pages that are generated from the code.
+reference:
+	cargo run -q -- schema > config/schema.json
+	cargo run -q -- schema --markdown > docs/configuration.md
+
+clean:
+	cargo clean
