@@ -1,0 +1,156 @@
+//! The bridge as a process, configured by a file, ended with the test.
+use super::{free_port, kafka, signal, unique};
+use kafka_redis_bridge::ops::status::Status;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A configuration to be: the parts that tests vary, over the reference routes without trimming.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) redis: String,
+    /// More TOML: sections before the routes.
+    pub(crate) extra: String,
+    /// More settings of `[redis]`.
+    pub(crate) redis_extra: String,
+    /// More properties of Kafka.
+    pub(crate) properties: Vec<(String, String)>,
+    pub(crate) routes: String,
+}
+
+impl Setup {
+    pub(crate) fn new(topic: &str, redis: &str) -> Self {
+        Self {
+            group: unique("group"),
+            topic: topic.into(),
+            redis: redis.into(),
+            extra: "[dead_letter]\nstream = \"bridge:dead\"\n".into(),
+            redis_extra: String::new(),
+            properties: vec![("session.timeout.ms".into(), "6000".into()), ("topic.metadata.refresh.interval.ms".into(), "1000".into())],
+            routes: format!(
+                "[[route]]\nname = \"volatility\"\ntopics = [\"{topic}\"]\n\
+                 [[route.write]]\nxadd = {{ key = \"volatility:{{key}}\", fields = \"*\" }}\n\
+                 [[route.write]]\nsetex = {{ key = \"latest:{{key}}\", ttl = \"1h\", value = \"{{payload}}\" }}\n\
+                 [[route.write]]\npublish = {{ channel = \"updates:{{key}}\", message = \"{{payload}}\" }}\n"
+            ),
+        }
+    }
+
+    pub(crate) fn extra(mut self, toml: &str) -> Self {
+        self.extra = toml.into();
+        self
+    }
+
+    pub(crate) fn routes(mut self, toml: &str) -> Self {
+        self.routes = toml.replace("TOPIC", &self.topic);
+        self
+    }
+
+    pub(crate) fn redis_extra(mut self, toml: &str) -> Self {
+        self.redis_extra = toml.into();
+        self
+    }
+
+    pub(crate) fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn toml(&self, http: u16) -> String {
+        let properties: String = self.properties.iter().map(|(n, v)| format!("\"{n}\" = \"{v}\"\n")).collect();
+        format!(
+            "[kafka]\nbrokers = [\"{}\"]\ngroup = \"{}\"\n[kafka.properties]\n{properties}\n[redis]\nurl = \"{}\"\n{}\n[http]\nlisten = \"127.0.0.1:{http}\"\n{}\n{}",
+            kafka::bootstrap(),
+            self.group,
+            self.redis,
+            self.redis_extra,
+            self.extra,
+            self.routes
+        )
+    }
+
+    pub(crate) fn start(&self) -> Daemon {
+        Daemon::start(self)
+    }
+}
+
+pub(crate) struct Daemon {
+    child: Child,
+    pub(crate) http: u16,
+    pub(crate) dir: TempDir,
+}
+
+pub(crate) fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_kafka-redis-bridge").into()
+}
+
+impl Daemon {
+    fn start(setup: &Setup) -> Self {
+        let http = free_port();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("bridge.toml"), setup.toml(http)).unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new(binary()).arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { child, http, dir }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        kafka_redis_bridge::cli::status::fetch(&format!("127.0.0.1:{}", self.http), path).ok()
+    }
+
+    pub(crate) fn status(&self) -> Option<Status> {
+        serde_json::from_str(&self.get("/status")?).ok()
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        super::eventually(&format!("the bridge is ready\n{}", self.log()), 40, || self.status().is_some_and(|s| s.ready));
+    }
+
+    pub(crate) fn holds(&self, code: &str) -> bool {
+        self.status().is_some_and(|s| s.conditions.iter().any(|c| c.code == code))
+    }
+
+    /// Whether every partition's position has come to the sum of `records` in all.
+    pub(crate) fn settled(&self) -> i64 {
+        self.status().map_or(0, |s| s.partitions.iter().filter_map(|p| p.position).sum())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM; the exit code.
+    pub(crate) fn stop(&mut self) -> i32 {
+        signal(self.pid(), "TERM");
+        self.exit_code(30)
+    }
+
+    pub(crate) fn exit_code(&mut self, secs: u64) -> i32 {
+        let mut code = None;
+        super::eventually("the bridge ends", secs, || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        code.unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the bridge's log ---\n{}", self.log());
+        }
+        self.kill();
+    }
+}

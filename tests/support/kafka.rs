@@ -1,0 +1,118 @@
+//! Topics and records on the Kafka that `scripts/with-kafka` started, or that was given.
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use std::time::Duration;
+
+pub(crate) fn bootstrap() -> String {
+    std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP is not set: run `make test`, or `scripts/with-kafka cargo test`")
+}
+
+fn config() -> ClientConfig {
+    let mut c = ClientConfig::new();
+    c.set("bootstrap.servers", bootstrap());
+    c
+}
+
+fn admin<T>(ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let admin = config().create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(ask(&admin, &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))))
+}
+
+/// Creates a topic of its own for a test.
+pub(crate) fn topic(base: &str, partitions: i32) -> String {
+    let name = super::unique(base);
+    create(&name, partitions, &[]);
+    name
+}
+
+pub(crate) fn create(name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (k, v) in settings {
+        topic = topic.set(k, v);
+    }
+    admin(async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().unwrap();
+}
+
+pub(crate) fn add_partitions(name: &str, to: usize) {
+    admin(async |a, o| a.create_partitions(&[NewPartitions::new(name, to)], o).await).unwrap().pop().unwrap().unwrap();
+}
+
+pub(crate) fn delete(name: &str) {
+    admin(async |a, o| a.delete_topics(&[name], o).await).unwrap().pop().unwrap().unwrap();
+}
+
+/// What the group has committed, by partition.
+pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
+    let consumer: BaseConsumer = config().set("group.id", group).create().unwrap();
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(topic, 0, partitions - 1);
+    let found = consumer.committed_offsets(asked, Duration::from_secs(10)).unwrap();
+    found.elements().iter().map(|e| if let Offset::Offset(o) = e.offset() { Some(o) } else { None }).collect()
+}
+
+/// All records of a topic's first partition, as (key, payload, headers).
+pub(crate) fn read_all(topic: &str, count: usize) -> Vec<rdkafka::message::OwnedMessage> {
+    let consumer: BaseConsumer = config().set("group.id", super::unique("reader")).create().unwrap();
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&all).unwrap();
+    let mut found = Vec::new();
+    super::eventually("records in the topic", 30, || {
+        while let Some(Ok(m)) = consumer.poll(Duration::from_millis(50)) {
+            found.push(m.detach());
+        }
+        found.len() >= count
+    });
+    found
+}
+
+/// A record to produce.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Produce<'a> {
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) headers: Option<OwnedHeaders>,
+}
+
+pub(crate) struct Producer(BaseProducer);
+
+impl Producer {
+    pub(crate) fn new() -> Self {
+        let mut c = config();
+        c.set("linger.ms", "5").set("message.max.bytes", "33554432").set("queue.buffering.max.messages", "1000000");
+        // One idempotent producer keeps each partition's order.
+        c.set("enable.idempotence", "true");
+        Self(c.create().unwrap())
+    }
+
+    pub(crate) fn send(&self, topic: &str, p: Produce<'_>) {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = p.key;
+        record.payload = p.payload;
+        record.partition = p.partition;
+        record.headers = p.headers;
+        while let Err((e, again)) = self.0.send(record) {
+            assert!(e.to_string().contains("Queue full"), "{e}");
+            self.0.poll(Duration::from_millis(5));
+            record = again;
+        }
+    }
+
+    pub(crate) fn flush(&self) {
+        self.0.flush(Duration::from_secs(60)).unwrap();
+    }
+}
+
+/// Produces one record and waits for it.
+pub(crate) fn produce(topic: &str, key: &str, payload: &str) {
+    let producer = Producer::new();
+    producer.send(topic, Produce { key: Some(key.as_bytes()), payload: Some(payload.as_bytes()), ..Produce::default() });
+    producer.flush();
+}

@@ -1,0 +1,32 @@
+//! Servers, the daemon as a process, and the comparison of exact sequences.
+pub(crate) mod daemon;
+pub(crate) mod kafka;
+pub(crate) mod redis_server;
+pub(crate) mod sequence;
+
+use std::time::{Duration, Instant};
+
+/// Waits for a condition, looking every 20 ms; panics with `what` after `secs`.
+pub(crate) fn eventually(what: &str, secs: u64, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(secs);
+    while !holds() {
+        assert!(Instant::now() < until, "not within {secs} s: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A free port on loopback.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A name that no other test has.
+pub(crate) fn unique(base: &str) -> String {
+    format!("{base}-{:08x}", rand::random::<u32>())
+}
+
+/// Sends a signal.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let done = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    assert!(done.success());
+}
