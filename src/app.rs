@@ -64,8 +64,6 @@ pub enum ToPoller {
     },
     /// Redis has answered for the first time.
     RedisUp,
-    /// The claimer waits for Redis.
-    Waiting,
     /// The bridge can't go on.
     Fatal(String),
 }

@@ -194,8 +194,8 @@ fn check_shape(whole: &serde_json::Value, figment: &Figment, file: &Path) -> Vec
                 add(key.clone(), shown(&error.instance), names.join(", "), near);
             }
             ValidationErrorKind::Format { format } => {
-                let allowed = if format == "size" { "".parse::<Size>().unwrap_err() } else { "".parse::<Period>().unwrap_err() };
-                add(key.clone(), shown(&error.instance), allowed, None);
+                let allowed = if format == "size" { Size::ALLOWED } else { Period::ALLOWED };
+                add(key.clone(), shown(&error.instance), allowed.into(), None);
             }
             ValidationErrorKind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();

@@ -16,12 +16,18 @@ pub struct Period(pub Duration);
 pub struct Size(pub u64);
 
 impl Period {
+    /// What is allowed, for messages.
+    pub const ALLOWED: &str = "a duration with its unit, such as \"500ms\", \"5s\" or \"1h\"";
+
     pub const fn secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
     }
 }
 
 impl Size {
+    /// What is allowed, for messages.
+    pub const ALLOWED: &str = "a size with its unit, such as \"64KiB\" or \"1MiB\"";
+
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
@@ -30,7 +36,7 @@ impl Size {
 impl FromStr for Period {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map(Self).map_err(|_| "a duration with its unit, such as \"500ms\", \"5s\" or \"1h\"".into())
+        humantime::parse_duration(text).map(Self).map_err(|_| Self::ALLOWED.into())
     }
 }
 
@@ -38,11 +44,7 @@ impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let has_unit = text.ends_with(['B', 'b']);
-        text.parse::<bytesize::ByteSize>()
-            .ok()
-            .filter(|_| has_unit)
-            .map(|b| Self(b.as_u64()))
-            .ok_or_else(|| "a size with its unit, such as \"64KiB\" or \"1MiB\"".into())
+        text.parse::<bytesize::ByteSize>().ok().filter(|_| has_unit).map(|b| Self(b.as_u64())).ok_or_else(|| Self::ALLOWED.into())
     }
 }
 

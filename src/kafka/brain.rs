@@ -202,7 +202,6 @@ impl Brain {
                 self.flow.reclaim(generation, self.clock.now(), rand::random());
             }
             ToPoller::RedisUp => self.redis_seen = true,
-            ToPoller::Waiting => {}
             ToPoller::Fatal(reason) => self.stop(Some(reason)),
         }
     }

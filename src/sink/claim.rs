@@ -14,11 +14,13 @@ use crate::core::retry::Backoff;
 use crate::core::route::Route;
 use crate::core::state::{State, StateKey, VERSION};
 use crate::ops::conditions::Conditions;
-use crossbeam_channel::{Receiver, Sender};
-use std::collections::HashMap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How often Redis is asked whether it is there while nothing is to be claimed.
+const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long a log that ends before the position is given the benefit of the doubt.
 const BEYOND_MAX: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,16 @@ enum Outcome {
     Again(String),
 }
 
+impl Outcome {
+    fn message(self, generation: u64) -> ToPoller {
+        match self {
+            Self::Claimed(claimed) => ToPoller::Claimed(claimed),
+            Self::Halt(code, reason) => ToPoller::ClaimHalted { generation, code, reason },
+            Self::Again(why) => ToPoller::ClaimFailed { generation, why },
+        }
+    }
+}
+
 /// See the module's documentation.
 pub struct Claimer<L> {
     pub connector: Connector,
@@ -73,56 +85,70 @@ pub struct Claimer<L> {
 }
 
 impl<L: Log> Claimer<L> {
-    /// Serves requests until their sender is gone.
+    /// Serves requests until their sender is gone. Connects at once: whether Redis is there shows before the first claim.
     pub fn run(self, requests: &Receiver<Request>) {
-        let mut connection: Option<Connection> = None;
-        let mut backoff = Backoff::default();
-        let mut beyond: HashMap<TopicPartition, Instant> = HashMap::new();
-        while let Ok(request) = requests.recv() {
-            let message = loop {
-                if connection.is_none() {
-                    match self.connect() {
-                        Ok(c) => {
-                            self.conditions.clear("redis-unreachable", "redis");
-                            backoff.reset();
-                            connection = Some(c);
-                        }
-                        Err(Unfit::Refused(problems)) => {
-                            let _ = self.to_poller.send(ToPoller::Fatal(format!("this Redis can't serve: {}", problems.join("; "))));
-                            return;
-                        }
-                        Err(Unfit::Failed(f)) if f.refused => {
-                            let _ = self
-                                .to_poller
-                                .send(ToPoller::Fatal(format!("Redis refuses us: {f}. Check redis.user, redis.password or redis.password_file, and the ACL")));
-                            return;
-                        }
-                        Err(Unfit::Failed(f)) => {
-                            self.conditions.raise(
-                                "redis-unreachable",
-                                "redis",
-                                &f.reason,
-                                "records wait in Kafka; the bridge goes on by itself when Redis answers",
-                            );
-                            // Waiting here is waiting for Redis: no claim can succeed before. Stops at once with the bridge.
-                            match self.to_poller.send_timeout(ToPoller::Waiting, Duration::from_secs(1)) {
-                                Err(crossbeam_channel::SendTimeoutError::Disconnected(_)) => return,
-                                _ => std::thread::park_timeout(backoff.next(rand::random())),
-                            }
-                            continue;
-                        }
+        let mut queue = VecDeque::new();
+        let Some(mut redis) = self.connected(requests, &mut queue, true) else { return };
+        if self.to_poller.send(ToPoller::RedisUp).is_err() {
+            return;
+        }
+        let mut beyond = HashMap::new();
+        loop {
+            let request = match queue.pop_front().map_or_else(|| requests.recv_timeout(PING_EVERY), Ok) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let done = match &request {
+                Some(request) => self.claim(&mut redis, request, &mut beyond).map(|outcome| Some(outcome.message(request.generation))),
+                None => redis.command(&["PING"]).map(|_| None),
+            };
+            match done {
+                Ok(message) => {
+                    if message.is_some_and(|m| self.to_poller.send(m).is_err()) {
+                        return;
                     }
                 }
-                let Some(c) = connection.as_mut() else { continue };
-                match self.claim(c, &request, &mut beyond) {
-                    Ok(Outcome::Claimed(claimed)) => break ToPoller::Claimed(claimed),
-                    Ok(Outcome::Halt(code, reason)) => break ToPoller::ClaimHalted { generation: request.generation, code, reason },
-                    Ok(Outcome::Again(why)) => break ToPoller::ClaimFailed { generation: request.generation, why },
-                    Err(_) => connection = None,
+                Err(_) => {
+                    queue.extend(request);
+                    let Some(again) = self.connected(requests, &mut queue, false) else { return };
+                    redis = again;
                 }
+            }
+        }
+    }
+
+    /// Connects, however long it takes; requests that come meanwhile are queued. `None`: nobody needs it any more, or
+    /// (`first`) this Redis can never serve.
+    fn connected(&self, requests: &Receiver<Request>, queue: &mut VecDeque<Request>, first: bool) -> Option<Connection> {
+        let mut backoff = Backoff::default();
+        loop {
+            let (reason, remedy, person) = match self.connect() {
+                Ok(connection) => {
+                    self.conditions.clear_subject("redis");
+                    return Some(connection);
+                }
+                Err(Unfit::Refused(problems)) => (format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names", true),
+                Err(Unfit::Failed(f)) if f.refused => {
+                    (format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL", true)
+                }
+                Err(Unfit::Failed(f)) => (f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers", false),
             };
-            if self.to_poller.send(message).is_err() {
-                return;
+            match person {
+                true if first => {
+                    let _ = self.to_poller.send(ToPoller::Fatal(format!("{reason}. What to do: {remedy}")));
+                    return None;
+                }
+                true => self.conditions.alert("redis-refused", "redis", &reason, remedy),
+                false => self.conditions.raise("redis-unreachable", "redis", &reason, remedy),
+            }
+            let until = Instant::now() + backoff.next(rand::random());
+            loop {
+                match requests.recv_deadline(until) {
+                    Ok(request) => queue.push_back(request),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
             }
         }
     }
@@ -136,62 +162,20 @@ impl<L: Log> Claimer<L> {
     fn claim(&self, redis: &mut Connection, request: &Request, beyond: &mut HashMap<TopicPartition, Instant>) -> Result<Outcome, Failure> {
         let at = &request.at;
         let exactly = self.config.redis.guarantee == crate::config::Guarantee::ExactlyOnce;
-        let kafka = || -> Result<_, String> {
-            let (low, high) = self.log.watermarks(at)?;
-            Ok((low, high, self.log.committed(at)?))
-        };
-        let (low, high, commit) = match kafka() {
+        let facts = match self.facts(redis, request, exactly)? {
             Ok(facts) => facts,
-            Err(why) => return Ok(Outcome::Again(format!("kafka: {why}"))),
-        };
-        let prefix = &self.config.redis.state_prefix;
-        let key = StateKey::partition(prefix, &self.config.kafka.group, at);
-        let id_key = StateKey::store_id(prefix);
-        let (state, store_id) = if exactly {
-            let mut out = Encoder::default();
-            out.command(&[b"WATCH", key.0.as_slice(), id_key.0.as_slice()]);
-            out.command(&[b"HGETALL", key.0.as_slice()]);
-            out.command(&[b"GET", id_key.0.as_slice()]);
-            let replies = redis.exchange(out.bytes(), 3)?;
-            if let Some(outcome) = refusal(&replies) {
-                return Ok(outcome);
-            }
-            let state = match decode_state(&replies[1]) {
-                Ok(state) => state,
-                Err(why) => return Ok(Outcome::Halt("state-unreadable", format!("the state {} can't be read: {why}", String::from_utf8_lossy(&key.0)))),
-            };
-            let id = if let Reply::Text(id) = &replies[2] { Some(String::from_utf8_lossy(id).into_owned()) } else { None };
-            (state, id)
-        } else {
-            // Without a state the position is ours alone, else Kafka's.
-            (State { offset: request.memory.or(commit.as_ref().map(|c| c.offset)), ..State::default() }, None)
-        };
-        let start = match self.start(redis, at, low, high, exactly && state.offset.is_none() && commit.is_none())? {
-            Ok(start) => start,
-            Err(why) => return Ok(Outcome::Again(format!("kafka: {why}"))),
-        };
-        let facts = Facts {
-            memory: request.memory,
-            commit: if exactly { commit } else { None },
-            store_id: store_id.clone(),
-            low,
-            high,
-            start,
-            on_state_lost: match self.config.redis.on_state_lost {
-                crate::config::OnStateLost::Halt => OnStateLost::Halt,
-                crate::config::OnStateLost::Resume => OnStateLost::Resume,
-            },
-            state,
+            Err(outcome) => return Ok(outcome),
         };
         let (position, keep_checks, note) = match decide(&facts) {
             Decision::Begin { position, keep_checks, note } => (position, keep_checks, note),
             Decision::Halt { code, reason } => return Ok(Outcome::Halt(code, reason)),
             Decision::Beyond { position } => {
+                let reason = format!("the log ends at {}, before the position {position}", facts.high);
                 let since = *beyond.entry(at.clone()).or_insert_with(Instant::now);
                 return Ok(if since.elapsed() < BEYOND_MAX {
-                    Outcome::Again(format!("the log ends at {high}, before the position {position}"))
+                    Outcome::Again(reason)
                 } else {
-                    Outcome::Halt("log-changed", format!("the log ends at {high}, before the position {position}: the topic was recreated or truncated"))
+                    Outcome::Halt("log-changed", format!("{reason}: the topic was recreated or truncated"))
                 });
             }
         };
@@ -200,40 +184,87 @@ impl<L: Log> Claimer<L> {
         if !keep_checks {
             (state.last, state.unread) = (None, None);
         }
-        let store_id = store_id.unwrap_or_else(|| {
-            facts.commit.as_ref().and_then(|c| c.ours.as_ref()).filter(|m| !m.store_id.is_empty()).map_or_else(|| token(), |m| m.store_id.clone())
-        });
         state.epoch += 1;
-        if exactly && !self.take(redis, &key, &id_key, &store_id, &state, position)? {
+        let store_id = facts.store_id.unwrap_or_else(|| {
+            let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
+            marked.map_or_else(token, |m| m.store_id)
+        });
+        if exactly && !self.take(redis, at, &store_id, &state, position)? {
             return Ok(Outcome::Again("another bridge claimed it at the same time".into()));
         }
-        Ok(Outcome::Claimed(Box::new(self.opening(request, key, &state, position, low, exactly, note, store_id))))
+        let (opening, begin, lost) = self.opening(request, &state, position, facts.low, exactly);
+        Ok(Outcome::Claimed(Box::new(Claimed { opening, begin, epoch: state.epoch, note: lost.or(note), store_id, low: facts.low })))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call, all of them facts of one claim")]
-    fn opening(
-        &self,
-        request: &Request,
-        key: StateKey,
-        state: &State,
-        position: i64,
-        low: i64,
-        exactly: bool,
-        mut note: Option<String>,
-        store_id: String,
-    ) -> Claimed {
+    /// Asks Kafka and Redis all that a claim weighs. The state stays under WATCH.
+    fn facts(&self, redis: &mut Connection, request: &Request, exactly: bool) -> Result<Result<Facts, Outcome>, Failure> {
+        let at = &request.at;
+        let kafka = || -> Result<_, String> {
+            let (low, high) = self.log.watermarks(at)?;
+            Ok((low, high, self.log.committed(at)?))
+        };
+        let (low, high, commit) = match kafka() {
+            Ok(facts) => facts,
+            Err(why) => return Ok(Err(Outcome::Again(format!("kafka: {why}")))),
+        };
+        let (state, store_id) = if exactly {
+            match self.read(redis, at)? {
+                Ok(read) => read,
+                Err(outcome) => return Ok(Err(outcome)),
+            }
+        } else {
+            // Without a state the position is ours alone, else Kafka's.
+            (State { offset: request.memory.or(commit.as_ref().map(|c| c.offset)), ..State::default() }, None)
+        };
+        let start = match self.start(redis, at, low, high, exactly && state.offset.is_none() && commit.is_none())? {
+            Ok(start) => start,
+            Err(why) => return Ok(Err(Outcome::Again(format!("kafka: {why}")))),
+        };
+        let on_state_lost = match self.config.redis.on_state_lost {
+            crate::config::OnStateLost::Halt => OnStateLost::Halt,
+            crate::config::OnStateLost::Resume => OnStateLost::Resume,
+        };
+        let commit = if exactly { commit } else { None };
+        Ok(Ok(Facts { state, memory: request.memory, commit, store_id, low, high, start, on_state_lost }))
+    }
+
+    /// Reads the state under WATCH, and the store's id.
+    fn read(&self, redis: &mut Connection, at: &TopicPartition) -> Result<Result<(State, Option<String>), Outcome>, Failure> {
+        let (key, id_key) = self.keys(at);
+        let mut out = Encoder::default();
+        out.command(&[b"WATCH", key.0.as_slice(), id_key.0.as_slice()]);
+        out.command(&[b"HGETALL", key.0.as_slice()]);
+        out.command(&[b"GET", id_key.0.as_slice()]);
+        let replies = redis.exchange(out.bytes(), 3)?;
+        if let Some(outcome) = refusal(&replies) {
+            return Ok(Err(outcome));
+        }
+        let id = if let Reply::Text(id) = &replies[2] { Some(String::from_utf8_lossy(id).into_owned()) } else { None };
+        Ok(match decode_state(&replies[1]) {
+            Ok(state) => Ok((state, id)),
+            Err(why) => Err(Outcome::Halt("state-unreadable", format!("the state {} can't be read: {why}", String::from_utf8_lossy(&key.0)))),
+        })
+    }
+
+    fn keys(&self, at: &TopicPartition) -> (StateKey, StateKey) {
+        let prefix = &self.config.redis.state_prefix;
+        (StateKey::partition(prefix, &self.config.kafka.group, at), StateKey::store_id(prefix))
+    }
+
+    /// What the lane takes over, where to seek to, and what a person should know of records that are gone.
+    fn opening(&self, request: &Request, state: &State, position: i64, low: i64, exactly: bool) -> (Opening, i64, Option<String>) {
         let at = &request.at;
         let mut unread = state.unread.filter(|u| *u < position);
+        let mut lost = None;
         if let Some(from) = unread.filter(|u| *u < low) {
-            note = Some(format!("outcome-unknown: the replies to {from}..{position} were never read, and Kafka no longer has the records below {low}"));
+            lost = Some(format!("outcome-unknown: the replies to {from}..{position} were never read, and Kafka no longer has the records below {low}"));
             unread = state.last.filter(|l| l.offset >= low).map(|_| low);
         }
         let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted: self.log.compacted(&at.topic) });
         let begin = [Some(position), unread, check.as_ref().map(|c| c.last.offset)].into_iter().flatten().min().unwrap_or(position).max(low);
         let through = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
-        let guard = exactly.then(|| Guard { key, owner: self.owner.clone() });
-        let opening = Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through };
-        Claimed { opening, begin, epoch: state.epoch, note, store_id, low }
+        let guard = exactly.then(|| Guard { key: self.keys(at).0, owner: self.owner.clone() });
+        (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through }, begin, lost)
     }
 
     /// Where a partition begins of which neither a state nor a commit is known. Partitions that came later than the
@@ -260,7 +291,8 @@ impl<L: Log> Claimer<L> {
     }
 
     /// Writes epoch, owner and every other field, empty where unknown. `false`: the state moved meanwhile.
-    fn take(&self, redis: &mut Connection, key: &StateKey, id_key: &StateKey, store_id: &str, state: &State, position: i64) -> Result<bool, Failure> {
+    fn take(&self, redis: &mut Connection, at: &TopicPartition, store_id: &str, state: &State, position: i64) -> Result<bool, Failure> {
+        let (key, id_key) = self.keys(at);
         let mut out = Encoder::default();
         out.command(&[b"MULTI"]);
         out.command(&[b"SET", id_key.0.as_slice(), store_id.as_bytes(), b"NX"]);

@@ -59,44 +59,53 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route])
                 .into(),
         );
     }
-    for name in needed(exactly, routes) {
-        check_command(connection, &server, &name, &mut problems)?;
+    let writes = written(routes);
+    for name in &writes {
+        check_write(connection, name, &mut problems)?;
+    }
+    for name in own(exactly).iter().chain(&writes) {
+        check_permission(connection, &server, name, &mut problems)?;
     }
     if problems.is_empty() { Ok(server) } else { Err(Unfit::Refused(problems)) }
 }
 
-/// The commands that the bridge will send.
-fn needed(exactly: bool, routes: &[Route]) -> Vec<String> {
-    let mut names: Vec<String> = ["multi", "exec"].map(str::to_owned).to_vec();
-    if exactly {
-        names.extend(["watch", "unwatch", "hset", "hmget", "hgetall", "hsetnx", "set", "get", "type"].map(str::to_owned));
-    }
-    for kind in routes.iter().flat_map(|r| &r.writes).map(|w| &w.kind) {
-        names.push(if matches!(kind, Kind::Set { .. }) { "set".into() } else { kind.name() });
-    }
+/// The commands of the guard and the state.
+fn own(exactly: bool) -> Vec<String> {
+    let guard: &[&str] = if exactly { &["watch", "unwatch", "hset", "hmget", "hgetall", "hsetnx", "hget", "set", "get", "type"] } else { &[] };
+    ["multi", "exec"].iter().chain(guard).map(|n| (*n).to_owned()).collect()
+}
+
+/// The commands of the routes' writes.
+fn written(routes: &[Route]) -> Vec<String> {
+    let kinds = routes.iter().flat_map(|r| &r.writes).map(|w| &w.kind);
+    let mut names: Vec<String> = kinds.map(|kind| if matches!(kind, Kind::Set { .. }) { "set".into() } else { kind.name() }).collect();
     names.sort();
     names.dedup();
     names
 }
 
-fn check_command(connection: &mut Connection, server: &Server, name: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
-    let info = connection.command(&["COMMAND", "INFO", name])?;
-    let Reply::Array(entries) = &info else { return Ok(()) };
-    match entries.first() {
-        Some(Reply::Array(entry)) => {
-            let flags = entry.get(2).map(|f| format!("{f:?}")).unwrap_or_default();
-            let flag = |bytes: &str| flags.contains(&format!("{:?}", bytes.as_bytes().to_vec()));
-            for bad in ["blocking", "pubsub_channel", "no_multi", "admin"] {
-                if flag(bad) {
-                    problems.push(format!("{} is flagged {bad} by this server: it can't be a write", name.to_uppercase()));
-                }
-            }
+/// Whether a write's command exists here, and may stand in a transaction. PUBLISH alone is flagged pubsub and writes.
+fn check_write(connection: &mut Connection, name: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
+    let Reply::Array(entries) = connection.command(&["COMMAND", "INFO", name])? else { return Ok(()) };
+    let Some(Reply::Array(entry)) = entries.first() else {
+        problems.push(format!("this server does not know {}", name.to_uppercase()));
+        return Ok(());
+    };
+    let Some(Reply::Array(flags)) = entry.get(2) else { return Ok(()) };
+    for bad in ["blocking", "no_multi", "admin", "pubsub"] {
+        if !matches!(name, "publish" | "spublish") && flags.contains(&Reply::Text(bad.into())) {
+            problems.push(format!("{} is flagged {bad} by this server: it can't be a write", name.to_uppercase()));
         }
-        _ => problems.push(format!("this server does not know {}", name.to_uppercase())),
     }
-    // ACL DRYRUN came with 7.0; older servers tell by NOPERM when a claim or a batch is refused.
-    if !server.user.is_empty()
-        && let Reply::Text(answer) = connection.command(&["ACL", "DRYRUN", &server.user, name])?
+    Ok(())
+}
+
+/// Whether the ACL allows a command. ACL DRYRUN came with 7.0; older servers tell when a claim or a batch is refused.
+fn check_permission(connection: &mut Connection, server: &Server, name: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
+    if server.user.is_empty() {
+        return Ok(());
+    }
+    if let Reply::Text(answer) = connection.command(&["ACL", "DRYRUN", &server.user, name])?
         && String::from_utf8_lossy(&answer).contains("no permissions to run the")
     {
         problems.push(format!("user {} lacks {}: ACL SETUSER {} +{name}", server.user, name.to_uppercase(), server.user));

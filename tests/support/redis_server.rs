@@ -27,13 +27,8 @@ impl RedisServer {
 
     /// With more arguments, as `["--appendonly", "yes"]`.
     pub(crate) fn with(kind: Kind, args: &[&str]) -> Self {
-        let mut server = Self {
-            port: super::free_port(),
-            dir: tempfile::tempdir().unwrap(),
-            kind,
-            args: args.iter().map(|a| (*a).to_owned()).collect(),
-            child: None,
-        };
+        let mut server =
+            Self { port: super::free_port(), dir: tempfile::tempdir().unwrap(), kind, args: args.iter().map(|a| (*a).to_owned()).collect(), child: None };
         server.run();
         server
     }

@@ -63,7 +63,5 @@ impl Ticks {
 }
 
 pub(crate) fn tick(seq: u64) -> String {
-    format!(
-        r#"{{"timestamp":"2025-12-06T14:00:00","price":42000.0,"realized_vol":0.35,"implied_vol":0.40,"garch_forecast":0.38,"spread":0.05,"seq":{seq}}}"#
-    )
+    format!(r#"{{"timestamp":"2025-12-06T14:00:00","price":42000.0,"realized_vol":0.35,"implied_vol":0.40,"garch_forecast":0.38,"spread":0.05,"seq":{seq}}}"#)
 }

@@ -34,7 +34,7 @@ pub(super) enum Sent {
 }
 
 impl Sent {
-    pub fn entry(self) -> usize {
+    pub(super) fn entry(self) -> usize {
         match self {
             Self::Write { entry, .. } | Self::Letter { entry } => entry,
         }
@@ -55,7 +55,7 @@ impl Batch {
     }
 
     /// A batch that only clears `unread` of some partitions.
-    pub fn clearing(parts: &BTreeMap<u64, Part>, generations: &[u64]) -> Self {
+    pub(super) fn clearing(parts: &BTreeMap<u64, Part>, generations: &[u64]) -> Self {
         let shares = generations.iter().map(|&generation| {
             let position = parts[&generation].position;
             Share { generation, from: position, to: position, last: None }

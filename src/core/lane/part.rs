@@ -92,7 +92,7 @@ pub(super) enum Taken {
 }
 
 impl Part {
-    pub fn new(o: Opening) -> Self {
+    pub(super) fn new(o: Opening) -> Self {
         Self {
             at: o.at,
             position: o.position,
@@ -111,7 +111,7 @@ impl Part {
         }
     }
 
-    pub fn take(&mut self, record: Record) -> Taken {
+    pub(super) fn take(&mut self, record: Record) -> Taken {
         if let Some(check) = &self.check {
             if record.offset == check.last.offset {
                 if Last::of(&record) != check.last {
@@ -155,17 +155,17 @@ impl Part {
     }
 
     /// Whether its records may go into a batch.
-    pub fn ready(&self, now: Duration) -> bool {
+    pub(super) fn ready(&self, now: Duration) -> bool {
         !self.closing && self.check.is_none() && self.recheck_from.is_none() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
     }
 
     /// Whether all records of the unread range are here: the last settled record, which is checked, ends it.
-    pub fn may_recheck(&self) -> bool {
+    pub(super) fn may_recheck(&self) -> bool {
         !self.closing && self.check.is_none() && self.recheck_from.is_some()
     }
 
     /// The records to decide about.
-    pub fn take_recheck(&mut self) -> Option<Vec<Record>> {
+    pub(super) fn take_recheck(&mut self) -> Option<Vec<Record>> {
         if !self.may_recheck() {
             return None;
         }
@@ -174,7 +174,7 @@ impl Part {
     }
 
     /// Gives a recheck up; `unread` stays in the state, so that the next claim finds it.
-    pub fn abandon_recheck(&mut self) {
+    pub(super) fn abandon_recheck(&mut self) {
         self.recheck.clear();
         if self.recheck_from.take().is_some() {
             self.dirty = false;
@@ -182,18 +182,18 @@ impl Part {
     }
 
     /// Whether `unread` may be emptied: all its replies were looked at.
-    pub fn may_clear(&self) -> bool {
+    pub(super) fn may_clear(&self) -> bool {
         self.dirty && self.recheck_from.is_none()
     }
 
-    pub fn read_guard(&self, out: &mut Encoder) {
+    pub(super) fn read_guard(&self, out: &mut Encoder) {
         if let Some(guard) = &self.guard {
             state::read_guard(&guard.key, out);
         }
     }
 
     /// Compares a guard's answer with what we know.
-    pub fn check_guard(&self, reply: &Reply) -> Guarded {
+    pub(super) fn check_guard(&self, reply: &Reply) -> Guarded {
         match &self.guard {
             Some(guard) => state::check_guard(reply, &Expected { owner: guard.owner.clone(), offset: self.position }),
             None => Guarded::Holds,
