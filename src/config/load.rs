@@ -77,35 +77,28 @@ pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
 /// Loads all layers and reports every error of shape at once; [`super::validate`] has the rules across fields.
 pub fn load(flag: Option<&Path>, sets: &[String]) -> Result<Loaded, Mistakes> {
     let file = find_file(flag)?;
-    let figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::file_exact(&file)).merge(Env::prefixed("BRIDGE__").split("__"));
+    merge(Toml::file_exact(&file), Some(Env::prefixed("BRIDGE__").split("__")), &file, sets)
+}
+
+/// Loads a text in place of a file, and nothing from the environment: for the demo.
+pub fn load_text(text: &str, name: &str, sets: &[String]) -> Result<Loaded, Mistakes> {
+    merge(Toml::string(text), None, Path::new(name), sets)
+}
+
+fn merge(toml: impl Provider, env: Option<Env>, file: &Path, sets: &[String]) -> Result<Loaded, Mistakes> {
+    let figment = Figment::from(Serialized::defaults(Config::default())).merge(toml);
+    let figment = env.into_iter().fold(figment, Figment::merge);
     let figment = sets.iter().try_fold(figment, |f, set| parse_set(set).map(|s| f.merge(s)))?;
-    let whole: serde_json::Value = figment.extract().map_err(|e| {
-        Mistakes(
-            e.into_iter()
-                .map(|e| Mistake {
-                    source: file.display().to_string(),
-                    key: e.path.join("."),
-                    found: e.kind.to_string(),
-                    allowed: "valid TOML".into(),
-                    nearest: None,
-                })
-                .collect(),
-        )
-    })?;
-    let mistakes = check_shape(&whole, &figment, &file);
+    let mistake =
+        |key: String, found: String, allowed: &str| Mistake { source: file.display().to_string(), key, found, allowed: allowed.into(), nearest: None };
+    let whole: serde_json::Value =
+        figment.extract().map_err(|e| Mistakes(e.into_iter().map(|e| mistake(e.path.join("."), e.kind.to_string(), "valid TOML")).collect()))?;
+    let mistakes = check_shape(&whole, &figment, file);
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
-    let config = serde_json::from_value(whole).map_err(|e| {
-        Mistakes(vec![Mistake {
-            source: file.display().to_string(),
-            key: String::new(),
-            found: e.to_string(),
-            allowed: "see the reference".into(),
-            nearest: None,
-        }])
-    })?;
-    Ok(Loaded { config, file, figment })
+    let config = serde_json::from_value(whole).map_err(|e| Mistakes(vec![mistake(String::new(), e.to_string(), "see the reference")]))?;
+    Ok(Loaded { config, file: file.to_path_buf(), figment })
 }
 
 /// A `--set a.b=c`.

@@ -1,7 +1,7 @@
 //! The rules across fields, and the routes compiled for the core.
 use super::load::{Loaded, Mistake, Mistakes};
 use super::units::Period;
-use super::{Config, Decode, Fields, Guarantee, Limit, OnTombstone};
+use super::{Config, Decode, Fields, Limit, OnTombstone};
 use crate::core::claim::Start;
 use crate::core::decode::Format;
 use crate::core::lane::{Letters, Settings, Span};
@@ -391,10 +391,7 @@ fn compile_command(c: &mut Checker<'_>, at: &str, args: &[String]) -> Option<Kin
 /// The effective guarantee of a route's writes, in words, for `check` and the start-up log.
 pub fn effective_guarantee(config: &Config, route: &Route) -> String {
     let publishes = route.writes.iter().any(|w| matches!(w.kind, Kind::Publish { .. }));
-    let base = match config.redis.guarantee {
-        Guarantee::ExactlyOnce => "exactly-once",
-        Guarantee::AtLeastOnce => "at-least-once",
-    };
+    let base = config.redis.guarantee.name();
     let note = if publishes { "; PUBLISH at most once to each connected subscriber" } else { "" };
     format!("{base}{note}")
 }
