@@ -10,5 +10,6 @@ mod failures;
 mod life_cycle;
 mod rate_limit;
 mod rebalance;
+mod secured;
 mod structure;
 mod writes;

@@ -13,6 +13,7 @@ pub(crate) struct Setup {
     pub(crate) redis: String,
     /// More TOML: sections before the routes.
     pub(crate) extra: String,
+    pub(crate) brokers: String,
     /// More settings of `[redis]`.
     pub(crate) redis_extra: String,
     /// More properties of Kafka.
@@ -26,6 +27,7 @@ impl Setup {
             group: unique("group"),
             topic: topic.into(),
             redis: redis.into(),
+            brokers: kafka::bootstrap(),
             extra: "[dead_letter]\nstream = \"bridge:dead\"\n".into(),
             redis_extra: String::new(),
             properties: vec![("session.timeout.ms".into(), "6000".into()), ("topic.metadata.refresh.interval.ms".into(), "1000".into())],
@@ -53,6 +55,17 @@ impl Setup {
         self
     }
 
+    pub(crate) fn brokers(mut self, brokers: &str) -> Self {
+        self.brokers = brokers.into();
+        self
+    }
+
+    /// Without the property that shortens the tests, where it may not be set.
+    pub(crate) fn without_property(mut self, name: &str) -> Self {
+        self.properties.retain(|(n, _)| n != name);
+        self
+    }
+
     pub(crate) fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.into(), value.into()));
         self
@@ -62,17 +75,17 @@ impl Setup {
         let properties: String = self.properties.iter().map(|(n, v)| format!("\"{n}\" = \"{v}\"\n")).collect();
         format!(
             "[kafka]\nbrokers = [\"{}\"]\ngroup = \"{}\"\n[kafka.properties]\n{properties}\n[redis]\nurl = \"{}\"\n{}\n[http]\nlisten = \"127.0.0.1:{http}\"\n{}\n{}",
-            kafka::bootstrap(),
-            self.group,
-            self.redis,
-            self.redis_extra,
-            self.extra,
-            self.routes
+            self.brokers, self.group, self.redis, self.redis_extra, self.extra, self.routes
         )
     }
 
     pub(crate) fn start(&self) -> Daemon {
-        Daemon::start(self)
+        Daemon::start(self, &[])
+    }
+
+    /// With more in its environment.
+    pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Daemon {
+        Daemon::start(self, env)
     }
 }
 
@@ -87,13 +100,19 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 impl Daemon {
-    fn start(setup: &Setup) -> Self {
+    fn start(setup: &Setup, env: &[(&str, &str)]) -> Self {
         let http = free_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("bridge.toml"), setup.toml(http)).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new(binary()).arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log);
+        let child = command.envs(env.iter().copied()).spawn().unwrap();
         Self { child, http, dir }
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("bridge.toml")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -109,14 +128,29 @@ impl Daemon {
     }
 
     pub(crate) fn wait_ready(&self) {
-        super::eventually(&format!("the bridge is ready\n{}", self.log()), 40, || self.status().is_some_and(|s| s.ready));
+        super::eventually("the bridge is ready", 40, || self.status().is_some_and(|s| s.ready));
+    }
+
+    /// Waits for a condition.
+    pub(crate) fn wait_holds(&self, code: &str) {
+        super::eventually(&format!("the condition {code} holds"), 40, || self.holds(code));
+    }
+
+    /// Waits until that many records are settled in all partitions together.
+    pub(crate) fn wait_settled(&self, records: i64) {
+        super::eventually(&format!("{records} records are settled"), 60, || self.settled() >= records);
+    }
+
+    /// The message of a condition that holds.
+    pub(crate) fn message(&self, code: &str) -> String {
+        self.status().into_iter().flat_map(|s| s.conditions).find(|c| c.code == code).map(|c| c.message).unwrap_or_default()
     }
 
     pub(crate) fn holds(&self, code: &str) -> bool {
         self.status().is_some_and(|s| s.conditions.iter().any(|c| c.code == code))
     }
 
-    /// Whether every partition's position has come to the sum of `records` in all.
+    /// The sum of all positions.
     pub(crate) fn settled(&self) -> i64 {
         self.status().map_or(0, |s| s.partitions.iter().filter_map(|p| p.position).sum())
     }

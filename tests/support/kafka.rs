@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::Duration;
 
+/// The broker that the tests share.
 pub(crate) fn bootstrap() -> String {
     std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP is not set: run `make test`, or `scripts/with-kafka cargo test`")
 }
@@ -19,7 +20,11 @@ fn config() -> ClientConfig {
 }
 
 fn admin<T>(ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
-    let admin = config().create().unwrap();
+    admin_of(&config(), ask)
+}
+
+fn admin_of<T>(config: &ClientConfig, ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let admin = config.create().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(ask(&admin, &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))))
 }
@@ -32,11 +37,16 @@ pub(crate) fn topic(base: &str, partitions: i32) -> String {
 }
 
 pub(crate) fn create(name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    create_on(&config(), name, partitions, settings);
+}
+
+/// On another broker than the shared one.
+pub(crate) fn create_on(client: &ClientConfig, name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     for (k, v) in settings {
         topic = topic.set(k, v);
     }
-    admin(async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().unwrap();
+    admin_of(client, async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().unwrap();
 }
 
 pub(crate) fn add_partitions(name: &str, to: usize) {
@@ -56,7 +66,7 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option
     found.elements().iter().map(|e| if let Offset::Offset(o) = e.offset() { Some(o) } else { None }).collect()
 }
 
-/// All records of a topic's first partition, as (key, payload, headers).
+/// The first `count` records of a topic's first partition.
 pub(crate) fn read_all(topic: &str, count: usize) -> Vec<rdkafka::message::OwnedMessage> {
     let consumer: BaseConsumer = config().set("group.id", super::unique("reader")).create().unwrap();
     let mut all = TopicPartitionList::new();
@@ -79,13 +89,25 @@ pub(crate) struct Produce<'a> {
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) payload: Option<&'a [u8]>,
     pub(crate) headers: Option<OwnedHeaders>,
+    /// -1: none.
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl<'a> Produce<'a> {
+    pub(crate) fn new(key: &'a str, payload: &'a str) -> Self {
+        Self { key: Some(key.as_bytes()), payload: Some(payload.as_bytes()), ..Self::default() }
+    }
 }
 
 pub(crate) struct Producer(BaseProducer);
 
 impl Producer {
     pub(crate) fn new() -> Self {
-        let mut c = config();
+        Self::on(config())
+    }
+
+    /// On another broker than the shared one.
+    pub(crate) fn on(mut c: ClientConfig) -> Self {
         c.set("linger.ms", "5").set("message.max.bytes", "33554432").set("queue.buffering.max.messages", "1000000");
         // One idempotent producer keeps each partition's order.
         c.set("enable.idempotence", "true");
@@ -98,6 +120,7 @@ impl Producer {
         record.payload = p.payload;
         record.partition = p.partition;
         record.headers = p.headers;
+        record.timestamp = p.timestamp;
         while let Err((e, again)) = self.0.send(record) {
             assert!(e.to_string().contains("Queue full"), "{e}");
             self.0.poll(Duration::from_millis(5));
@@ -110,9 +133,9 @@ impl Producer {
     }
 }
 
-/// Produces one record and waits for it.
-pub(crate) fn produce(topic: &str, key: &str, payload: &str) {
+/// Produces records and waits for them.
+pub(crate) fn produce<'a>(topic: &str, records: impl IntoIterator<Item = Produce<'a>>) {
     let producer = Producer::new();
-    producer.send(topic, Produce { key: Some(key.as_bytes()), payload: Some(payload.as_bytes()), ..Produce::default() });
+    records.into_iter().for_each(|r| producer.send(topic, r));
     producer.flush();
 }

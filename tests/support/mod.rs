@@ -1,6 +1,10 @@
-//! Servers, the daemon as a process, and the comparison of exact sequences.
+//! Servers, the daemon as a process, faults between them, and the comparison of exact sequences.
+pub(crate) mod certificates;
 pub(crate) mod daemon;
 pub(crate) mod kafka;
+pub(crate) mod kafka_server;
+pub(crate) mod letters;
+pub(crate) mod proxy;
 pub(crate) mod redis_server;
 pub(crate) mod sequence;
 

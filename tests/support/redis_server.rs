@@ -27,10 +27,15 @@ impl RedisServer {
 
     /// With more arguments, as `["--appendonly", "yes"]`.
     pub(crate) fn with(kind: Kind, args: &[&str]) -> Self {
-        let mut server =
-            Self { port: super::free_port(), dir: tempfile::tempdir().unwrap(), kind, args: args.iter().map(|a| (*a).to_owned()).collect(), child: None };
+        let mut server = Self::reserve(kind, args);
         server.run();
+        super::eventually("Redis answers", 10, || server.try_connect().is_some());
         server
+    }
+
+    /// Not started yet: [`Self::run`] does.
+    pub(crate) fn reserve(kind: Kind, args: &[&str]) -> Self {
+        Self { port: super::free_port(), dir: tempfile::tempdir().unwrap(), kind, args: args.iter().map(|a| (*a).to_owned()).collect(), child: None }
     }
 
     fn binary(&self) -> PathBuf {
@@ -42,7 +47,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it (again), and waits until it answers.
+    /// Starts it (again).
     pub(crate) fn run(&mut self) {
         let child = Command::new(self.binary())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
@@ -54,9 +59,6 @@ impl RedisServer {
             .spawn()
             .expect("a redis-server: scripts/install test");
         self.child = Some(child);
-        if !self.args.iter().any(|a| a == "--tls-port" || a == "--user") {
-            super::eventually("Redis answers", 10, || self.try_connect().is_some());
-        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -70,6 +72,14 @@ impl RedisServer {
 
     pub(crate) fn connect(&self) -> redis::Connection {
         self.try_connect().expect("Redis answers")
+    }
+
+    /// One command without an answer that matters.
+    pub(crate) fn command(&self, words: &str) {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|w| _ = command.arg(w));
+        command.query::<redis::Value>(&mut self.connect()).unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {
