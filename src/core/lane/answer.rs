@@ -1,6 +1,6 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
 use super::batch::{Batch, Sent};
-use super::part::Verdict;
+use super::part::{Part, Verdict};
 use super::{Burial, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
 use crate::core::reply::{Class, Reply, triage};
@@ -40,21 +40,36 @@ impl Lane {
             }
             Ok(true) => self.stage = Stage::Committing(batch),
             Ok(false) => {
-                self.unwatch = true;
-                self.forget_watches();
+                self.drop_watches();
                 self.unbuild(batch);
             }
         }
     }
 
     fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
-        let watched = self.stale(&burial.clear, self.sent_at);
-        if let Err(error) = self.read_guards(&watched, replies) {
+        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        let Some((stream_type, guards)) = replies.split_last().filter(|(_, rest)| error.is_none() && !rest.is_empty()) else {
+            self.drop_watches();
             let shares = burial.clear.clone();
             self.burial = Some(burial);
-            self.refused_whole(&error, &shares, now, jitter);
-        } else {
-            self.burial = Some(self.still_ours(burial));
+            return self.refused_whole(&error.unwrap_or_default(), &shares, now, jitter);
+        };
+        // Before the last one, the WATCH of the stream's key.
+        let held = self.read_guards(&guarded, &guards[..guards.len() - 1]) == Ok(true);
+        match stream_type {
+            Reply::Text(found) if found != b"none" && found != b"stream" => {
+                self.drop_watches();
+                self.unburied(burial, &format!("the key of dead_letter.stream holds a {}", String::from_utf8_lossy(found)));
+            }
+            _ if held => {
+                self.encode_burial(&burial);
+                self.stage = Stage::Burying(burial);
+            }
+            _ => {
+                self.drop_watches();
+                self.burial = Some(self.still_ours(burial));
+            }
         }
     }
 
@@ -104,6 +119,12 @@ impl Lane {
         false
     }
 
+    /// Nothing that is watched is to be relied on: UNWATCH goes with the next guard.
+    fn drop_watches(&mut self) {
+        self.unwatch = true;
+        self.forget_watches();
+    }
+
     fn forget_watches(&mut self) {
         self.parts.values_mut().for_each(|p| p.watched_at = None);
     }
@@ -145,18 +166,21 @@ impl Lane {
                 refused.entry(command.entry()).or_default().push((*command, error));
             }
         }
-        for (entry, errors) in &refused {
-            let generation = batch.entries[*entry].generation;
-            if let Some((_, error)) = errors.iter().find(|(sent, _)| matches!(sent, Sent::Letter { .. })) {
-                burial.halts.push((generation, "dead-letter-refused", format!("the dead letter can't be written: {error}")));
-                continue;
-            }
+        for (entry, errors) in refused.iter().filter(|(_, e)| e.iter().all(|(sent, _)| matches!(sent, Sent::Write { .. }))) {
             burial.letters.push(self.refusal(&batch, *entry, errors));
             if let Some((_, error)) = errors.iter().find(|(_, e)| triage(e) != Class::Permanent) {
-                burial.halts.push((generation, "refused", format!("Redis refused a write: {error}")));
+                burial.halts.push((batch.entries[*entry].generation, "refused", format!("Redis refused a write: {error}")));
             }
         }
-        burial.letters.extend(batch.letters.iter().cloned());
+        for (entry, letter) in &batch.letters {
+            // In a stream it stands with the transaction, unless it was itself refused: then it is tried once more.
+            if self.settings.letters == Letters::Topic || refused.contains_key(entry) {
+                burial.letters.push(letter.clone());
+            } else {
+                self.letter_stands(letter);
+            }
+        }
+        burial.letters.sort_by(|a, b| (&a.record.at, a.record.offset).cmp(&(&b.record.at, b.record.offset)));
         for (share, result) in
             batch.shares.iter().filter(|s| self.parts.get(&s.generation).is_some_and(|p| p.guard.is_some())).zip(&results[n.min(results.len())..])
         {
@@ -172,9 +196,6 @@ impl Lane {
             burial.settle.push((share.generation, share.from..share.to));
         }
         self.tally(&batch);
-        for (_, code, reason) in batch.dead.iter().filter(|_| self.settings.letters != Letters::Topic) {
-            self.events.push(Event::Buried { code, reason: reason.clone() });
-        }
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
@@ -299,12 +320,7 @@ impl Lane {
 
     /// The letters are durable. `cleared`: `unread` was emptied with them.
     pub(super) fn buried(&mut self, burial: Burial, cleared: bool) {
-        for letter in &burial.letters {
-            if let Some(route) = self.settings.routes.iter().position(|r| r.name == letter.route) {
-                self.count(route, |t| (&t.dead, 1));
-            }
-            self.events.push(Event::Buried { code: letter.code, reason: letter.reason.clone() });
-        }
+        burial.letters.iter().for_each(|l| self.letter_stands(l));
         for part in burial.clear.iter().filter(|_| cleared) {
             if let Some(part) = self.parts.get_mut(part) {
                 part.dirty = false;
@@ -314,13 +330,24 @@ impl Lane {
         self.halt_all(burial.halts);
     }
 
+    fn letter_stands(&mut self, letter: &Letter) {
+        if let Some(route) = self.route_named(&letter.route) {
+            self.count(route, |t| (&t.dead, 1));
+        }
+        self.events.push(Event::Buried { code: letter.code, reason: letter.reason.clone() });
+    }
+
+    fn route_named(&self, name: &str) -> Option<usize> {
+        self.settings.routes.iter().position(|r| r.name == name)
+    }
+
     /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
     pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
-        let lost: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
-        let (kept, settled): (Vec<_>, Vec<_>) = burial.settle.into_iter().partition(|(g, _)| self.parts.get(g).is_some_and(|p| lost.contains(&p.at)));
+        let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
+        let owing: Vec<(u64, String)> = self.parts.iter().filter_map(|(g, p)| Some((*g, owes(p)?.reason.clone()))).collect();
+        let settled = burial.settle.iter().filter(|(g, _)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
         self.settle(settled);
-        for (generation, _) in kept {
-            let reason = burial.letters.iter().map(|l| l.reason.as_str()).next().unwrap_or_default();
+        for (generation, reason) in owing {
             self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
         }
         self.halt_all(burial.halts);
@@ -345,11 +372,8 @@ impl Lane {
             self.count(*route, |t| (&t.expired, outcome.expired.into()));
             self.count(*route, |t| (&t.tombstones, outcome.tombstones.into()));
         }
-        for (route, ..) in &batch.dead {
-            self.count(*route, |t| (&t.records, 1));
-            if self.settings.letters != Letters::Topic {
-                self.count(*route, |t| (&t.dead, 1));
-            }
+        for route in batch.letters.iter().filter_map(|(_, l)| self.route_named(&l.route)) {
+            self.count(route, |t| (&t.records, 1));
         }
     }
 }

@@ -15,10 +15,9 @@ pub(super) struct Batch {
     pub commands: Vec<Sent>,
     pub shares: Vec<Share>,
     pub outcomes: Vec<(usize, Outcome)>,
-    /// Letters for the dead-letter topic, to be durable before the batch is settled.
-    pub letters: Vec<Letter>,
-    /// The records that died while rendering: route, code, reason.
-    pub dead: Vec<(usize, &'static str, String)>,
+    /// Letters of the records that died while rendering, by their entry. To a stream they go in the transaction
+    /// itself; to a topic they must be durable before the batch is settled.
+    pub letters: Vec<(usize, Letter)>,
 }
 
 pub(super) struct Entry {
@@ -51,7 +50,7 @@ pub(super) struct Share {
 
 impl Batch {
     fn new() -> Self {
-        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), dead: Vec::new() }
+        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new() }
     }
 
     /// A batch that only clears `unread` of some partitions.
@@ -179,7 +178,7 @@ impl Lane {
                 }
                 Letters::Topic => {}
             }
-            letter = Some((route, dead));
+            letter = Some(dead);
         }
         if entry > 0 && self.tx.bytes().len() > self.settings.bytes_max {
             // Over the limit with this one: it goes with the next batch, alone if it must.
@@ -189,12 +188,7 @@ impl Lane {
             self.put_back(generation, pending);
             return Err(Stop::Full);
         }
-        if let Some((route, letter)) = letter {
-            batch.dead.push((route, letter.code, letter.reason.clone()));
-            if self.settings.letters == Letters::Topic {
-                batch.letters.push(letter);
-            }
-        }
+        batch.letters.extend(letter.map(|l| (entry, l)));
         batch.entries.push(Entry { generation, pending });
         Ok(())
     }
@@ -322,23 +316,35 @@ impl Lane {
         guarded().for_each(|p| p.read_guard(out));
     }
 
-    /// Sends the letters that must be durable before their partitions go on.
+    /// Makes the letters durable that must be before their partitions go on: in a topic by the shell, in a stream by a
+    /// transaction of their own. A letter that the stream's key refused would not undo the clearing of `unread` beside
+    /// it, so the key's type is read under WATCH first, with the guards.
     pub(super) fn send_burial(&mut self, burial: Burial, now: Duration) -> Next {
-        let Letters::Stream { name, maxlen } = self.settings.letters.clone() else {
+        let Letters::Stream { name, .. } = &self.settings.letters else {
             let letters = burial.letters.clone();
             self.stage = Stage::Burying(burial);
             return Next::Bury(letters);
         };
-        let stale = self.stale(&burial.clear, now);
-        if !stale.is_empty() {
-            self.guard(&stale);
-            return self.exchange(Stage::GuardingBurial(burial), now);
+        let mut aux = std::mem::take(&mut self.aux);
+        aux.clear();
+        if std::mem::take(&mut self.unwatch) {
+            aux.command(&[b"UNWATCH"]);
         }
+        self.watch(&burial.clear, &mut aux);
+        aux.command(&[b"WATCH", name.as_bytes()]);
+        aux.command(&[b"TYPE", name.as_bytes()]);
+        self.aux = aux;
+        self.exchange(Stage::GuardingBurial(burial), now)
+    }
+
+    /// Makes `aux` the transaction of the letters.
+    pub(super) fn encode_burial(&mut self, burial: &Burial) {
+        let Letters::Stream { name, maxlen } = &self.settings.letters else { return };
         let mut aux = std::mem::take(&mut self.aux);
         aux.clear();
         aux.command(&[b"MULTI"]);
         for letter in &burial.letters {
-            letter.encode(&name, maxlen, &mut aux);
+            letter.encode(name, *maxlen, &mut aux);
         }
         for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
             aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
@@ -346,6 +352,5 @@ impl Lane {
         aux.command(&[b"EXEC"]);
         self.watch(&burial.clear, &mut aux);
         self.aux = aux;
-        self.exchange(Stage::Burying(burial), now)
     }
 }

@@ -278,10 +278,10 @@ impl Lane {
 
     /// What to do next. `now` is the time since the process began.
     pub fn next(&mut self, now: Duration) -> Next {
-        if matches!(self.stage, Stage::Committing(_)) {
+        if matches!(self.stage, Stage::Committing(_) | Stage::Burying(_)) {
             // Its guard has just been read and holds.
-            self.sent_at = now;
-            return Next::Exchange { replies: self.tx.commands() };
+            let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+            return self.exchange(stage, now);
         }
         if let Some(until) = self.wait_until {
             if now < until {

@@ -13,9 +13,16 @@ use std::time::Duration;
 pub(super) struct Recheck {
     generation: u64,
     records: Vec<Record>,
-    /// Which record's write is decided by the type of which key: the answers come in this order.
-    asked: Vec<(usize, Origin, &'static str)>,
+    /// What the types of keys decide: the answers come in this order.
+    asked: Vec<Asked>,
     letters: Vec<Letter>,
+}
+
+enum Asked {
+    /// Whether a write was refused: its key must be absent or of this type.
+    Write { record: usize, origin: Origin, expected: &'static str },
+    /// Whether a letter was, which went in its batch's own transaction: then the dead-letter stream is none now.
+    Letter(Letter),
 }
 
 impl Lane {
@@ -41,17 +48,17 @@ impl Lane {
         let mut origins = Vec::new();
         let rendered = route::render(&self.settings.routes, &part.through, record, &mut Encoder::default(), |o| origins.push(o), &mut Vec::new());
         if let Err(poison) = rendered {
-            // To a stream its letter went in the batch's own transaction; a topic may lack it.
-            if self.settings.letters == Letters::Topic {
-                let (code, route, reason) = self.describe(&poison);
-                recheck.letters.push(Letter {
-                    record: record.clone(),
-                    code,
-                    reason,
-                    route: self.settings.routes[route].name.clone(),
-                    failed: vec!["all".into()],
-                    applied: Vec::new(),
-                });
+            let (code, route, reason) = self.describe(&poison);
+            let route = self.settings.routes[route].name.clone();
+            let letter = Letter { record: record.clone(), code, reason, route, failed: vec!["all".into()], applied: Vec::new() };
+            match &self.settings.letters {
+                Letters::Stream { name, .. } => {
+                    self.aux.command(&[b"TYPE", name.as_bytes()]);
+                    recheck.asked.push(Asked::Letter(letter));
+                }
+                // A topic may lack it. Without a place for letters there is none to halt for: it was kept elsewhere then.
+                Letters::Topic => recheck.letters.push(letter),
+                Letters::Halt => {}
             }
             return;
         }
@@ -64,7 +71,7 @@ impl Lane {
                 (Refusable::Never, _) => {}
                 (Refusable::ByType(expected), Some(key)) => {
                     self.aux.command(&[b"TYPE", key.as_slice()]);
-                    recheck.asked.push((i, origin, expected));
+                    recheck.asked.push(Asked::Write { record: i, origin, expected });
                 }
                 _ => recheck.letters.push(self.uncertain(
                     record,
@@ -83,14 +90,19 @@ impl Lane {
     }
 
     pub(super) fn recheck_answered(&mut self, mut recheck: Recheck, replies: &[Reply]) {
-        for ((i, origin, expected), reply) in recheck.asked.iter().zip(replies) {
-            let refused = match reply {
-                Reply::Text(found) if found == b"none" || found == expected.as_bytes() => continue,
-                Reply::Text(found) => format!("WRONGTYPE: the key holds a {}, not a {expected}", String::from_utf8_lossy(found)),
-                other => format!("the key's type can't be read: {other:?}"),
-            };
-            let letter = self.uncertain(&recheck.records[*i], *origin, "refused", &refused);
-            recheck.letters.push(letter);
+        for (asked, reply) in std::mem::take(&mut recheck.asked).into_iter().zip(replies) {
+            match (asked, reply) {
+                (Asked::Letter(_), Reply::Text(found)) if found == b"stream" => {}
+                (Asked::Letter(letter), _) => recheck.letters.push(letter),
+                (Asked::Write { expected, .. }, Reply::Text(found)) if found == b"none" || found == expected.as_bytes() => {}
+                (Asked::Write { record, origin, expected }, reply) => {
+                    let refused = match reply {
+                        Reply::Text(found) => format!("WRONGTYPE: the key holds a {}, not a {expected}", String::from_utf8_lossy(found)),
+                        other => format!("the key's type can't be read: {other:?}"),
+                    };
+                    recheck.letters.push(self.uncertain(&recheck.records[record], origin, "refused", &refused));
+                }
+            }
         }
         if !recheck.letters.is_empty() {
             let burial = Burial { letters: recheck.letters, settle: Vec::new(), halts: Vec::new(), clear: vec![recheck.generation] };
