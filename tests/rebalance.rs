@@ -1,1 +1,86 @@
-//! Pending.
+//! Partitions move between bridges, and come into being, without loss, doubles or disorder.
+use crate::support::daemon::Setup;
+use crate::support::kafka::{self, Producer};
+use crate::support::redis_server::RedisServer;
+use crate::support::sequence::Ticks;
+use crate::support::{eventually, signal};
+
+/// Two bridges share the partitions; a third comes, one is killed, one is stopped, while records keep coming.
+fn moving(configure: impl Fn(Setup) -> Setup) {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 8);
+    let mut ticks = Ticks::default();
+    let producer = Producer::new();
+    let setup = configure(Setup::new(&topic, &redis.url()).extra("[batch]\nrecords_max = 100\n"));
+    let mut one = setup.start();
+    let mut feed = |n| {
+        ticks.produce_with(&producer, &topic, n, 100);
+        producer.flush();
+    };
+    feed(30_000);
+    one.wait_settled(10_000);
+    let mut two = setup.start();
+    eventually("the partitions are shared", 40, || two.open() == 4 && one.open() == 4);
+    feed(30_000);
+    two.kill();
+    feed(30_000);
+    eventually("the survivor has all partitions", 60, || one.open() == 8);
+    let three = setup.start();
+    feed(30_000);
+    eventually("the partitions are shared again", 40, || three.open() == 4 && one.open() == 4);
+    feed(10_000);
+    assert_eq!(one.stop(), 0);
+    eventually("the last one has all partitions", 60, || three.open() == 8);
+    ticks.expect_in(&redis, 90);
+}
+
+#[test]
+fn two_bridges_share_partitions_cooperatively_and_one_is_killed() {
+    moving(|s| s);
+}
+
+#[test]
+fn two_bridges_share_partitions_eagerly_and_one_is_killed() {
+    moving(|s| s.property("partition.assignment.strategy", "range"));
+}
+
+#[test]
+fn two_bridges_share_partitions_by_the_consumer_protocol_and_one_is_killed() {
+    moving(|s| s.without_property("session.timeout.ms").property("group.protocol", "consumer"));
+}
+
+#[test]
+fn partitions_added_while_running_are_read_from_their_first_record() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 1_000, 50);
+    // A group that began at the end must still not skip what a later partition held before it was seen.
+    let daemon = Setup::new(&topic, &redis.url()).start_with(&[("BRIDGE__KAFKA__START", "latest")]);
+    eventually("both partitions are open", 30, || daemon.open() == 2);
+    let before = daemon.settled();
+    kafka::add_partitions(&topic, 6);
+    let mut later = Ticks::named("N");
+    later.produce_on(&topic, 2_000, 50, 2..6);
+    eventually("all partitions are open", 30, || daemon.open() == 6);
+    later.expect_in(&redis, 40);
+    assert_eq!(before, 1_000, "the positions began at the end");
+    let first: i64 = redis::cmd("EXISTS").arg("volatility:P0/USD").query(&mut redis.connect()).unwrap();
+    assert_eq!(first, 0);
+}
+
+#[test]
+fn a_bridge_that_slept_through_its_session_comes_back() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 4);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 1_000, 20);
+    let setup = Setup::new(&topic, &redis.url());
+    let daemon = setup.start();
+    daemon.wait_settled(1_000);
+    signal(daemon.pid(), "STOP");
+    eventually("its session is over", 40, || kafka::members(&setup.group) == 0);
+    signal(daemon.pid(), "CONT");
+    ticks.produce(&topic, 1_000, 20);
+    ticks.expect_in(&redis, 60);
+}

@@ -155,6 +155,11 @@ impl Daemon {
         self.status().map_or(0, |s| s.partitions.iter().filter_map(|p| p.position).sum())
     }
 
+    /// How many partitions are open here.
+    pub(crate) fn open(&self) -> usize {
+        self.status().map_or(0, |s| s.partitions.iter().filter(|p| p.phase == "open").count())
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }

@@ -40,6 +40,19 @@ pub(crate) fn create(name: &str, partitions: i32, settings: &[(&str, &str)]) {
     create_on(&config(), name, partitions, settings);
 }
 
+/// Creates a topic, or says why not: one of that name may still be on its way out.
+pub(crate) fn try_create(name: &str, partitions: i32) -> Result<(), String> {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    admin(async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().map(drop).map_err(|(_, e)| e.to_string())
+}
+
+/// How many members a group has.
+pub(crate) fn members(group: &str) -> usize {
+    let consumer: BaseConsumer = config().create().unwrap();
+    let list = consumer.fetch_group_list(Some(group), Duration::from_secs(10)).unwrap();
+    list.groups().iter().map(|g| g.members().len()).sum()
+}
+
 /// On another broker than the shared one.
 pub(crate) fn create_on(client: &ClientConfig, name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));

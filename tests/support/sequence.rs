@@ -5,13 +5,36 @@ use super::redis_server::RedisServer;
 use std::collections::BTreeMap;
 
 /// What was produced, by key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ticks {
+    name: &'static str,
     next: BTreeMap<String, u64>,
     pub(crate) total: u64,
 }
 
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::named("P")
+    }
+}
+
 impl Ticks {
+    /// Whose pairs begin with this name.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self { name, next: BTreeMap::new(), total: 0 }
+    }
+
+    /// Produces `count` more ticks of `keys` pairs, each pair on one of these partitions.
+    pub(crate) fn produce_on(&mut self, topic: &str, count: u64, keys: u64, partitions: std::ops::Range<i32>) {
+        let producer = Producer::new();
+        let spread = u64::try_from(partitions.len()).unwrap();
+        for _ in 0..count {
+            let partition = partitions.start + i32::try_from(self.total % keys % spread).unwrap();
+            self.send(&producer, topic, keys, Some(partition));
+        }
+        producer.flush();
+    }
+
     /// Produces `count` more ticks of `keys` pairs, in turn.
     pub(crate) fn produce(&mut self, topic: &str, count: u64, keys: u64) {
         let producer = Producer::new();
@@ -21,13 +44,17 @@ impl Ticks {
 
     pub(crate) fn produce_with(&mut self, producer: &Producer, topic: &str, count: u64, keys: u64) {
         for _ in 0..count {
-            let key = format!("P{}/USD", self.total % keys);
-            let seq = self.next.entry(key.clone()).or_default();
-            let payload = tick(*seq);
-            *seq += 1;
-            self.total += 1;
-            producer.send(topic, Produce { key: Some(key.as_bytes()), payload: Some(payload.as_bytes()), ..Produce::default() });
+            self.send(producer, topic, keys, None);
         }
+    }
+
+    fn send(&mut self, producer: &Producer, topic: &str, keys: u64, partition: Option<i32>) {
+        let key = format!("{}{}/USD", self.name, self.total % keys);
+        let seq = self.next.entry(key.clone()).or_default();
+        let payload = tick(*seq);
+        *seq += 1;
+        self.total += 1;
+        producer.send(topic, Produce { partition, ..Produce::new(&key, &payload) });
     }
 
     /// Waits until as many entries stand in the streams as were produced, then compares each stream's exact sequence
@@ -41,11 +68,23 @@ impl Ticks {
         self.expect_exactly(redis);
     }
 
+    /// Every sequence number stands there, in order but for what was applied again.
+    pub(crate) fn expect_all_at_least_once(&self, redis: &RedisServer) {
+        let mut c = redis.connect();
+        for (key, count) in &self.next {
+            let mut next = 0;
+            for seq in sequence(&mut c, key) {
+                assert!(seq <= next, "{key}: {seq} came where {next} was missing");
+                next = next.max(seq + 1);
+            }
+            assert_eq!(next, *count, "{key}");
+        }
+    }
+
     pub(crate) fn expect_exactly(&self, redis: &RedisServer) {
         let mut c = redis.connect();
         for (key, count) in &self.next {
-            let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE").arg(format!("volatility:{key}")).arg("-").arg("+").query(&mut c).unwrap();
-            let found: Vec<u64> = entries.iter().map(|(_, fields)| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap()).collect();
+            let found = sequence(&mut c, key);
             let expected: Vec<u64> = (0..*count).collect();
             if found != expected {
                 let first = found.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
@@ -60,6 +99,12 @@ impl Ticks {
             assert_eq!(last, tick(count - 1), "the last value of {key}");
         }
     }
+}
+
+/// The sequence numbers in a pair's stream.
+fn sequence(c: &mut redis::Connection, key: &str) -> Vec<u64> {
+    let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE").arg(format!("volatility:{key}")).arg("-").arg("+").query(c).unwrap();
+    entries.iter().map(|(_, fields)| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap()).collect()
 }
 
 pub(crate) fn tick(seq: u64) -> String {
