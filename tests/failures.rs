@@ -200,3 +200,24 @@ fn at_least_once_resumes_from_the_commit_and_loses_nothing() {
     let states: Vec<String> = redis::cmd("KEYS").arg("bridge:*").query(&mut redis.connect()).unwrap();
     assert_eq!(states, Vec::<String>::new(), "no state is kept in Redis");
 }
+
+#[test]
+fn records_that_kafka_deleted_unread_halt_their_partition_by_name() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("deleted", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&topic, 100, 2, 0..2);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    let mut lost = Ticks::named("L");
+    lost.produce_on(&topic, 100, 1, 0..1);
+    kafka::delete_records(&topic, 0..1, 120);
+    let mut daemon = setup.start();
+    daemon.wait_holds("history-gone");
+    lost.produce_on(&topic, 100, 1, 1..2);
+    eventually("the other partition goes on", 20, || daemon.status().is_some_and(|s| s.partitions[1].position == Some(150)));
+    assert!(daemon.message("history-gone").contains("the position is 50, and Kafka's log begins at 120"), "{}", daemon.message("history-gone"));
+    assert_eq!(daemon.stop(), 0);
+}

@@ -84,3 +84,28 @@ fn a_bridge_that_slept_through_its_session_comes_back() {
     ticks.produce(&topic, 1_000, 20);
     ticks.expect_in(&redis, 60);
 }
+
+/// A log whose first records are gone: the offset at which partitions are assigned at first is out of its range.
+fn trimmed(configure: impl Fn(Setup) -> Setup) {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("trimmed", 6);
+    let mut gone = Ticks::named("G");
+    gone.produce_on(&topic, 600, 6, 0..6);
+    kafka::delete_records(&topic, 0..6, 100);
+    let mut kept = Ticks::default();
+    kept.produce_on(&topic, 6_000, 60, 0..6);
+    let daemon = configure(Setup::new(&topic, &redis.url())).start();
+    kept.expect_in(&redis, 60);
+    let none: i64 = redis::cmd("EXISTS").arg("volatility:G0/USD").query(&mut redis.connect()).unwrap();
+    assert_eq!((none, daemon.open()), (0, 6));
+}
+
+#[test]
+fn a_log_that_begins_late_is_read_from_its_first_record_cooperatively() {
+    trimmed(|s| s);
+}
+
+#[test]
+fn a_log_that_begins_late_is_read_from_its_first_record_eagerly() {
+    trimmed(|s| s.property("partition.assignment.strategy", "range"));
+}

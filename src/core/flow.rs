@@ -39,6 +39,8 @@ pub struct Entry {
     held: bool,
     /// Whether its fetching is paused in librdkafka.
     paused: bool,
+    /// Seeks that librdkafka refused, one after the other.
+    seeks_refused: u32,
     backoff: Backoff,
 }
 
@@ -79,6 +81,7 @@ impl Flow {
             differs_since: None,
             held: false,
             paused: true,
+            seeks_refused: 0,
             backoff: Backoff::default(),
         };
         self.topics.entry(at.topic).or_default().insert(at.partition, entry);
@@ -132,6 +135,7 @@ impl Flow {
             entry.ledger = Some(Ledger::new(position));
             entry.epoch = epoch;
             entry.held = false;
+            entry.seeks_refused = 0;
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
@@ -147,6 +151,14 @@ impl Flow {
             entry.held = false;
             entry.phase = Phase::Claiming { due: Some(now + entry.backoff.next(jitter)) };
         }
+    }
+
+    /// librdkafka refused to seek; returns how many times in a row.
+    pub fn seek_refused(&mut self, generation: u64) -> u32 {
+        self.of_mut(generation).map_or(0, |entry| {
+            entry.seeks_refused += 1;
+            entry.seeks_refused
+        })
     }
 
     pub fn halt(&mut self, generation: u64, code: &'static str, reason: String) {

@@ -10,7 +10,7 @@ use crate::ops::status::{PartitionStatus, Position};
 use crate::sink::claim::{Claimed, Request};
 use crate::sink::lane::{Input, Load};
 use crossbeam_channel::{Receiver, Sender};
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::statistics::Statistics;
@@ -27,6 +27,9 @@ const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// How long Kafka may show an older commit than the one that was sent before that one is sent again.
 const COMMIT_SEEN_MAX: Duration = Duration::from_secs(3);
+
+/// How many refused seeks in a row are taken for a partition that is not ready yet.
+const SEEKS_REFUSED_MAX: u32 = 1;
 
 /// A lane, as the poller sees it.
 pub struct LaneHandle {
@@ -266,14 +269,15 @@ impl Brain {
             let generation = claimed.opening.generation;
             let Some(entry) = self.flow.of(generation).filter(|e| matches!(e.phase, Phase::Claiming { .. })) else { continue };
             let (at, lane) = (entry.at.clone(), entry.lane);
-            let mut target = TopicPartitionList::new();
-            let sought = target
-                .add_partition_offset(&at.topic, at.partition, Offset::Offset(claimed.begin))
-                .and_then(|()| consumer.seek_partitions(target, Duration::from_secs(1)))
+            let sought = consumer
+                .seek_partitions(list_at([(&at, claimed.begin)]), Duration::from_secs(1))
                 .and_then(|list| list.elements().iter().try_for_each(|e| e.error()));
             if let Err(e) = sought {
-                // Not ready for a seek yet: claimed again shortly, under a number of its own.
                 tracing::debug!(partition = %at, "seek: {e}");
+                if self.flow.seek_refused(generation) > SEEKS_REFUSED_MAX {
+                    self.assign_again(consumer, &at, claimed.begin);
+                }
+                // Claimed again shortly, under a number of its own.
                 self.flow.reclaim(generation, self.clock.now(), rand::random());
                 continue;
             }
@@ -287,14 +291,41 @@ impl Brain {
         }
     }
 
-    /// Partitions were assigned: they are paused, and claimed off this thread.
-    pub fn assign(&mut self, consumer: &Consumer, assigned: &TopicPartitionList) {
+    /// A partition that librdkafka does not fetch any more (its offset was out of range) can't be sought either. It is
+    /// assigned again: alone where the protocol allows, else with all others, which are then claimed again too.
+    fn assign_again(&mut self, consumer: &Consumer, at: &TopicPartition, begin: i64) {
+        let done = if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            let one = list_at([(at, begin)]);
+            let done = consumer.incremental_unassign(&one).and_then(|()| consumer.incremental_assign(&one));
+            done.and_then(|()| consumer.pause(&one))
+        } else {
+            self.flow.iter().filter(|e| e.phase == Phase::Open).map(|e| e.generation).collect::<Vec<_>>().into_iter().for_each(|g| self.claim_again(g));
+            let all = list_at(self.flow.iter().map(|e| (&e.at, if e.at == *at { begin } else { e.memory().unwrap_or(0) })));
+            consumer.assign(&all).and_then(|()| consumer.pause(&all))
+        };
+        tracing::debug!(partition = %at, "assigned again at {begin}: {done:?}");
+    }
+
+    /// Takes an open partition from its lane and claims it again.
+    fn claim_again(&mut self, generation: u64) {
+        if let Some(entry) = self.flow.of(generation) {
+            let _ = self.lanes[entry.lane].inbox.send(Input::Close(generation));
+        }
+        self.flow.reclaim(generation, self.clock.now(), rand::random());
+    }
+
+    /// Where to assign a partition of which no more is known: an offset as such, since a logical one is looked up while
+    /// the claim runs, and librdkafka 2.12 lets that answer undo the seek which came in between (tried: records were
+    /// skipped in silence). It is not fetched from there: the partition is paused, and sought when it is claimed.
+    pub fn place(&self, topic: &str, partition: i32) -> i64 {
+        self.ends.get(&TopicPartition::new(topic, partition)).copied().unwrap_or(0)
+    }
+
+    /// Partitions were assigned: they are claimed off the poller's thread.
+    pub fn assign(&mut self, assigned: &TopicPartitionList) {
         self.joined = true;
         if assigned.count() == 0 {
             return;
-        }
-        if let Err(e) = consumer.pause(assigned) {
-            tracing::debug!("pause: {e}");
         }
         for element in assigned.elements() {
             self.flow.assign(TopicPartition::new(element.topic(), element.partition()));
@@ -345,6 +376,11 @@ impl Brain {
                     self.ends.insert(TopicPartition::new(name.as_str(), *number), end);
                     self.flow.seen_committed(name, *number, partition.committed_offset, self.clock.now(), COMMIT_SEEN_MAX);
                 }
+                // Its offset was out of range: the claim finds what Kafka still has.
+                let stalled = self.flow.get(name, *number).filter(|e| e.phase == Phase::Open && partition.fetch_state == "none");
+                if let Some(generation) = stalled.map(|e| e.generation) {
+                    self.claim_again(generation);
+                }
             }
         }
         if statistics.brokers.values().any(|b| b.state == "UP") {
@@ -373,16 +409,6 @@ impl Brain {
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 self.conditions.alert("kafka-refused", "kafka", &error.to_string(), "allow Read on the topics and the group to this client");
-            }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                // Which partition is not told: each open one is claimed again, and the claim finds what Kafka still has.
-                let open: Vec<u64> = self.flow.iter().filter(|e| e.phase == Phase::Open).map(|e| e.generation).collect();
-                for generation in open {
-                    if let Some(lane) = self.flow.of(generation).map(|e| e.lane) {
-                        let _ = self.lanes[lane].inbox.send(Input::Close(generation));
-                    }
-                    self.flow.reclaim(generation, self.clock.now(), rand::random());
-                }
             }
             other => tracing::debug!("poll: {other}"),
         }
@@ -445,6 +471,15 @@ impl Brain {
         all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         all
     }
+}
+
+fn list_at<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, i64)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (at, offset) in partitions {
+        let added = list.add_partition_offset(&at.topic, at.partition, Offset::Offset(offset));
+        added.expect("an offset is never negative");
+    }
+    list
 }
 
 fn list(partitions: &[TopicPartition]) -> TopicPartitionList {

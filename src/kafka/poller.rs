@@ -45,15 +45,20 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    /// Assigns at the end of the log, whatever is committed: a partition for which `auto.offset.reset = error` finds no
-    /// offset is out of fetching for good and can't be sought (tried, librdkafka 2.12). It is paused at once, and
-    /// sought to where its claim says.
+    /// Assigns each partition at a concrete offset ([`Brain::place`]), paused: before, for those that librdkafka knows
+    /// already, and after. It is sought to where its claim says.
     fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let done = list.set_all_offsets(Offset::End).and_then(|()| if incremental { consumer.incremental_assign(list) } else { consumer.assign(list) });
-                self.brain.lock().assign(consumer, list);
+                let mut brain = self.brain.lock();
+                for mut element in list.elements() {
+                    let _ = element.set_offset(Offset::Offset(brain.place(element.topic(), element.partition())));
+                }
+                let _ = consumer.pause(list);
+                let done = if incremental { consumer.incremental_assign(list) } else { consumer.assign(list) };
+                let _ = consumer.pause(list);
+                brain.assign(list);
                 done
             }
             _ => {

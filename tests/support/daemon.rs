@@ -188,7 +188,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the bridge's log ---\n{}", self.log());
+            eprintln!("--- the bridge's log ---\n{}--- its status ---\n{}", self.log(), self.status().map(|s| s.to_string()).unwrap_or_default());
         }
         self.kill();
     }

@@ -70,6 +70,13 @@ pub(crate) fn delete(name: &str) {
     admin(async |a, o| a.delete_topics(&[name], o).await).unwrap().pop().unwrap().unwrap();
 }
 
+/// Deletes the records below an offset.
+pub(crate) fn delete_records(name: &str, partitions: std::ops::Range<i32>, before: i64) {
+    let mut list = TopicPartitionList::new();
+    partitions.for_each(|p| list.add_partition_offset(name, p, Offset::Offset(before)).unwrap());
+    admin(async |a, o| a.delete_records(&list, o).await).unwrap();
+}
+
 /// What the group has committed, by partition.
 pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
     let consumer: BaseConsumer = config().set("group.id", group).create().unwrap();
