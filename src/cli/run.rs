@@ -2,7 +2,7 @@
 use super::{Args, Exit, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
-use crate::config::validate::effective_guarantee;
+use crate::config::validate::{effective_guarantee, validate};
 use crate::kafka::brain::Drained;
 use crate::ops::http::{self, Source as _};
 use crate::ops::signals::{self, Asked};
@@ -44,10 +44,10 @@ pub fn run(args: &Args) -> Exit {
             let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
             stop();
         }
-        Asked::Reload => match load(config.as_deref(), &set) {
-            Ok(l) => {
-                level.set(l.config.log.level);
-                tracing::info!(level = ?l.config.log.level, "the log level was read again; all else needs a restart");
+        Asked::Reload => match load(config.as_deref(), &set).and_then(|l| validate(&l)) {
+            Ok(valid) => {
+                level.set(valid.config.log.level);
+                tracing::info!(level = ?valid.config.log.level, "the log level was read again; all else needs a restart");
             }
             Err(mistakes) => tracing::warn!(code = "reload-refused", "the file is not taken up: {mistakes}"),
         },

@@ -1,11 +1,8 @@
-//! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`. Then every error of
-//! the merged tree at once.
-use super::units::{Period, Size};
-use super::{Config, reference};
+//! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`.
+use super::{Config, shape};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use jsonschema::error::{TypeKind, ValidationErrorKind};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +42,10 @@ impl std::error::Error for Mistakes {}
 /// A loaded configuration and where it came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    pub config: Config,
+    /// With defaults in the place of what has a wrong shape.
+    pub(super) config: Config,
+    /// What has a wrong shape.
+    pub(super) mistakes: Vec<Mistake>,
     pub file: PathBuf,
     figment: Figment,
 }
@@ -74,7 +74,7 @@ pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
     })
 }
 
-/// Loads all layers and reports every error of shape at once; [`super::validate`] has the rules across fields.
+/// Loads all layers; [`super::validate`] says all that is wrong with them at once.
 pub fn load(flag: Option<&Path>, sets: &[String]) -> Result<Loaded, Mistakes> {
     let file = find_file(flag)?;
     merge(Toml::file_exact(&file), Some(Env::prefixed("BRIDGE__").split("__")), &file, sets)
@@ -93,12 +93,12 @@ fn merge(toml: impl Provider, env: Option<Env>, file: &Path, sets: &[String]) ->
         |key: String, found: String, allowed: &str| Mistake { source: file.display().to_string(), key, found, allowed: allowed.into(), nearest: None };
     let whole: serde_json::Value =
         figment.extract().map_err(|e| Mistakes(e.into_iter().map(|e| mistake(e.path.join("."), e.kind.to_string(), "valid TOML")).collect()))?;
-    let mistakes = check_shape(&whole, &figment, file);
-    if !mistakes.is_empty() {
-        return Err(Mistakes(mistakes));
-    }
-    let config = serde_json::from_value(whole).map_err(|e| Mistakes(vec![mistake(String::new(), e.to_string(), "see the reference")]))?;
-    Ok(Loaded { config, file: file.to_path_buf(), figment })
+    let (mistakes, mended) = shape::check(whole, |key| source_of(&figment, key, file));
+    let config = serde_json::from_value(mended).map_err(|e| {
+        let other = mistake(String::new(), e.to_string(), "see the reference");
+        Mistakes(if mistakes.is_empty() { vec![other] } else { mistakes.clone() })
+    })?;
+    Ok(Loaded { config, mistakes, file: file.to_path_buf(), figment })
 }
 
 /// A `--set a.b=c`.
@@ -148,65 +148,4 @@ fn source_of(figment: &Figment, key: &str, file: &Path) -> String {
         _ if meta.name == "--set" => "--set".into(),
         _ => file.display().to_string(),
     }
-}
-
-fn check_shape(whole: &serde_json::Value, figment: &Figment, file: &Path) -> Vec<Mistake> {
-    let schema = reference::schema();
-    let validator = jsonschema::options()
-        .with_format("period", |t: &str| t.parse::<Period>().is_ok())
-        .with_format("size", |t: &str| t.parse::<Size>().is_ok())
-        .should_validate_formats(true)
-        .build(&schema)
-        .expect("the generated schema is a schema");
-    let mut mistakes = Vec::new();
-    for error in validator.iter_errors(whole) {
-        let key = dotted(&error.instance_path.to_string());
-        let mut add = |key: String, found: String, allowed: String, nearest: Option<String>| {
-            mistakes.push(Mistake { source: source_of(figment, &key, file), key, found, allowed, nearest });
-        };
-        let shown =
-            |v: &serde_json::Value| if key.contains("password") || key.ends_with("url") { "a value that is not shown".to_owned() } else { v.to_string() };
-        match &error.kind {
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                let known = reference::keys_at(&schema, &key);
-                for name in unexpected {
-                    let full = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    add(full, "an unknown key".into(), known.join(", "), nearest(name, &known));
-                }
-            }
-            ValidationErrorKind::Type { kind } => {
-                let allowed = match kind {
-                    TypeKind::Single(t) => t.to_string(),
-                    TypeKind::Multiple(ts) => ts.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" or "),
-                };
-                add(key.clone(), shown(&error.instance), format!("a value of type {allowed}"), None);
-            }
-            ValidationErrorKind::Enum { options } => {
-                let names: Vec<String> = options.as_array().into_iter().flatten().filter_map(|o| o.as_str().map(str::to_owned)).collect();
-                let near = error.instance.as_str().and_then(|v| nearest(v, &names));
-                add(key.clone(), shown(&error.instance), names.join(", "), near);
-            }
-            ValidationErrorKind::Format { format } => {
-                let allowed = if format == "size" { Size::ALLOWED } else { Period::ALLOWED };
-                add(key.clone(), shown(&error.instance), allowed.into(), None);
-            }
-            ValidationErrorKind::Required { property } => {
-                let name = property.as_str().unwrap_or_default();
-                add(if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }, "nothing".into(), "a value: this key has no default".into(), None);
-            }
-            other => add(key.clone(), shown(&error.instance), format!("{other:?}"), None),
-        }
-    }
-    mistakes
-}
-
-/// `/route/0/write/1` as `route.0.write.1`.
-fn dotted(pointer: &str) -> String {
-    pointer.trim_start_matches('/').split('/').map(|p| p.replace("~1", "/").replace("~0", "~")).collect::<Vec<_>>().join(".")
-}
-
-/// The known name that a typo was probably meant to be.
-pub fn nearest(typo: &str, known: &[String]) -> Option<String> {
-    let best = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, typo))?;
-    (strsim::damerau_levenshtein(best, typo) <= 1 + best.len() / 4).then(|| best.clone())
 }

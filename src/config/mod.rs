@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod` | the tree with its defaults |
 //! | [`units`] | durations and sizes that carry their unit |
-//! | [`load`] | the layers, and every error of the merged tree at once |
+//! | [`load`] | the layers |
+//! | `shape` | every mistake of the merged tree's shape at once |
 //! | [`validate`] | the rules across fields; routes compiled for the core |
 //! | [`reference`] | the schema and the reference page, generated |
 pub mod load;
 pub mod reference;
+mod shape;
 pub mod units;
 pub mod validate;
 
@@ -45,7 +47,26 @@ pub struct Kafka {
     /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time.
     pub start: String,
     /// Any librdkafka property, such as `security.protocol`; those the bridge must own are refused by name.
-    pub properties: BTreeMap<String, String>,
+    pub properties: BTreeMap<String, Property>,
+}
+
+/// A property's value as librdkafka takes it, however TOML writes it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "serde_json::Value")]
+#[schemars(inline, with = "String", extend("type" = ["string", "integer", "boolean"]))]
+pub struct Property(pub String);
+
+impl From<serde_json::Value> for Property {
+    fn from(value: serde_json::Value) -> Self {
+        Self(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
+}
+
+/// Some properties are secrets.
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Default for Kafka {

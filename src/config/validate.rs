@@ -104,8 +104,11 @@ impl Checker<'_> {
 }
 
 /// Checks everything that the shape does not say, and compiles.
+///
+/// # Errors
+/// All mistakes, those of shape among them.
 pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
-    let mut c = Checker { loaded, mistakes: Vec::new() };
+    let mut c = Checker { loaded, mistakes: loaded.mistakes.clone() };
     let config = &loaded.config;
     let start = check_kafka(&mut c);
     check_redis(&mut c);
@@ -115,7 +118,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
         c.add("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"");
     }
     let letters = check_letters(&mut c);
-    if config.route.is_empty() {
+    if config.route.is_empty() && loaded.mistakes.iter().all(|m| m.key != "route") {
         c.add("route", "no route", "at least one [[route]]");
     }
     let mut routes = Vec::new();

@@ -8,7 +8,7 @@ pub fn common(kafka: &Kafka) -> ClientConfig {
     let mut c = ClientConfig::new();
     c.set("client.id", "kafka-redis-bridge");
     for (name, value) in &kafka.properties {
-        c.set(name, value);
+        c.set(name, &value.0);
     }
     c.set("bootstrap.servers", kafka.brokers.join(","));
     c
@@ -26,7 +26,7 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     // New topics and partitions are noticed within this time.
     c.set("topic.metadata.refresh.interval.ms", "10000");
     c.set("statistics.interval.ms", "1000");
-    if kafka.properties.get("group.protocol").is_none_or(|p| p == "classic") {
+    if kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic") {
         c.set("partition.assignment.strategy", "cooperative-sticky");
     }
     for (name, value) in common(kafka).config_map() {
@@ -57,7 +57,7 @@ pub fn producer(kafka: &Kafka) -> ClientConfig {
     // Properties of a consumer are no business of a producer.
     let security = kafka.properties.iter().filter(|(n, _)| ["security.", "ssl.", "sasl.", "client.", "socket."].iter().any(|p| n.starts_with(p)));
     for (name, value) in security {
-        c.set(name, value);
+        c.set(name, &value.0);
     }
     c.set("bootstrap.servers", kafka.brokers.join(","));
     c.set("enable.idempotence", "true");

@@ -1,8 +1,10 @@
 //! Whether this Redis can keep what is promised: asked at each first connection and by `check --connect`.
 use super::connection::{Connection, Failure};
 use crate::config::{Config, Guarantee};
+use crate::core::record::TopicPartition;
 use crate::core::reply::Reply;
 use crate::core::route::Route;
+use crate::core::state::StateKey;
 use crate::core::write::Kind;
 
 /// What a Redis says of itself.
@@ -59,13 +61,15 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route])
                 .into(),
         );
     }
-    let writes = written(routes);
-    for name in &writes {
-        check_write(connection, name, &mut problems)?;
+    let key = StateKey::partition(&config.redis.state_prefix, &config.kafka.group, &TopicPartition::new("", 0));
+    let key = String::from_utf8_lossy(&key.0).into_owned();
+    for name in own(exactly) {
+        check_command(connection, &server, &name, false, &key, &mut problems)?;
     }
-    for name in own(exactly).iter().chain(&writes) {
-        check_permission(connection, &server, name, &mut problems)?;
+    for name in written(routes) {
+        check_command(connection, &server, &name, true, "", &mut problems)?;
     }
+    problems.dedup();
     if problems.is_empty() { Ok(server) } else { Err(Unfit::Refused(problems)) }
 }
 
@@ -84,31 +88,38 @@ fn written(routes: &[Route]) -> Vec<String> {
     names
 }
 
-/// Whether a write's command exists here, and may stand in a transaction. PUBLISH alone is flagged pubsub and writes.
-fn check_write(connection: &mut Connection, name: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
+/// Whether a command exists here, the ACL allows it (on this key, where one is given), and it may be a route's write.
+fn check_command(connection: &mut Connection, server: &Server, name: &str, write: bool, key: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
     let Reply::Array(entries) = connection.command(&["COMMAND", "INFO", name])? else { return Ok(()) };
     let Some(Reply::Array(entry)) = entries.first() else {
         problems.push(format!("this server does not know {}", name.to_uppercase()));
         return Ok(());
     };
-    let Some(Reply::Array(flags)) = entry.get(2) else { return Ok(()) };
+    let (Some(Reply::Int(arity)), Some(Reply::Array(flags))) = (entry.get(1), entry.get(2)) else { return Ok(()) };
     for bad in ["blocking", "no_multi", "admin", "pubsub"] {
-        if !matches!(name, "publish" | "spublish") && flags.contains(&Reply::Text(bad.into())) {
+        // PUBLISH alone is flagged pubsub and writes.
+        if write && !matches!(name, "publish" | "spublish") && flags.contains(&Reply::Text(bad.into())) {
             problems.push(format!("{} is flagged {bad} by this server: it can't be a write", name.to_uppercase()));
         }
     }
-    Ok(())
-}
-
-/// Whether the ACL allows a command. ACL DRYRUN came with 7.0; older servers tell when a claim or a batch is refused.
-fn check_permission(connection: &mut Connection, server: &Server, name: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
     if server.user.is_empty() {
         return Ok(());
     }
-    if let Reply::Text(answer) = connection.command(&["ACL", "DRYRUN", &server.user, name])?
-        && String::from_utf8_lossy(&answer).contains("no permissions to run the")
-    {
-        problems.push(format!("user {} lacks {}: ACL SETUSER {} +{name}", server.user, name.to_uppercase(), server.user));
+    // ACL DRYRUN came with 7.0; older servers tell when a claim or a batch is refused.
+    let mut ask = vec!["ACL", "DRYRUN", &server.user, name];
+    ask.extend((1..arity.unsigned_abs()).map(|_| key));
+    if let Reply::Text(answer) = connection.command(&ask)? {
+        let answer = String::from_utf8_lossy(&answer);
+        if answer.contains("no permissions to run the") {
+            problems.push(format!("user {} lacks {}: ACL SETUSER {} +{name}", server.user, name.to_uppercase(), server.user));
+        } else if !key.is_empty() && answer.contains("no permissions") {
+            problems.push(format!(
+                "user {} may not use the bridge's own keys: ACL SETUSER {} ~{}*",
+                server.user,
+                server.user,
+                key.split(':').next().unwrap_or_default()
+            ));
+        }
     }
     Ok(())
 }
