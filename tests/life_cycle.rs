@@ -1,1 +1,211 @@
-//! Pending.
+//! Starting, being watched, being told, stopping.
+use crate::support::daemon::{Setup, binary};
+use crate::support::kafka::{self, Produce};
+use crate::support::redis_server::RedisServer;
+use crate::support::sequence::Ticks;
+use crate::support::{eventually, signal};
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+fn sigterm_drains_and_says_where_each_partition_stopped() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 3);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 30_000, 30);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(1_000);
+    assert_eq!(daemon.stop(), 0);
+    let log = daemon.log();
+    for partition in 0..3 {
+        assert!(log.contains(&format!("stopped partition=\"{topic}[{partition}]\" position=")), "{log}");
+    }
+    assert!(log.contains("drained"));
+    // What is committed is what stands in Redis, so Kafka's own tools see where it stopped.
+    let lengths: i64 = (0..30).map(|k| redis::cmd("XLEN").arg(format!("volatility:P{k}/USD")).query::<i64>(&mut redis.connect()).unwrap()).sum();
+    assert_eq!(kafka::committed(&setup.group, &topic, 3).into_iter().flatten().sum::<i64>(), lengths);
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 60);
+}
+
+#[test]
+fn sigint_drains_too() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    kafka::produce(&topic, [Produce::new("K", r#"{"a":1}"#)]);
+    let mut daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_settled(1);
+    signal(daemon.pid(), "INT");
+    assert_eq!(daemon.exit_code(20), 0);
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline_and_leaves_what_is_left_to_the_next_start() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 1_000, 10);
+    let setup = Setup::new(&topic, &redis.url()).extra("[drain]\ndeadline = \"2s\"\n");
+    let mut daemon = setup.start();
+    daemon.wait_settled(1_000);
+    signal(redis.pid(), "STOP");
+    ticks.produce(&topic, 1_000, 10);
+    let begun = Instant::now();
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.exit_code(20), 75);
+    assert!(begun.elapsed() >= Duration::from_millis(1_900) && begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    signal(redis.pid(), "CONT");
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 40);
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 10);
+    let setup = Setup::new(&topic, &redis.url()).extra("[drain]\ndeadline = \"60s\"\n");
+    let mut daemon = setup.start();
+    daemon.wait_settled(100);
+    signal(redis.pid(), "STOP");
+    ticks.produce(&topic, 1_000, 10);
+    signal(daemon.pid(), "TERM");
+    eventually("the drain has begun", 10, || daemon.log().contains("draining"));
+    let begun = Instant::now();
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.exit_code(10), 75);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    signal(redis.pid(), "CONT");
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 40);
+}
+
+#[test]
+fn sighup_reads_the_log_level_again_and_never_kills() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let daemon = Setup::new(&topic, &redis.url()).extra("[log]\nlevel = \"info\"\nformat = \"json\"\n").start();
+    daemon.wait_ready();
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    std::fs::write(daemon.config(), text.replace("level = \"info\"", "level = \"debug\"")).unwrap();
+    signal(daemon.pid(), "HUP");
+    eventually("the level is taken up", 10, || daemon.log().contains("the log level was read again"));
+    std::fs::write(daemon.config(), "this is no toml").unwrap();
+    signal(daemon.pid(), "HUP");
+    eventually("a bad file is refused", 10, || daemon.log().contains("reload-refused"));
+    kafka::produce(&topic, [Produce::new("K", r#"{"a":1}"#)]);
+    daemon.wait_settled(1);
+    for line in daemon.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_redis_that_may_evict_the_state_is_refused_at_start() {
+    let redis = RedisServer::start();
+    redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    let topic = kafka::topic("ticks", 1);
+    let mut daemon = Setup::new(&topic, &redis.url()).start();
+    assert_eq!(daemon.exit_code(30), 1);
+    assert!(daemon.log().contains("maxmemory-policy is allkeys-lru"), "{}", daemon.log());
+}
+
+#[test]
+fn a_wrong_password_is_refused_at_start() {
+    let redis = RedisServer::start();
+    redis.command("CONFIG SET requirepass right");
+    let topic = kafka::topic("ticks", 1);
+    let mut daemon = Setup::new(&topic, &redis.url()).redis_extra("password = \"wrong\"").start();
+    assert_eq!(daemon.exit_code(30), 1);
+    assert!(daemon.log().contains("redis.password") && !daemon.log().contains("\"wrong\""), "{}", daemon.log());
+}
+
+#[test]
+fn the_endpoints_tell_what_is_and_what_holds() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 500, 10);
+    kafka::produce(&topic, [Produce::new("poison", "{")]);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_settled(501);
+    assert_eq!(daemon.get("/livez").unwrap(), "ok\n");
+    assert_eq!(daemon.get("/readyz").unwrap(), "ok\n");
+    eventually("the lag is seen to be none", 10, || daemon.status().unwrap().partitions.iter().all(|p| p.lag == Some(0) && p.phase == "open" && p.epoch == 1));
+    let metrics = daemon.get("/metrics").unwrap();
+    for line in [
+        "bridge_records_total{route=\"volatility\"} 501",
+        "bridge_commands_total{route=\"volatility\"} 1500",
+        "bridge_dead_letters_total{route=\"volatility\"} 1",
+        &format!("bridge_lag_records{{topic=\"{topic}\",partition=\"0\"}} 0"),
+        "bridge_ready 1",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "missing: {line}\nin:\n{metrics}");
+    }
+    let address = format!("127.0.0.1:{}", daemon.http);
+    let status = |extra: &[&str]| Command::new(binary()).args(["status", "--address", &address]).args(extra).output().unwrap();
+    let text = String::from_utf8(status(&[]).stdout).unwrap();
+    assert!(text.contains("ready, exactly-once") && text.contains(&format!("{topic}[1]")), "{text}");
+    assert_eq!(status(&["--ready"]).status.code(), Some(0));
+    redis.command("CONFIG SET maxmemory 1mb");
+    ticks.produce(&topic, 500, 10);
+    daemon.wait_holds("redis-oom");
+    let text = String::from_utf8(status(&[]).stdout).unwrap();
+    assert!(text.contains("redis-oom") && text.contains("what to do: Redis is at its maxmemory"), "{text}");
+    assert!(daemon.get("/metrics").unwrap().contains("bridge_condition{code=\"redis-oom\""));
+}
+
+#[test]
+fn no_bridge_is_no_readiness() {
+    let status = Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]).output().unwrap();
+    assert_eq!(status.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&status.stderr).contains("no bridge answers at 127.0.0.1:1"));
+}
+
+#[test]
+fn systemd_hears_of_readiness_life_and_stopping() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 512];
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let mut daemon = Setup::new(&topic, &redis.url()).start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")]);
+    let mut heard = Vec::new();
+    while !(heard.contains(&"READY=1\n".to_owned()) && heard.contains(&"WATCHDOG=1\n".to_owned())) {
+        heard.push(hear());
+    }
+    signal(daemon.pid(), "TERM");
+    while !hear().contains("STOPPING=1") {}
+    assert_eq!(daemon.exit_code(20), 0);
+}
+
+#[test]
+fn the_demo_runs_drains_and_leaves_nothing_behind() {
+    let redis = RedisServer::start();
+    let run = |extra: &[&str]| Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra).output().unwrap();
+    let output = run(&["--redis", &redis.url()]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for expected in ["XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
+        assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
+    }
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connect()).unwrap();
+    assert_eq!(left, Vec::<String>::new());
+    redis.command("SET latest:BTC/USD mine");
+    let output = run(&["--redis", &redis.url()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("already holds latest:BTC/USD"));
+    let kept: String = redis::cmd("GET").arg("latest:BTC/USD").query(&mut redis.connect()).unwrap();
+    assert_eq!(kept, "mine");
+}

@@ -5,9 +5,13 @@ use rdkafka::ClientConfig;
 
 /// What every client of the bridge shares: brokers and the user's properties (security among them).
 pub fn common(kafka: &Kafka) -> ClientConfig {
-    let mut c = ClientConfig::new();
+    over(ClientConfig::new(), kafka, |_| true)
+}
+
+/// Lays those of the user's properties over some defaults that `takes`, and the brokers.
+fn over(mut c: ClientConfig, kafka: &Kafka, takes: impl Fn(&str) -> bool) -> ClientConfig {
     c.set("client.id", "kafka-redis-bridge");
-    for (name, value) in &kafka.properties {
+    for (name, value) in kafka.properties.iter().filter(|(name, _)| takes(name)) {
         c.set(name, &value.0);
     }
     c.set("bootstrap.servers", kafka.brokers.join(","));
@@ -29,9 +33,7 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     if kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic") {
         c.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    for (name, value) in common(kafka).config_map() {
-        c.set(name, value);
-    }
+    let mut c = over(c, kafka, |_| true);
     c.set("group.id", &kafka.group);
     c.set("enable.auto.commit", "false");
     c.set("enable.auto.offset.store", "false");
@@ -52,14 +54,8 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
 
 /// The dead-letter topic's producer: acknowledged by all replicas, in order, without doubles of its own.
 pub fn producer(kafka: &Kafka) -> ClientConfig {
-    let mut c = ClientConfig::new();
-    c.set("client.id", "kafka-redis-bridge");
     // Properties of a consumer are no business of a producer.
-    let security = kafka.properties.iter().filter(|(n, _)| ["security.", "ssl.", "sasl.", "client.", "socket."].iter().any(|p| n.starts_with(p)));
-    for (name, value) in security {
-        c.set(name, &value.0);
-    }
-    c.set("bootstrap.servers", kafka.brokers.join(","));
+    let mut c = over(ClientConfig::new(), kafka, |name| ["security.", "ssl.", "sasl.", "client.", "socket."].iter().any(|p| name.starts_with(p)));
     c.set("enable.idempotence", "true");
     c.set("message.timeout.ms", "30000");
     c.set("linger.ms", "1");

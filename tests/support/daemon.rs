@@ -67,6 +67,7 @@ impl Setup {
     }
 
     pub(crate) fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.retain(|(n, _)| n != name);
         self.properties.push((name.into(), value.into()));
         self
     }
