@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check docs reference clean
+.PHONY: build demo test check reference clean
 
 build:
 	scripts/install build
@@ -13,7 +13,8 @@ demo:
 test:
 	scripts/install test
 	cargo test --no-run
-	scripts/with-kafka cargo test $(ARGS)
+	# Most tests wait for servers: more of them than cores run at once.
+	RUST_TEST_THREADS=6 scripts/with-kafka cargo test $(ARGS)
 
 # Format, lints, documentation, licences: what .ci/run does besides the tests.
 check:

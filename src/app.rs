@@ -22,7 +22,6 @@ use crate::sink::lane::{Load, Shell, Undertaker};
 use crossbeam_channel::{bounded, unbounded};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -259,7 +258,6 @@ pub fn subscription(routes: &[Route]) -> Vec<String> {
 
 /// A fingerprint of the writes, kept in each state: a change of it is a change of configuration.
 fn fingerprint(routes: &[crate::config::Route]) -> Vec<u8> {
-    let mut hash = twox_hash::XxHash3_64::default();
-    hash.write(serde_json::to_string(routes).unwrap_or_default().as_bytes());
-    format!("{:016x}", hash.finish()).into_bytes()
+    let text = serde_json::to_string(routes).unwrap_or_default();
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())).into_bytes()
 }

@@ -45,8 +45,7 @@ impl Between {
     }
 
     fn expect_neighbours(&self) {
-        let entries: Vec<(String, Vec<(String, String)>)> =
-            redis::cmd("XRANGE").arg("volatility:A").arg("-").arg("+").query(&mut self.redis.connect()).unwrap();
+        let entries = self.redis.entries::<String>("volatility:A");
         let found: Vec<&str> = entries.iter().flat_map(|(_, fields)| fields).filter(|(n, _)| n == "seq").map(|(_, v)| v.as_str()).collect();
         assert_eq!(found, ["0", "1"]);
         let route = &self.daemon.status().unwrap().routes[0];

@@ -134,8 +134,7 @@ fn a_live_owner_goes_on_from_memory_when_redis_forgets_everything() {
     redis.command("FLUSHALL");
     ticks.produce(&topic, 100, 1);
     daemon.wait_settled(200);
-    let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE").arg("volatility:P0/USD").arg("-").arg("+").query(&mut redis.connect()).unwrap();
-    assert_eq!(entries.len(), 100, "what came after stands there once");
+    assert_eq!(redis.entries::<String>("volatility:P0/USD").len(), 100, "what came after stands there once");
     assert!(daemon.log().contains("state-lost"));
 }
 

@@ -1,12 +1,10 @@
 //! Each kind of write does what its template says.
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::kafka::{self, Produce};
-use crate::support::redis_server::RedisServer;
+use crate::support::redis_server::{Entries, RedisServer};
 use crate::support::{letters, unique};
 use rdkafka::message::{Header, OwnedHeaders};
 use std::collections::BTreeMap;
-
-type Entries = Vec<(String, Vec<(String, String)>)>;
 
 /// Runs one route's writes over records of one partition, until all are settled.
 fn applied(writes: &str, records: Vec<Produce<'_>>, prepare: impl Fn(&RedisServer)) -> (RedisServer, Daemon) {
@@ -20,8 +18,8 @@ fn applied(writes: &str, records: Vec<Produce<'_>>, prepare: impl Fn(&RedisServe
     (redis, daemon)
 }
 
-fn entries(redis: &RedisServer, key: &str) -> Entries {
-    redis::cmd("XRANGE").arg(key).arg("-").arg("+").query(&mut redis.connect()).unwrap()
+fn entries(redis: &RedisServer, key: &str) -> Entries<String> {
+    redis.entries(key)
 }
 
 fn get<T: redis::FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {

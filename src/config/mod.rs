@@ -7,7 +7,7 @@
 //! | [`load`] | the layers |
 //! | `shape` | every mistake of the merged tree's shape at once |
 //! | [`validate`] | the rules across fields; routes compiled for the core |
-//! | [`reference`] | the schema and the reference page, generated |
+//! | [`mod@reference`] | the schema and the reference page, generated |
 pub mod load;
 pub mod reference;
 mod shape;

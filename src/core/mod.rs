@@ -5,7 +5,7 @@
 //! | [`record`] | a Kafka record, copied out of librdkafka; partition names |
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
 //! | [`template`] | literal text with holes, parsed once |
-//! | [`write`] | one Redis command template of a route |
+//! | [`mod@write`] | one Redis command template of a route |
 //! | [`route`] | topics → writes; what a record becomes |
 //! | [`encode`] | RESP |
 //! | [`reply`] | what Redis answered, and its triage |

@@ -85,6 +85,6 @@ impl Record {
     /// A hash of key and value that tells this record from another one at the same offset of a recreated topic.
     pub fn fingerprint(&self) -> u64 {
         let key_len = self.key.as_ref().map_or(0, |r| r.len());
-        twox_hash::XxHash3_64::oneshot_with_seed(key_len as u64, &self.bytes)
+        xxhash_rust::xxh3::xxh3_64_with_seed(&self.bytes, key_len as u64)
     }
 }

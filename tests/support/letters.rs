@@ -18,6 +18,5 @@ impl Letter {
 
 /// All letters of a stream, oldest first.
 pub(crate) fn read(redis: &RedisServer, stream: &str) -> Vec<Letter> {
-    let entries: Vec<(String, Vec<(String, Vec<u8>)>)> = redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut redis.connect()).unwrap();
-    entries.into_iter().map(|(_, fields)| Letter(fields.into_iter().collect())).collect()
+    redis.entries(stream).into_iter().map(|(_, fields)| Letter(fields.into_iter().collect())).collect()
 }

@@ -12,6 +12,9 @@ pub(crate) enum Kind {
     Valkey81,
 }
 
+/// A stream's entries: id, fields.
+pub(crate) type Entries<V> = Vec<(String, Vec<(String, V)>)>;
+
 pub(crate) struct RedisServer {
     pub(crate) port: u16,
     pub(crate) dir: TempDir,
@@ -72,6 +75,11 @@ impl RedisServer {
 
     pub(crate) fn connect(&self) -> redis::Connection {
         self.try_connect().expect("Redis answers")
+    }
+
+    /// All entries of a stream, oldest first.
+    pub(crate) fn entries<V: redis::FromRedisValue>(&self, key: &str) -> Entries<V> {
+        redis::cmd("XRANGE").arg(key).arg("-").arg("+").query(&mut self.connect()).unwrap()
     }
 
     /// One command without an answer that matters.

@@ -70,10 +70,9 @@ impl Ticks {
 
     /// Every sequence number stands there, in order but for what was applied again.
     pub(crate) fn expect_all_at_least_once(&self, redis: &RedisServer) {
-        let mut c = redis.connect();
         for (key, count) in &self.next {
             let mut next = 0;
-            for seq in sequence(&mut c, key) {
+            for seq in sequence(redis, key) {
                 assert!(seq <= next, "{key}: {seq} came where {next} was missing");
                 next = next.max(seq + 1);
             }
@@ -84,7 +83,7 @@ impl Ticks {
     pub(crate) fn expect_exactly(&self, redis: &RedisServer) {
         let mut c = redis.connect();
         for (key, count) in &self.next {
-            let found = sequence(&mut c, key);
+            let found = sequence(redis, key);
             let expected: Vec<u64> = (0..*count).collect();
             if found != expected {
                 let first = found.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
@@ -102,9 +101,9 @@ impl Ticks {
 }
 
 /// The sequence numbers in a pair's stream.
-fn sequence(c: &mut redis::Connection, key: &str) -> Vec<u64> {
-    let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE").arg(format!("volatility:{key}")).arg("-").arg("+").query(c).unwrap();
-    entries.iter().map(|(_, fields)| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap()).collect()
+fn sequence(redis: &RedisServer, key: &str) -> Vec<u64> {
+    let number = |fields: Vec<(String, String)>| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap();
+    redis.entries::<String>(&format!("volatility:{key}")).into_iter().map(|(_, fields)| number(fields)).collect()
 }
 
 pub(crate) fn tick(seq: u64) -> String {

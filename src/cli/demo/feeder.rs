@@ -64,8 +64,8 @@ impl Feeder {
                     let pair = random.random_range(0..PAIRS.len());
                     let payload = ticks[pair].next(&mut random);
                     match producer.send(BaseRecord::to(&topic).key(PAIRS[pair]).payload(&payload)) {
-                        Ok(()) => _ = count.fetch_add(1, Ordering::Relaxed),
-                        Err(_) => _ = producer.poll(STEP),
+                        Ok(()) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                        Err(_) => producer.poll(STEP),
                     }
                 }
                 producer.poll(Duration::ZERO);

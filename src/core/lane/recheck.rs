@@ -22,7 +22,7 @@ enum Asked {
     /// Whether a write was refused: its key must be absent or of this type.
     Write { record: usize, origin: Origin, expected: &'static str },
     /// Whether a letter was, which went in its batch's own transaction: then the dead-letter stream is none now.
-    Letter(Letter),
+    Letter(Box<Letter>),
 }
 
 impl Lane {
@@ -54,7 +54,7 @@ impl Lane {
             match &self.settings.letters {
                 Letters::Stream { name, .. } => {
                     self.aux.command(&[b"TYPE", name.as_bytes()]);
-                    recheck.asked.push(Asked::Letter(letter));
+                    recheck.asked.push(Asked::Letter(Box::new(letter)));
                 }
                 // A topic may lack it. Without a place for letters there is none to halt for: it was kept elsewhere then.
                 Letters::Topic => recheck.letters.push(letter),
@@ -93,7 +93,7 @@ impl Lane {
         for (asked, reply) in std::mem::take(&mut recheck.asked).into_iter().zip(replies) {
             match (asked, reply) {
                 (Asked::Letter(_), Reply::Text(found)) if found == b"stream" => {}
-                (Asked::Letter(letter), _) => recheck.letters.push(letter),
+                (Asked::Letter(letter), _) => recheck.letters.push(*letter),
                 (Asked::Write { expected, .. }, Reply::Text(found)) if found == b"none" || found == expected.as_bytes() => {}
                 (Asked::Write { record, origin, expected }, reply) => {
                     let refused = match reply {
