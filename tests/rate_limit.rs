@@ -21,11 +21,8 @@ fn a_route_is_held_to_its_rate_and_its_neighbour_is_not() {
     let begun = Instant::now();
     limited.produce(&slow, 3_500, 10);
     free.produce(&fast, 30_000, 10);
-    free.expect_in(&redis, 60);
-    assert!(
-        redis::cmd("XLEN").arg("volatility:S0/USD").query::<u64>(&mut redis.connect()).unwrap() < 350,
-        "the slow one goes on while the fast one is through"
-    );
+    // At the neighbour's rate this would take a minute longer than it may.
+    free.expect_in(&redis, 50);
     limited.expect_in(&redis, 60);
     assert!(begun.elapsed() >= Duration::from_secs(6), "3,500 records at 500/s after a burst of 500 take six seconds, not {:?}", begun.elapsed());
     let epochs: Vec<i64> = daemon.status().unwrap().partitions.iter().map(|p| p.epoch).collect();

@@ -1,1 +1,504 @@
+//! The lane against a model of one Redis connection: what it sends, and what it makes of each answer.
+use super::*;
+use crate::core::decode::Format;
+use crate::core::encode::parse_commands;
+use crate::core::record::TopicPartition;
+use crate::core::reply::Reply;
+use crate::core::route::{Tombstone, Topics};
+use crate::core::state::{Last, StateKey};
+use crate::core::template::Template;
+use crate::core::throttle::Throttle;
+use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
+const MS: Duration = Duration::from_millis(1);
+
+/// Just as much of a Redis as a lane speaks to.
+#[derive(Default)]
+struct Redis {
+    hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    streams: BTreeMap<Vec<u8>, Vec<Vec<Vec<u8>>>>,
+    /// Keys of another type.
+    occupied: BTreeSet<Vec<u8>>,
+    watched: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    queued: Option<Vec<Vec<Vec<u8>>>>,
+    aborted: Option<String>,
+    /// Every write is refused with this.
+    refuses: Option<&'static str>,
+    /// Something that another client does before the next EXEC.
+    before_exec: Option<fn(&mut Redis)>,
+}
+
+impl Redis {
+    fn serve(&mut self, bytes: &[u8]) -> Vec<Reply> {
+        parse_commands(bytes).unwrap().into_iter().map(|c| self.command(c)).collect()
+    }
+
+    fn command(&mut self, c: Vec<Vec<u8>>) -> Reply {
+        let ok = Reply::Text(b"OK".to_vec());
+        match c[0].as_slice() {
+            b"MULTI" => {
+                self.queued = Some(Vec::new());
+                ok
+            }
+            b"EXEC" => self.exec(),
+            _ if self.queued.is_some() => {
+                let refused = self.refuses.filter(|_| matches!(c[0].as_slice(), b"XADD" | b"HSET"));
+                if let Some(error) = refused {
+                    self.aborted = Some(error.into());
+                    return Reply::Error(error.into());
+                }
+                self.queued.as_mut().unwrap().push(c);
+                Reply::Text(b"QUEUED".to_vec())
+            }
+            b"WATCH" => {
+                for key in &c[1..] {
+                    self.watched.insert(key.clone(), self.hashes.get(key).cloned().unwrap_or_default());
+                }
+                ok
+            }
+            b"UNWATCH" => {
+                self.watched.clear();
+                ok
+            }
+            b"HMGET" => {
+                let hash = self.hashes.get(&c[1]);
+                Reply::Array(c[2..].iter().map(|f| hash.and_then(|h| h.get(f)).map_or(Reply::Nil, |v| Reply::Text(v.clone()))).collect())
+            }
+            b"TYPE" => {
+                let known = if self.occupied.contains(&c[1]) {
+                    "string"
+                } else if self.streams.contains_key(&c[1]) {
+                    "stream"
+                } else {
+                    "none"
+                };
+                Reply::Text(known.into())
+            }
+            _ => self.apply(&c),
+        }
+    }
+
+    fn exec(&mut self) -> Reply {
+        if let Some(other) = self.before_exec.take() {
+            other(self);
+        }
+        let moved = self.watched.iter().any(|(key, was)| self.hashes.get(key).cloned().unwrap_or_default() != *was);
+        self.watched.clear();
+        let queued = self.queued.take().unwrap();
+        match self.aborted.take() {
+            Some(error) => Reply::Error(format!("EXECABORT Transaction discarded because of: {error}")),
+            None if moved => Reply::Nil,
+            None => Reply::Array(queued.iter().map(|c| self.apply(c)).collect()),
+        }
+    }
+
+    fn apply(&mut self, c: &[Vec<u8>]) -> Reply {
+        match c[0].as_slice() {
+            b"XADD" if self.occupied.contains(&c[1]) => Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into()),
+            b"XADD" => {
+                self.streams.entry(c[1].clone()).or_default().push(c[2..].to_vec());
+                Reply::Text(b"1-1".to_vec())
+            }
+            b"HSET" => {
+                let hash = self.hashes.entry(c[1].clone()).or_default();
+                let added = c[2..].chunks(2).filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count();
+                Reply::Int(i64::try_from(added).unwrap())
+            }
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+
+    fn length(&self, key: &str) -> usize {
+        self.streams.get(key.as_bytes()).map_or(0, Vec::len)
+    }
+
+    fn field(&self, partition: i32, field: &str) -> String {
+        String::from_utf8_lossy(&self.hashes[&state(partition).0][field.as_bytes()]).into_owned()
+    }
+}
+
+fn at(partition: i32) -> TopicPartition {
+    TopicPartition::new("t", partition)
+}
+
+fn state(partition: i32) -> StateKey {
+    StateKey::partition("b", "g", &at(partition))
+}
+
+fn record(partition: i32, offset: i64, payload: &str) -> Record {
+    Record::copy(at(partition), offset, Some(offset), Some(b"k"), Some(payload.as_bytes()), [])
+}
+
+/// A lane of one route, `XADD s {key}`, and its Redis.
+struct Bench {
+    lane: Lane,
+    redis: Redis,
+    now: Duration,
+    exchanges: usize,
+}
+
+impl Bench {
+    fn new(letters: Letters) -> Self {
+        Self::with(letters, None)
+    }
+
+    fn with(letters: Letters, limit: Option<Throttle>) -> Self {
+        let template = |t: &str| Template::parse(t).unwrap();
+        let xadd = Xadd { key: template("s:{partition}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false };
+        let route = Route {
+            name: "r".into(),
+            topics: vec![Topics::Name("t".into())],
+            format: Format::Json,
+            tombstone: Tombstone::Skip,
+            writes: vec![Write { kind: Kind::Xadd(xadd), effect: Effect::Apply }],
+        };
+        let settings = Settings {
+            routes: [route].into(),
+            records_max: 10,
+            bytes_max: 1 << 20,
+            linger: Duration::ZERO,
+            letters,
+            span: Span::Lane,
+            route_limits: vec![None],
+            limit,
+        };
+        Self { lane: Lane::new(settings, [Tally::default()].into()), redis: Redis::default(), now: Duration::ZERO, exchanges: 0 }
+    }
+
+    /// Claims a partition in Redis and opens it under the generation of its number plus one.
+    fn open(&mut self, partition: i32, position: i64) -> u64 {
+        self.open_with(partition, position, None, None)
+    }
+
+    fn open_with(&mut self, partition: i32, position: i64, check: Option<Check>, unread: Option<i64>) -> u64 {
+        let hash = self.redis.hashes.entry(state(partition).0).or_default();
+        for (field, value) in [
+            ("owner", "me".to_owned()),
+            ("offset", position.to_string()),
+            ("unread", unread.map_or_else(String::new, |u| u.to_string())),
+            ("last", String::new()),
+        ] {
+            hash.insert(field.into(), value.into_bytes());
+        }
+        let generation = u64::try_from(partition).unwrap() + 1;
+        let guard = Some(Guard { key: state(partition), owner: b"me".to_vec() });
+        self.lane.open(Opening { generation, at: at(partition), position, guard, check, unread, through: [0].into() });
+        generation
+    }
+
+    fn push(&mut self, generation: u64, offsets: Range<i64>) {
+        for offset in offsets {
+            let partition = i32::try_from(generation).unwrap() - 1;
+            self.lane.push(generation, record(partition, offset, &format!(r#"{{"o":{offset}}}"#)), self.now);
+        }
+    }
+
+    /// Does what the lane asks for until it waits; until when.
+    fn run(&mut self) -> Option<Duration> {
+        for _ in 0..1000 {
+            match self.lane.next(self.now) {
+                Next::Exchange { replies } => {
+                    self.exchanges += 1;
+                    let answers = self.redis.serve(self.lane.outgoing());
+                    assert_eq!(answers.len(), replies);
+                    self.lane.answered(answers, self.now, 0.0);
+                }
+                Next::Bury(_) => self.lane.letters_durable(),
+                Next::Wait(until) => return until,
+            }
+        }
+        panic!("the lane never waits");
+    }
+
+    fn settled(&mut self) -> Vec<(u64, Range<i64>)> {
+        let settled = self.lane.take_events().into_iter().filter_map(|e| match e {
+            Event::Settled { generation, range } => Some((generation, range)),
+            _ => None,
+        });
+        settled.collect()
+    }
+}
+
+fn stream() -> Letters {
+    Letters::Stream { name: "dead".into(), maxlen: None }
+}
+
+#[test]
+fn a_batch_is_one_guarded_transaction_that_moves_each_partitions_position() {
+    let mut b = Bench::new(stream());
+    let (one, two) = (b.open(0, 5), b.open(1, 0));
+    b.push(one, 5..9);
+    b.push(two, 0..3);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.length("s:1")), (4, 3));
+    assert_eq!((b.redis.field(0, "offset"), b.redis.field(1, "offset")), ("9".into(), "3".into()));
+    assert_eq!(b.exchanges, 2, "the guard, then the transaction");
+    let mut settled = b.settled();
+    settled.sort_by_key(|s| s.0);
+    assert_eq!(settled, [(one, 5..9), (two, 0..3)]);
+    b.push(one, 9..10);
+    b.run();
+    assert_eq!(b.exchanges, 3, "the second guard rode behind the first transaction");
+}
+
+#[test]
+fn a_hole_belongs_to_the_record_after_it() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 5);
+    b.push(one, 7..8);
+    b.run();
+    assert_eq!(b.settled(), [(one, 5..8)]);
+}
+
+#[test]
+fn what_a_batch_leaves_unread_is_cleared_when_the_lane_is_idle() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..2);
+    b.run();
+    assert_eq!(b.redis.field(0, "unread"), "0");
+    b.now += IDLE_BEFORE_CLEAR;
+    b.run();
+    assert_eq!((b.redis.field(0, "unread"), b.redis.field(0, "offset")), (String::new(), "2".into()));
+}
+
+#[test]
+fn a_fenced_partition_leaves_the_batch_and_the_others_go() {
+    let mut b = Bench::new(stream());
+    let (one, two) = (b.open(0, 0), b.open(1, 0));
+    b.redis.hashes.get_mut(&state(0).0).unwrap().insert(b"owner".to_vec(), b"another".to_vec());
+    b.push(one, 0..3);
+    b.push(two, 0..3);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.length("s:1")), (0, 3));
+    let events = b.lane.take_events();
+    assert!(events.iter().any(|e| matches!(e, Event::Reclaim { generation, why } if *generation == one && why.starts_with("fenced"))));
+    assert!(events.contains(&Event::Settled { generation: two, range: 0..3 }));
+}
+
+#[test]
+fn a_claim_between_guard_and_exec_applies_nothing_of_the_batch() {
+    let mut b = Bench::new(stream());
+    let (one, two) = (b.open(0, 0), b.open(1, 0));
+    b.redis.before_exec = Some(|r| _ = r.hashes.get_mut(&state(0).0).unwrap().insert(b"owner".to_vec(), b"another".to_vec()));
+    b.push(one, 0..3);
+    b.push(two, 0..3);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.length("s:1")), (0, 3));
+    assert_eq!(b.settled(), [(two, 0..3)]);
+}
+
+#[test]
+fn a_lost_connection_claims_every_partition_again_and_sends_nothing_twice() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    let Next::Exchange { .. } = b.lane.next(b.now) else { panic!("the guard") };
+    let answers = b.redis.serve(b.lane.outgoing());
+    b.lane.answered(answers, b.now, 0.0);
+    let Next::Exchange { .. } = b.lane.next(b.now) else { panic!("the transaction") };
+    b.redis.serve(b.lane.outgoing());
+    b.lane.lost("cut");
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.field(0, "offset")), (5, "5".into()));
+    assert_eq!(b.lane.take_events(), [Event::Reclaim { generation: one, why: "cut".into() }]);
+    assert_eq!(b.lane.take_released().0, 5);
+}
+
+#[test]
+fn a_full_redis_is_told_once_and_tried_again_in_order() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    b.redis.refuses = Some("OOM command not allowed when used memory > 'maxmemory'.");
+    for _ in 0..5 {
+        b.now = b.run().unwrap();
+    }
+    let told = b.lane.take_events();
+    assert!(matches!(told.as_slice(), [Event::Trouble(Some(("redis-oom", _)))]), "{told:?}");
+    b.redis.refuses = None;
+    b.run();
+    let events = b.lane.take_events();
+    assert_eq!(events, [Event::Trouble(None), Event::Settled { generation: one, range: 0..5 }]);
+    let order: Vec<_> = b.redis.streams[b"s:0".as_slice()].iter().map(|e| String::from_utf8_lossy(&e[2]).into_owned()).collect();
+    assert_eq!(order, ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn what_nobody_knows_halts_the_partition_by_name() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    b.redis.refuses = Some("STRANGE thing");
+    b.run();
+    let events = b.lane.take_events();
+    assert!(
+        matches!(&events[..], [Event::Halt { generation, code: "refused", reason }] if *generation == one && reason.contains("STRANGE thing")),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_poison_record_stands_in_the_dead_letter_stream_with_its_own_batch() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..2);
+    b.lane.push(one, record(0, 2, "{"), b.now);
+    b.push(one, 3..5);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.length("dead"), b.exchanges), (4, 1, 2));
+    assert_eq!(b.settled(), [(one, 0..5)]);
+}
+
+#[test]
+fn without_a_place_for_letters_what_came_before_the_poison_is_applied_and_then_it_halts() {
+    let mut b = Bench::new(Letters::Halt);
+    let one = b.open(0, 0);
+    b.push(one, 0..2);
+    b.lane.push(one, record(0, 2, "{"), b.now);
+    b.push(one, 3..5);
+    b.run();
+    let events = b.lane.take_events();
+    assert_eq!(events[0], Event::Settled { generation: one, range: 0..2 });
+    assert!(matches!(&events[1], Event::Halt { code: "poison", .. }), "{events:?}");
+    assert_eq!(b.redis.length("s:0"), 2);
+}
+
+#[test]
+fn a_write_refused_while_it_ran_becomes_a_letter_before_anything_is_settled() {
+    let mut b = Bench::new(stream());
+    b.redis.occupied.insert(b"s:0".to_vec());
+    let one = b.open(0, 0);
+    b.push(one, 0..2);
+    b.run();
+    assert_eq!((b.redis.length("dead"), b.redis.field(0, "unread")), (2, String::new()));
+    assert_eq!(b.settled(), [(one, 0..2)]);
+}
+
+#[test]
+fn a_letter_that_its_stream_refuses_leaves_unread_and_halts_unsettled() {
+    for poison in ["{", r#"{"o":0}"#] {
+        let mut b = Bench::new(stream());
+        b.redis.occupied.extend([b"dead".to_vec(), b"s:0".to_vec()]);
+        let one = b.open(0, 0);
+        b.lane.push(one, record(0, 0, poison), b.now);
+        b.run();
+        let events = b.lane.take_events();
+        assert!(matches!(&events[..], [Event::Halt { generation, code: "dead-letter-refused", .. }] if *generation == one), "{events:?}");
+        assert_eq!(b.redis.field(0, "unread"), "0", "the next claim looks at it again");
+    }
+}
+
+#[test]
+fn records_left_unread_are_decided_by_the_keys_type_and_not_applied_again() {
+    for (occupied, letters) in [(false, 0), (true, 3)] {
+        let mut b = Bench::new(stream());
+        if occupied {
+            b.redis.occupied.insert(b"s:0".to_vec());
+        }
+        let last = Last::of(&record(0, 4, r#"{"o":4}"#));
+        let one = b.open_with(0, 5, Some(Check { last, compacted: Ok(false) }), Some(2));
+        b.push(one, 2..5);
+        b.run();
+        assert_eq!((b.redis.length("s:0"), b.redis.length("dead")), (0, letters));
+        assert_eq!(b.settled(), []);
+        b.push(one, 5..6);
+        b.run();
+        assert_eq!(b.settled(), [(one, 5..6)]);
+    }
+}
+
+#[test]
+fn another_record_at_the_last_settled_offset_halts_before_anything_is_applied() {
+    let mut b = Bench::new(stream());
+    let last = Last::of(&record(0, 4, "another"));
+    let one = b.open_with(0, 5, Some(Check { last, compacted: Ok(false) }), None);
+    b.push(one, 4..8);
+    b.run();
+    let events = b.lane.take_events();
+    assert!(matches!(&events[..], [Event::Halt { code: "log-changed", .. }]), "{events:?}");
+    assert_eq!((b.redis.length("s:0"), b.lane.take_released().0), (0, 4));
+}
+
+#[test]
+fn a_compacted_topic_may_have_lost_the_last_settled_record() {
+    for (compacted, settled) in [(Ok(true), vec![(1, 5..7)]), (Ok(false), vec![]), (Err("denied".into()), vec![])] {
+        let mut b = Bench::new(stream());
+        let last = Last::of(&record(0, 4, "gone"));
+        let one = b.open_with(0, 5, Some(Check { last, compacted }), None);
+        b.push(one, 6..7);
+        b.run();
+        assert_eq!(b.settled(), settled);
+    }
+}
+
+#[test]
+fn a_revoke_discards_what_was_not_sent_and_a_drain_writes_it() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    b.lane.close(one);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.lane.take_events()), (0, vec![Event::Closed { generation: one }]));
+    assert_eq!(b.lane.take_released().0, 5, "what was discarded is no longer counted");
+    let one = b.open(0, 0);
+    b.push(one, 0..25);
+    b.lane.drain();
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.redis.field(0, "unread")), (25, String::new()));
+    assert_eq!(b.lane.take_events().last(), Some(&Event::Closed { generation: one }));
+}
+
+#[test]
+fn records_of_an_older_generation_are_discarded() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one + 7, 0..3);
+    b.run();
+    assert_eq!((b.redis.length("s:0"), b.lane.take_released().0), (0, 3));
+}
+
+#[test]
+fn an_audit_finds_a_quiet_partition_that_another_owner_has() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.run();
+    b.redis.hashes.get_mut(&state(0).0).unwrap().insert(b"offset".to_vec(), b"7".to_vec());
+    b.now += AUDIT_EVERY;
+    b.run();
+    assert!(matches!(&b.lane.take_events()[..], [Event::Reclaim { generation, why }] if *generation == one && why.starts_with("moved")));
+}
+
+#[test]
+fn a_throttled_partition_waits_without_its_neighbours_and_is_asked_to_fetch_no_more() {
+    let n = |n| NonZeroU32::new(n).unwrap();
+    let mut b = Bench::with(stream(), Some(Throttle::new(n(10), n(10))));
+    let one = b.open(0, 0);
+    b.push(one, 0..60);
+    let until = b.run().unwrap();
+    assert!(until > b.now && until <= b.now + MS * 100);
+    assert_eq!(b.redis.length("s:0"), 10);
+    b.push(one, 60..61);
+    assert!(b.lane.take_events().contains(&Event::Hold { generation: one, hold: true }));
+    for _ in 0..60 {
+        b.now += MS * 100;
+        b.run();
+    }
+    assert_eq!(b.redis.length("s:0"), 61);
+    assert!(b.lane.take_events().contains(&Event::Hold { generation: one, hold: false }));
+}
+
+#[test]
+fn a_record_over_the_batchs_bytes_travels_alone() {
+    let mut b = Bench::new(stream());
+    b.lane.settings.bytes_max = 1024;
+    let one = b.open(0, 0);
+    b.push(one, 0..2);
+    b.lane.push(one, record(0, 2, &format!(r#"{{"big":"{}"}}"#, "x".repeat(5000))), b.now);
+    b.push(one, 3..4);
+    b.run();
+    assert_eq!(b.redis.length("s:0"), 4);
+    assert_eq!(b.settled(), [(one, 0..2), (one, 2..3), (one, 3..4)]);
+}
