@@ -107,6 +107,8 @@ fn what_could_never_work_is_refused_before_anything_starts() {
         (format!("[dead_letter]\nstream = \"s\"\ntopic = \"t\"\n{ROUTE}"), "both stream and topic"),
         (format!("[redis]\npassword_file = \"/nonexistent\"\n{ROUTE}"), "redis.password_file: found \"/nonexistent\""),
         (format!("[http]\nlisten = \"9650\"\n{ROUTE}"), "http.listen"),
+        (format!("[kafka.properties]\n\"fetch.wat.max.ms\" = 5\n{ROUTE}"), "kafka.properties.fetch.wat.max.ms: found No such configuration property"),
+        (format!("[kafka.properties]\n\"fetch.wait.max.ms\" = \"soon\"\n{ROUTE}"), "kafka.properties.fetch.wait.max.ms: found"),
         ("[kafka\n".into(), "FILE"),
     ] {
         let (code, said) = check(&toml, &[], &[]);

@@ -1,6 +1,6 @@
 //! Partitions move between bridges, and come into being, without loss, doubles or disorder.
 use crate::support::daemon::Setup;
-use crate::support::kafka::{self, Producer};
+use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
@@ -108,4 +108,19 @@ fn a_log_that_begins_late_is_read_from_its_first_record_cooperatively() {
 #[test]
 fn a_log_that_begins_late_is_read_from_its_first_record_eagerly() {
     trimmed(|s| s.property("partition.assignment.strategy", "range"));
+}
+
+#[test]
+fn a_group_without_a_position_begins_where_start_says() {
+    let topic = kafka::topic("times", 2);
+    let at = |ms| Produce { timestamp: Some(ms), ..Produce::new("K", r#"{"a":1}"#) };
+    kafka::produce(&topic, (0..30).map(|n| at(1_700_000_000_000 + n * 60_000)));
+    for (start, expected) in [("earliest", 30), ("2023-11-14T22:33:20Z", 10), ("latest", 0)] {
+        let redis = RedisServer::start();
+        let daemon = Setup::new(&topic, &redis.url()).start_with(&[("BRIDGE__KAFKA__START", start)]);
+        eventually("both partitions are open", 30, || daemon.open() == 2);
+        daemon.wait_settled(30);
+        let length: i64 = redis::cmd("XLEN").arg("volatility:K").query(&mut redis.connect()).unwrap();
+        assert_eq!(length, expected, "{start}");
+    }
 }

@@ -5,8 +5,9 @@ pub mod run;
 pub mod schema;
 pub mod status;
 
-use crate::config::load::{Loaded, load};
+use crate::config::load::{Loaded, Mistake, Mistakes, load};
 use crate::config::validate::{Valid, validate};
+use crate::kafka::client;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -83,8 +84,28 @@ pub fn main(args: &Args) -> Exit {
 /// Loads and validates, or prints every mistake.
 fn configuration(args: &Args) -> Result<(Loaded, Valid), Exit> {
     let loaded = load(args.config.as_deref(), &args.set);
-    loaded.and_then(|l| validate(&l).map(|v| (l, v))).map_err(|mistakes| {
+    loaded.and_then(|l| properties(&l, validate(&l)).map(|v| (l, v))).map_err(|mistakes| {
         eprint!("{mistakes}");
         Exit::Config
     })
+}
+
+/// Adds what librdkafka says of its properties to what else is wrong.
+fn properties(loaded: &Loaded, validated: Result<Valid, Mistakes>) -> Result<Valid, Mistakes> {
+    let refused = client::refused(loaded.kafka()).into_iter().map(|(name, why)| {
+        let key = format!("kafka.properties.{name}");
+        Mistake {
+            source: loaded.source_of(&key),
+            key,
+            found: why,
+            allowed: "a property of librdkafka (its CONFIGURATION.md) and a value of its range".into(),
+            nearest: None,
+        }
+    });
+    let refused: Vec<Mistake> = refused.collect();
+    match validated {
+        Ok(valid) if refused.is_empty() => Ok(valid),
+        Ok(_) => Err(Mistakes(refused)),
+        Err(Mistakes(all)) => Err(Mistakes(all.into_iter().chain(refused).collect())),
+    }
 }

@@ -24,8 +24,9 @@ pub fn run(args: &Args) -> Exit {
     let bridge = match Bridge::start(&valid) {
         Ok(bridge) => bridge,
         Err(e) => {
+            // librdkafka refuses a combination of properties.
             tracing::error!(code = "start-failed", "{e}");
-            return Exit::Fatal;
+            return Exit::Config;
         }
     };
     if valid.config.http.enabled {

@@ -51,6 +51,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// For who must ask librdkafka about its properties.
+    pub fn kafka(&self) -> &super::Kafka {
+        &self.config.kafka
+    }
+
     /// Names the layer that a key's value came from.
     pub fn source_of(&self, key: &str) -> String {
         source_of(&self.figment, key, &self.file)
