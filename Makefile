@@ -16,13 +16,14 @@ test:
 	# Most tests wait for servers: more of them than cores run at once.
 	RUST_TEST_THREADS=6 scripts/with-kafka cargo test $(ARGS)
 
-# Format, lints, documentation, licences: what .ci/run does besides the tests.
+# Format, lints, documentation, licences, the service files: what .ci/run does besides the tests.
 check:
 	scripts/install build
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 	scripts/deny
+	scripts/check-service
 
 # The pages that are generated from the code.
 reference:
