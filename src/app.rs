@@ -19,9 +19,10 @@ use crate::ops::status::{RouteStatus, Status};
 use crate::sink::claim::{self, Claimed, Claimer};
 use crate::sink::connection::Connector;
 use crate::sink::lane::{Load, Shell, Undertaker};
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -119,7 +120,7 @@ impl Bridge {
                 load: load.clone(),
                 clock,
             };
-            spawn(&format!("lane-{id}"), move || shell.run())?;
+            spawn(&format!("lane-{id}"), &to_poller, move || shell.run())?;
             lanes.push(LaneHandle { inbox: input, load });
         }
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
@@ -131,9 +132,9 @@ impl Bridge {
             owner: claim::token().into_bytes(),
             log,
             conditions: conditions.clone(),
-            to_poller,
+            to_poller: to_poller.clone(),
         };
-        spawn("claimer", move || claimer.run(&requests))?;
+        spawn("claimer", &to_poller, move || claimer.run(&requests))?;
         let rounds = Arc::new(AtomicU64::new(0));
         let brain = Brain {
             flow: Flow::new(lanes.len()),
@@ -237,8 +238,15 @@ impl Source for View {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    std::thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(|e| format!("thread {name}: {e}"))
+/// Starts a thread whose panic, a bug, stops the bridge: without it partitions would stand still in silence.
+fn spawn(name: &str, to_poller: &Sender<ToPoller>, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let (what, to_poller) = (name.to_owned(), to_poller.clone());
+    let guarded = move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let _ = to_poller.send(ToPoller::Fatal(format!("a bug: the thread {what} panicked; its message stands above")));
+        }
+    };
+    std::thread::Builder::new().name(name.into()).spawn(guarded).map(drop).map_err(|e| format!("thread {name}: {e}"))
 }
 
 /// What to subscribe to: each name and pattern once.

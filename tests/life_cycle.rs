@@ -115,6 +115,18 @@ fn a_redis_that_may_evict_the_state_is_refused_at_start() {
 }
 
 #[test]
+fn an_eviction_policy_that_is_changed_while_running_is_told() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_ready();
+    redis.command("CONFIG SET maxmemory-policy allkeys-lfu");
+    daemon.wait_holds("redis-evicts");
+    redis.command("CONFIG SET maxmemory-policy noeviction");
+    eventually("the condition is over", 10, || !daemon.holds("redis-evicts"));
+}
+
+#[test]
 fn a_wrong_password_is_refused_at_start() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");

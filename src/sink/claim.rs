@@ -3,7 +3,7 @@
 //! `WATCH`, read, weigh ([`crate::core::claim`]), `MULTI`, write epoch and owner, `EXEC`. A blind increment would be
 //! wrong: given up on and delivered late, it fences its own sender.
 use super::connection::{Connection, Connector, Failure};
-use super::preflight::{Unfit, preflight};
+use super::preflight::{Unfit, eviction, preflight};
 use crate::app::ToPoller;
 use crate::core::claim::{Commit, Decision, Facts, Guarantee, OnStateLost, decide};
 use crate::core::encode::Encoder;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often Redis is asked whether it is there while nothing is to be claimed.
-const PING_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a log that ends before the position is given the benefit of the doubt.
 const BEYOND_MAX: Duration = Duration::from_secs(30);
 
@@ -94,14 +94,14 @@ impl<L: Log> Claimer<L> {
         }
         let mut beyond = HashMap::new();
         loop {
-            let request = match queue.pop_front().map_or_else(|| requests.recv_timeout(PING_EVERY), Ok) {
+            let request = match queue.pop_front().map_or_else(|| requests.recv_timeout(LOOK_EVERY), Ok) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let done = match &request {
                 Some(request) => self.claim(&mut redis, request, &mut beyond).map(|outcome| Some(outcome.message(request.generation))),
-                None => redis.command(&["PING"]).map(|_| None),
+                None => self.look(&mut redis).map(|()| None),
             };
             match done {
                 Ok(message) => {
@@ -151,6 +151,15 @@ impl<L: Log> Claimer<L> {
                 }
             }
         }
+    }
+
+    /// Whether Redis is still there, and still keeps what it must.
+    fn look(&self, redis: &mut Connection) -> Result<(), Failure> {
+        match eviction(redis, &self.config)? {
+            Some(why) => self.conditions.alert("redis-evicts", "redis", &why, "set another maxmemory-policy: CONFIG SET maxmemory-policy noeviction"),
+            None => self.conditions.clear("redis-evicts", "redis"),
+        }
+        Ok(())
     }
 
     fn connect(&self) -> Result<Connection, Unfit> {
