@@ -3,7 +3,7 @@ use super::poller::{Consumer, ROOM_WAIT_MAX};
 use crate::app::{Clock, ToPoller};
 use crate::core::claim::{Guarantee, Marked};
 use crate::core::flow::{Entry, Flow, Phase};
-use crate::core::lane::Event;
+use crate::core::lane::{Doubt, Event};
 use crate::core::record::{Record, TopicPartition};
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
@@ -220,7 +220,12 @@ impl Brain {
             Event::Reclaim { generation, why } => {
                 self.let_go(generation, true);
                 if let Some(entry) = self.flow.of(generation) {
-                    tracing::warn!(code = why.split(':').next().unwrap_or("reclaim"), partition = %entry.at, "claiming again: {why}");
+                    let subject = entry.at.to_string();
+                    match why {
+                        // Told by the claimer, for all partitions in one.
+                        Doubt::Disconnected(_) => tracing::debug!(subject, "claiming again: {why}"),
+                        _ => self.conditions.raise(why.code(), &subject, &format!("{subject}: {why}"), "it is claimed again by itself"),
+                    }
                 }
                 self.flow.reclaim(generation, self.clock.now(), rand::random());
             }
@@ -286,6 +291,7 @@ impl Brain {
             }
             tracing::info!(partition = %at, position = claimed.opening.position, epoch = claimed.epoch, "claimed");
             self.store_id.clone_from(&claimed.store_id);
+            self.conditions.clear_subject(&at.to_string());
             self.flow.opened(generation, claimed.opening.position, claimed.epoch);
             let _ = self.lanes[lane].inbox.send(Input::Open(Box::new(claimed.opening)));
         }

@@ -1,7 +1,7 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
 use super::batch::{Batch, Sent};
 use super::part::{Part, Verdict};
-use super::{Burial, Event, Lane, Letters, Stage};
+use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
 use crate::core::reply::{Class, Reply, triage};
 use crate::core::state::Guarded;
@@ -111,9 +111,9 @@ impl Lane {
         let why = match (reply, part.check_guard(reply)) {
             // An error says nothing about the state; what is sent next will meet it again.
             (Reply::Error(_), _) | (_, Guarded::Holds) => return true,
-            (_, Guarded::Fenced) => "fenced: another owner has claimed it",
-            (_, Guarded::Moved) => "moved: the position in Redis is not the one that was written last",
-            (_, Guarded::Lost) => "state-lost: the position is gone from Redis",
+            (_, Guarded::Fenced) => Doubt::Fenced,
+            (_, Guarded::Moved) => Doubt::Moved,
+            (_, Guarded::Lost) => Doubt::StateLost,
         };
         self.reclaim(generation, why);
         false

@@ -31,6 +31,7 @@ use super::retry::Backoff;
 use super::route::Route;
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +92,7 @@ pub enum Event {
     /// These offsets are applied, dead-lettered or dropped by a rule.
     Settled { generation: u64, range: Range<i64> },
     /// Nothing more is known of this partition's state in Redis: claim it again, and read from there.
-    Reclaim { generation: u64, why: String },
+    Reclaim { generation: u64, why: Doubt },
     /// A person is needed. The position stays.
     Halt { generation: u64, code: &'static str, reason: String },
     /// Fetch no more of this partition for now, or go on.
@@ -102,6 +103,42 @@ pub enum Event {
     Trouble(Option<(&'static str, String)>),
     /// A dead letter became durable.
     Buried { code: &'static str, reason: String },
+}
+
+/// Why a partition is claimed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Another owner has claimed it.
+    Fenced,
+    /// The position in Redis is not the one that was written last.
+    Moved,
+    /// The position is gone from Redis.
+    StateLost,
+    /// The connection is gone: what was applied is not known.
+    Disconnected(String),
+}
+
+impl Doubt {
+    /// The stable code of the condition.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Moved => "moved",
+            Self::StateLost => "state-lost",
+            Self::Disconnected(_) => "disconnected",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced => f.write_str("another owner has claimed it"),
+            Self::Moved => f.write_str("the position in Redis is not the one that was written last: Redis went back, or somebody wrote to the state"),
+            Self::StateLost => f.write_str("the position is gone from Redis"),
+            Self::Disconnected(why) => write!(f, "the connection is gone ({why}): what was applied is not known"),
+        }
+    }
 }
 
 /// What the shell is to do next.
@@ -272,7 +309,7 @@ impl Lane {
         self.unwatch = false;
         let generations: Vec<u64> = self.parts.keys().copied().collect();
         for generation in generations {
-            self.reclaim(generation, why);
+            self.reclaim(generation, Doubt::Disconnected(why.to_owned()));
         }
     }
 
@@ -370,10 +407,10 @@ impl Lane {
     }
 
     /// Gives a partition up, to be claimed again.
-    fn reclaim(&mut self, generation: u64, why: &str) {
+    fn reclaim(&mut self, generation: u64, why: Doubt) {
         self.discard_queue(generation);
         if let Some(part) = self.parts.remove(&generation) {
-            self.events.push(if part.closing { Event::Closed { generation } } else { Event::Reclaim { generation, why: why.to_owned() } });
+            self.events.push(if part.closing { Event::Closed { generation } } else { Event::Reclaim { generation, why } });
         }
     }
 

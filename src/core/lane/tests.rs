@@ -274,7 +274,7 @@ fn a_fenced_partition_leaves_the_batch_and_the_others_go() {
     b.run();
     assert_eq!((b.redis.length("s:0"), b.redis.length("s:1")), (0, 3));
     let events = b.lane.take_events();
-    assert!(events.iter().any(|e| matches!(e, Event::Reclaim { generation, why } if *generation == one && why.starts_with("fenced"))));
+    assert!(events.iter().any(|e| matches!(e, Event::Reclaim { generation, why: Doubt::Fenced } if *generation == one)));
     assert!(events.contains(&Event::Settled { generation: two, range: 0..3 }));
 }
 
@@ -303,7 +303,7 @@ fn a_lost_connection_claims_every_partition_again_and_sends_nothing_twice() {
     b.lane.lost("cut");
     b.run();
     assert_eq!((b.redis.length("s:0"), b.redis.field(0, "offset")), (5, "5".into()));
-    assert_eq!(b.lane.take_events(), [Event::Reclaim { generation: one, why: "cut".into() }]);
+    assert_eq!(b.lane.take_events(), [Event::Reclaim { generation: one, why: Doubt::Disconnected("cut".into()) }]);
     assert_eq!(b.lane.take_released().0, 5);
 }
 
@@ -468,7 +468,7 @@ fn an_audit_finds_a_quiet_partition_that_another_owner_has() {
     b.redis.hashes.get_mut(&state(0).0).unwrap().insert(b"offset".to_vec(), b"7".to_vec());
     b.now += AUDIT_EVERY;
     b.run();
-    assert!(matches!(&b.lane.take_events()[..], [Event::Reclaim { generation, why }] if *generation == one && why.starts_with("moved")));
+    assert!(matches!(&b.lane.take_events()[..], [Event::Reclaim { generation, why: Doubt::Moved }] if *generation == one));
 }
 
 #[test]
