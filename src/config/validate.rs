@@ -21,13 +21,14 @@ pub struct Valid {
 }
 
 /// librdkafka properties that the bridge sets itself, and why.
-const OWNED: [(&str, &str); 7] = [
+const OWNED: [(&str, &str); 8] = [
     ("bootstrap.servers", "set kafka.brokers"),
     ("group.id", "set kafka.group"),
     ("enable.auto.commit", "the bridge commits what is settled"),
     ("enable.auto.offset.store", "the bridge commits what is settled"),
     ("auto.offset.reset", "set kafka.start"),
     ("enable.partition.eof", "the bridge does not use it"),
+    ("statistics.interval.ms", "the bridge reads ends, lag and commits from them every second"),
     ("isolation.level", "records of aborted transactions must not be applied"),
 ];
 

@@ -55,11 +55,16 @@ impl Batch {
 
     /// A batch that only clears `unread` of some partitions.
     pub(super) fn clearing(parts: &BTreeMap<u64, Part>, generations: &[u64]) -> Self {
-        let shares = generations.iter().map(|&generation| {
+        let mut batch = Self::new();
+        batch.clear(parts, generations);
+        batch
+    }
+
+    fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
+        self.shares.extend(generations.iter().map(|&generation| {
             let position = parts[&generation].position;
             Share { generation, from: position, to: position, last: None }
-        });
-        Self { shares: shares.collect(), ..Self::new() }
+        }));
     }
 }
 
@@ -95,7 +100,13 @@ impl Lane {
             }
         }
         self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
-        (!batch.shares.is_empty()).then_some(batch)
+        if batch.shares.is_empty() {
+            return None;
+        }
+        // A busy lane is never idle, but some of its partitions may be.
+        let idle: Vec<u64> = self.idle_parts(now).into_iter().filter(|g| batch.shares.iter().all(|s| s.generation != *g)).collect();
+        batch.clear(&self.parts, &idle);
+        Some(batch)
     }
 
     /// Whether more records are waited for before a batch that is not full.
@@ -248,7 +259,11 @@ impl Lane {
 
     /// Sends the batch, or first the guard that it lacks.
     pub(super) fn send_batch(&mut self, batch: Batch, now: Duration) -> Next {
-        self.last_batch = now;
+        for share in &batch.shares {
+            if let Some(part) = self.parts.get_mut(&share.generation) {
+                part.batched_at = now;
+            }
+        }
         if batch.entries.is_empty() {
             self.tx.clear();
             self.tx.command(&[b"MULTI"]);

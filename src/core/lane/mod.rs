@@ -39,7 +39,7 @@ use std::time::Duration;
 
 /// How old a guard may be when its transaction is sent. On Redis 6.2 a full resync can escape WATCH.
 const GUARD_AGE_MAX: Duration = Duration::from_secs(1);
-/// How long a lane is idle before it clears what marks its last batch as unread.
+/// How long a partition is idle before what marks its last batch as unread is cleared.
 const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
 /// How often every open partition's state is compared, quiet ones too.
 const AUDIT_EVERY: Duration = Duration::from_secs(10);
@@ -195,7 +195,6 @@ pub struct Lane {
     troubled: bool,
     unwatch: bool,
     sent_at: Duration,
-    last_batch: Duration,
     last_audit: Duration,
     queued_since: Option<Duration>,
     turn: u64,
@@ -219,7 +218,6 @@ impl Lane {
             troubled: false,
             unwatch: false,
             sent_at: Duration::ZERO,
-            last_batch: Duration::ZERO,
             last_audit: Duration::ZERO,
             queued_since: None,
             turn: 0,
@@ -335,13 +333,27 @@ impl Lane {
         if let Some(next) = self.next_audit(now) {
             return next;
         }
+        if let Some(next) = self.let_go(now) {
+            return next;
+        }
         match self.collect(now) {
             Some(batch) => self.send_batch(batch, now),
             None => self.idle(now),
         }
     }
 
-    /// Nothing to write: partitions are let go, a drain ends, or the next thing to happen is waited for.
+    /// Lets the closing partitions go, however busy the others are; what marks their last batch as unread is cleared first.
+    fn let_go(&mut self, now: Duration) -> Option<Next> {
+        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
+        for generation in closing {
+            self.parts.remove(&generation);
+            self.events.push(Event::Closed { generation });
+        }
+        let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && p.may_clear()).map(|(g, _)| *g).collect();
+        (!dirty.is_empty()).then(|| self.send_batch(Batch::clearing(&self.parts, &dirty), now))
+    }
+
+    /// Nothing to write: a drain ends, `unread` is cleared, or the next thing to happen is waited for.
     fn idle(&mut self, now: Duration) -> Next {
         if self.draining {
             for part in self.parts.values_mut() {
@@ -349,23 +361,25 @@ impl Lane {
             }
             let all: Vec<u64> = self.parts.keys().copied().collect();
             all.into_iter().for_each(|g| self.discard_queue(g));
+            if let Some(next) = self.let_go(now) {
+                return next;
+            }
         }
-        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
-        for generation in closing {
-            self.parts.remove(&generation);
-            self.events.push(Event::Closed { generation });
-        }
-        let idle_until = self.last_batch + IDLE_BEFORE_CLEAR;
-        let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.may_clear() && (p.closing || now >= idle_until)).map(|(g, _)| *g).collect();
+        let dirty = self.idle_parts(now);
         if !dirty.is_empty() {
             let batch = Batch::clearing(&self.parts, &dirty);
             return self.send_batch(batch, now);
         }
         let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
-        let clear = self.parts.values().any(|p| p.may_clear()).then_some(idle_until);
+        let clear = self.parts.values().filter(|p| p.may_clear()).map(|p| p.batched_at + IDLE_BEFORE_CLEAR).min();
         let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.last_audit + AUDIT_EVERY);
         let held = self.parts.values().filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
         Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
+    }
+
+    /// The partitions whose last batch was long enough ago to clear what marks it as unread.
+    fn idle_parts(&self, now: Duration) -> Vec<u64> {
+        self.parts.iter().filter(|(_, p)| p.may_clear() && now >= p.batched_at + IDLE_BEFORE_CLEAR).map(|(g, _)| *g).collect()
     }
 
     fn next_audit(&mut self, now: Duration) -> Option<Next> {

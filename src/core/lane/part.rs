@@ -71,6 +71,8 @@ pub(super) struct Part {
     recheck_from: Option<i64>,
     /// The state's `unread` is not empty.
     pub dirty: bool,
+    /// When it last had a part in a batch.
+    pub batched_at: Duration,
     /// When the guard was last read under WATCH on this connection.
     pub watched_at: Option<Duration>,
     /// A throttle holds the head of the queue back until then.
@@ -103,6 +105,7 @@ impl Part {
             recheck: Vec::new(),
             recheck_from: o.unread,
             dirty: o.unread.is_some(),
+            batched_at: Duration::ZERO,
             watched_at: None,
             hold_until: None,
             admitted: 0,

@@ -198,18 +198,26 @@ impl Bench {
     /// Does what the lane asks for until it waits; until when.
     fn run(&mut self) -> Option<Duration> {
         for _ in 0..1000 {
-            match self.lane.next(self.now) {
-                Next::Exchange { replies } => {
-                    self.exchanges += 1;
-                    let answers = self.redis.serve(self.lane.outgoing());
-                    assert_eq!(answers.len(), replies);
-                    self.lane.answered(answers, self.now, 0.0);
-                }
-                Next::Bury(_) => self.lane.letters_durable(),
-                Next::Wait(until) => return until,
+            if let Some(until) = self.step() {
+                return until;
             }
         }
         panic!("the lane never waits");
+    }
+
+    /// Does one thing that the lane asks for, or says until when it waits.
+    fn step(&mut self) -> Option<Option<Duration>> {
+        match self.lane.next(self.now) {
+            Next::Exchange { replies } => {
+                self.exchanges += 1;
+                let answers = self.redis.serve(self.lane.outgoing());
+                assert_eq!(answers.len(), replies);
+                self.lane.answered(answers, self.now, 0.0);
+            }
+            Next::Bury(_) => self.lane.letters_durable(),
+            Next::Wait(until) => return Some(until),
+        }
+        None
     }
 
     fn settled(&mut self) -> Vec<(u64, Range<i64>)> {
@@ -262,6 +270,19 @@ fn what_a_batch_leaves_unread_is_cleared_when_the_lane_is_idle() {
     b.now += IDLE_BEFORE_CLEAR;
     b.run();
     assert_eq!((b.redis.field(0, "unread"), b.redis.field(0, "offset")), (String::new(), "2".into()));
+}
+
+#[test]
+fn on_a_busy_lane_a_quiet_partition_is_cleared_with_its_neighbours_batch() {
+    let mut b = Bench::new(stream());
+    let (one, two) = (b.open(0, 0), b.open(1, 0));
+    b.push(one, 0..2);
+    b.run();
+    b.now += IDLE_BEFORE_CLEAR;
+    b.push(two, 0..15);
+    b.step();
+    b.step();
+    assert_eq!((b.redis.length("s:1"), b.redis.field(0, "unread")), (10, String::new()));
 }
 
 #[test]
@@ -449,6 +470,24 @@ fn a_revoke_discards_what_was_not_sent_and_a_drain_writes_it() {
     b.run();
     assert_eq!((b.redis.length("s:0"), b.redis.field(0, "unread")), (25, String::new()));
     assert_eq!(b.lane.take_events().last(), Some(&Event::Closed { generation: one }));
+}
+
+#[test]
+fn a_revoke_is_answered_however_busy_the_neighbours_are() {
+    let mut b = Bench::new(stream());
+    let (one, two) = (b.open(0, 0), b.open(1, 0));
+    b.push(one, 0..10);
+    b.push(two, 0..1000);
+    for _ in 0..6 {
+        b.step();
+    }
+    b.lane.close(one);
+    for _ in 0..3 {
+        b.step();
+    }
+    assert!(b.lane.take_events().contains(&Event::Closed { generation: one }));
+    assert!(b.redis.length("s:1") < 1000, "the neighbour is still at work");
+    assert_eq!(b.redis.field(0, "unread"), "");
 }
 
 #[test]
