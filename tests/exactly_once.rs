@@ -4,33 +4,32 @@ use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, kafka};
 
-fn drained_sequence(kind: Kind, records: u64) {
-    let redis = RedisServer::with(kind, &[]);
+fn drained_sequence(redis: &RedisServer, records: u64) {
     let topic = kafka::topic("ticks", 8);
     let mut ticks = Ticks::default();
     ticks.produce(&topic, records, 100);
     let setup = Setup::new(&topic, &redis.url());
     let mut daemon = setup.start();
-    ticks.expect_in(&redis, 120);
+    ticks.expect_in(redis, 120);
     assert_eq!(daemon.stop(), 0);
-    ticks.expect_exactly(&redis);
+    ticks.expect_exactly(redis);
     let committed: i64 = kafka::committed(&setup.group, &topic, 8).into_iter().flatten().sum();
     assert_eq!(committed, i64::try_from(records).unwrap(), "Kafka's own tools see no lag");
 }
 
 #[test]
 fn two_hundred_thousand_records_over_eight_partitions_arrive_once_and_in_order() {
-    drained_sequence(Kind::System, 200_000);
+    drained_sequence(&RedisServer::given_or_start(), 200_000);
 }
 
 #[test]
 fn the_same_on_redis_6_2() {
-    drained_sequence(Kind::Redis62, 50_000);
+    drained_sequence(&RedisServer::with(Kind::Redis62, &[]), 200_000);
 }
 
 #[test]
 fn the_same_on_valkey_8_1() {
-    drained_sequence(Kind::Valkey81, 50_000);
+    drained_sequence(&RedisServer::with(Kind::Valkey81, &[]), 200_000);
 }
 
 #[test]

@@ -21,11 +21,24 @@ pub(crate) struct RedisServer {
     kind: Kind,
     args: Vec<String>,
     child: Option<Child>,
+    /// One that was given, in place of a server of the test's own.
+    given: Option<String>,
 }
 
 impl RedisServer {
     pub(crate) fn start() -> Self {
         Self::with(Kind::System, &[])
+    }
+
+    /// The one at `$REDIS_URL`, where that is set: its database must be empty, and is emptied again. Only for a test that
+    /// neither kills it nor changes its configuration.
+    pub(crate) fn given_or_start() -> Self {
+        let Ok(url) = std::env::var("REDIS_URL") else { return Self::start() };
+        let mut server = Self::reserve(Kind::System, &[]);
+        server.given = Some(url);
+        let size: i64 = redis::cmd("DBSIZE").query(&mut server.connect()).unwrap();
+        assert_eq!(size, 0, "the database at $REDIS_URL is not empty: give another one, such as redis://127.0.0.1:6379/9");
+        server
     }
 
     /// With more arguments, as `["--appendonly", "yes"]`.
@@ -38,7 +51,14 @@ impl RedisServer {
 
     /// Not started yet: [`Self::run`] does.
     pub(crate) fn reserve(kind: Kind, args: &[&str]) -> Self {
-        Self { port: super::free_port(), dir: tempfile::tempdir().unwrap(), kind, args: args.iter().map(|a| (*a).to_owned()).collect(), child: None }
+        Self {
+            port: super::free_port(),
+            dir: tempfile::tempdir().unwrap(),
+            kind,
+            args: args.iter().map(|a| (*a).to_owned()).collect(),
+            child: None,
+            given: None,
+        }
     }
 
     fn binary(&self) -> PathBuf {
@@ -65,7 +85,7 @@ impl RedisServer {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        self.given.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}/0", self.port))
     }
 
     fn try_connect(&self) -> Option<redis::Connection> {
@@ -104,6 +124,9 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
+        if self.given.is_some() {
+            self.command("FLUSHDB");
+        }
         self.kill();
     }
 }
