@@ -5,7 +5,9 @@
 //!   ▲  └─Request─▶ claimer ────▶ Redis, Kafka
 //!   └───ToPoller───┴─┘
 //! ```
+use crate::config::Config;
 use crate::config::validate::Valid;
+use crate::core::claimer::{self, Claimed};
 use crate::core::flow::Flow;
 use crate::core::lane::{Event, Lane, Letters, Tally};
 use crate::core::route::{Route, Topics};
@@ -16,7 +18,7 @@ use crate::kafka::poller;
 use crate::ops::conditions::Conditions;
 use crate::ops::http::Source;
 use crate::ops::status::{RouteStatus, Status};
-use crate::sink::claim::{self, Claimed, Claimer};
+use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
 use crate::sink::lane::{Load, Shell, Undertaker};
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -128,11 +130,11 @@ impl Bridge {
             connector,
             config: config.clone(),
             routes: routes.clone(),
-            fingerprint: fingerprint(&config.route),
-            owner: claim::token().into_bytes(),
+            claimer: claimer::Claimer::new(claim_settings(&config, routes.clone())),
             log,
             conditions: conditions.clone(),
             to_poller: to_poller.clone(),
+            clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
         let rounds = Arc::new(AtomicU64::new(0));
@@ -144,7 +146,7 @@ impl Bridge {
             claims,
             conditions: conditions.clone(),
             clock,
-            guarantee: claim::guarantee(&config.redis),
+            guarantee: config.redis.guarantee.into(),
             drain_deadline: config.drain.deadline.0,
             rounds: rounds.clone(),
             store_id: String::new(),
@@ -262,6 +264,25 @@ pub fn subscription(routes: &[Route]) -> Vec<String> {
     topics.sort();
     topics.dedup();
     topics
+}
+
+/// What all claims have in common: who we are, under which keys.
+fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
+    claimer::Settings {
+        prefix: config.redis.state_prefix.clone(),
+        group: config.kafka.group.clone(),
+        guarantee: config.redis.guarantee.into(),
+        on_state_lost: config.redis.on_state_lost.into(),
+        routes,
+        fingerprint: fingerprint(&config.route),
+        owner: token().into_bytes(),
+        store_id: token(),
+    }
+}
+
+/// A random token: an owner's, a store's.
+fn token() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// A fingerprint of the writes, kept in each state: a change of it is a change of configuration.

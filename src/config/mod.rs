@@ -138,6 +138,24 @@ pub enum Guarantee {
     AtLeastOnce,
 }
 
+impl From<Guarantee> for crate::core::claim::Guarantee {
+    fn from(g: Guarantee) -> Self {
+        match g {
+            Guarantee::ExactlyOnce => Self::ExactlyOnce,
+            Guarantee::AtLeastOnce => Self::AtLeastOnce,
+        }
+    }
+}
+
+impl From<OnStateLost> for crate::core::claim::OnStateLost {
+    fn from(o: OnStateLost) -> Self {
+        match o {
+            OnStateLost::Halt => Self::Halt,
+            OnStateLost::Resume => Self::Resume,
+        }
+    }
+}
+
 impl Guarantee {
     /// As the configuration writes it.
     pub fn name(self) -> &'static str {

@@ -10,6 +10,7 @@
 //! | [`encode`] | RESP |
 //! | [`reply`] | what Redis answered, and its triage |
 //! | [`claim`] | where a claimed partition begins |
+//! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
 //! | [`state`] | the ledger's record in Redis, its key, its guard |
 //! | [`letter`] | dead letters |
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
@@ -18,6 +19,7 @@
 //! | [`retry`] | back-off with jitter |
 //! | [`throttle`] | records a second |
 pub mod claim;
+pub mod claimer;
 pub mod decode;
 pub mod encode;
 pub mod flow;

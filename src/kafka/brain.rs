@@ -2,12 +2,12 @@
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use crate::app::{Clock, ToPoller};
 use crate::core::claim::{Guarantee, Marked};
+use crate::core::claimer::{Claimed, Request};
 use crate::core::flow::{Entry, Flow, Phase};
 use crate::core::lane::{Doubt, Event};
 use crate::core::record::{Record, TopicPartition};
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
-use crate::sink::claim::{Claimed, Request};
 use crate::sink::lane::{Input, Load};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};

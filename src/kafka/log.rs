@@ -2,6 +2,7 @@
 use super::client;
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
+use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::sink::claim::Log;
 use parking_lot::Mutex;
@@ -31,6 +32,20 @@ impl KafkaLog {
 }
 
 impl Log for KafkaLog {
+    fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String> {
+        let (low, high) = self.watermarks(at)?;
+        Ok(LogFacts {
+            low,
+            high,
+            commit: self.committed(at)?,
+            start: self.start(at, low, high)?,
+            partitions: self.partitions(&at.topic)?,
+            compacted: self.compacted(&at.topic),
+        })
+    }
+}
+
+impl KafkaLog {
     fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
         self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
     }

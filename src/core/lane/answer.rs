@@ -144,7 +144,7 @@ impl Lane {
         }
         match &replies[exec_at] {
             Reply::Array(results) => self.applied(batch, results, n),
-            Reply::Error(error) => self.aborted(batch, &replies[1..=n], error, now, jitter),
+            Reply::Error(error) => self.aborted(batch, &replies[1..exec_at], error, now, jitter),
             // Nil: a watched state was moved. The guards that ride behind tell whose.
             _ => self.unbuild(batch),
         }
@@ -236,12 +236,16 @@ impl Lane {
         }
     }
 
-    /// The transaction did not run.
+    /// The transaction did not run. `queued` has the replies to its commands, then to its positions.
     fn aborted(&mut self, mut batch: Batch, queued: &[Reply], error: &str, now: Duration, jitter: f64) {
         let mut whole = None;
         for (i, reply) in queued.iter().enumerate() {
             let Reply::Error(why) = reply else { continue };
-            let (sent, class) = (batch.commands[i], triage(why));
+            let Some(&sent) = batch.commands.get(i) else {
+                whole = Some(why.clone());
+                break;
+            };
+            let class = triage(why);
             let verdict = match (class, sent) {
                 (Class::Transient | Class::Capacity, _) => {
                     whole = Some(why.clone());

@@ -1,123 +1,18 @@
 //! The lane against a model of one Redis connection: what it sends, and what it makes of each answer.
+mod model;
+
+use self::model::Redis;
 use super::*;
 use crate::core::decode::Format;
-use crate::core::encode::parse_commands;
 use crate::core::record::TopicPartition;
-use crate::core::reply::Reply;
 use crate::core::route::{Tombstone, Topics};
 use crate::core::state::{Last, StateKey};
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
-use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Just as much of a Redis as a lane speaks to.
-#[derive(Default)]
-struct Redis {
-    hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
-    streams: BTreeMap<Vec<u8>, Vec<Vec<Vec<u8>>>>,
-    /// Keys of another type.
-    occupied: BTreeSet<Vec<u8>>,
-    watched: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
-    queued: Option<Vec<Vec<Vec<u8>>>>,
-    aborted: Option<String>,
-    /// Every write is refused with this.
-    refuses: Option<&'static str>,
-    /// Something that another client does before the next EXEC.
-    before_exec: Option<fn(&mut Redis)>,
-}
-
-impl Redis {
-    fn serve(&mut self, bytes: &[u8]) -> Vec<Reply> {
-        parse_commands(bytes).unwrap().into_iter().map(|c| self.command(c)).collect()
-    }
-
-    fn command(&mut self, c: Vec<Vec<u8>>) -> Reply {
-        let ok = Reply::Text(b"OK".to_vec());
-        match c[0].as_slice() {
-            b"MULTI" => {
-                self.queued = Some(Vec::new());
-                ok
-            }
-            b"EXEC" => self.exec(),
-            _ if self.queued.is_some() => {
-                let refused = self.refuses.filter(|_| matches!(c[0].as_slice(), b"XADD" | b"HSET"));
-                if let Some(error) = refused {
-                    self.aborted = Some(error.into());
-                    return Reply::Error(error.into());
-                }
-                self.queued.as_mut().unwrap().push(c);
-                Reply::Text(b"QUEUED".to_vec())
-            }
-            b"WATCH" => {
-                for key in &c[1..] {
-                    self.watched.insert(key.clone(), self.hashes.get(key).cloned().unwrap_or_default());
-                }
-                ok
-            }
-            b"UNWATCH" => {
-                self.watched.clear();
-                ok
-            }
-            b"HMGET" => {
-                let hash = self.hashes.get(&c[1]);
-                Reply::Array(c[2..].iter().map(|f| hash.and_then(|h| h.get(f)).map_or(Reply::Nil, |v| Reply::Text(v.clone()))).collect())
-            }
-            b"TYPE" => {
-                let known = if self.occupied.contains(&c[1]) {
-                    "string"
-                } else if self.streams.contains_key(&c[1]) {
-                    "stream"
-                } else {
-                    "none"
-                };
-                Reply::Text(known.into())
-            }
-            _ => self.apply(&c),
-        }
-    }
-
-    fn exec(&mut self) -> Reply {
-        if let Some(other) = self.before_exec.take() {
-            other(self);
-        }
-        let moved = self.watched.iter().any(|(key, was)| self.hashes.get(key).cloned().unwrap_or_default() != *was);
-        self.watched.clear();
-        let queued = self.queued.take().unwrap();
-        match self.aborted.take() {
-            Some(error) => Reply::Error(format!("EXECABORT Transaction discarded because of: {error}")),
-            None if moved => Reply::Nil,
-            None => Reply::Array(queued.iter().map(|c| self.apply(c)).collect()),
-        }
-    }
-
-    fn apply(&mut self, c: &[Vec<u8>]) -> Reply {
-        match c[0].as_slice() {
-            b"XADD" if self.occupied.contains(&c[1]) => Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into()),
-            b"XADD" => {
-                self.streams.entry(c[1].clone()).or_default().push(c[2..].to_vec());
-                Reply::Text(b"1-1".to_vec())
-            }
-            b"HSET" => {
-                let hash = self.hashes.entry(c[1].clone()).or_default();
-                let added = c[2..].chunks(2).filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count();
-                Reply::Int(i64::try_from(added).unwrap())
-            }
-            other => panic!("{}", String::from_utf8_lossy(other)),
-        }
-    }
-
-    fn length(&self, key: &str) -> usize {
-        self.streams.get(key.as_bytes()).map_or(0, Vec::len)
-    }
-
-    fn field(&self, partition: i32, field: &str) -> String {
-        String::from_utf8_lossy(&self.hashes[&state(partition).0][field.as_bytes()]).into_owned()
-    }
-}
 
 fn at(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
@@ -345,6 +240,21 @@ fn a_full_redis_is_told_once_and_tried_again_in_order() {
     assert_eq!(events, [Event::Trouble(None), Event::Settled { generation: one, range: 0..5 }]);
     let order: Vec<_> = b.redis.streams[b"s:0".as_slice()].iter().map(|e| String::from_utf8_lossy(&e[2]).into_owned()).collect();
     assert_eq!(order, ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn redis_that_fills_up_between_two_commands_is_full_all_the_same() {
+    let mut b = Bench::new(stream());
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    b.redis.refuses = Some("OOM command not allowed when used memory > 'maxmemory'.");
+    b.redis.refuses_only = Some("HSET");
+    b.run();
+    assert!(matches!(&b.lane.take_events()[..], [Event::Trouble(Some(("redis-oom", _)))]));
+    b.redis.refuses = None;
+    b.now += Duration::from_secs(1);
+    b.run();
+    assert_eq!(b.settled(), [(one, 0..5)]);
 }
 
 #[test]
