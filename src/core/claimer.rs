@@ -53,8 +53,6 @@ pub struct LogFacts {
     pub start: i64,
     /// How many partitions the topic has.
     pub partitions: i32,
-    /// Whether the topic's cleanup policy has compact, or why that can't be read.
-    pub compacted: Result<bool, String>,
 }
 
 /// A claim that succeeded.
@@ -89,12 +87,25 @@ pub enum Next {
     Exchange {
         replies: usize,
     },
+    /// Ask Kafka whether the topic's cleanup policy has compact, call [`Claimer::policy`].
+    AskPolicy,
     Done(Outcome),
 }
+
+/// What Redis holds of a partition.
+struct Found {
+    state: State,
+    store_id: Option<String>,
+}
+
+/// Whether a topic's cleanup policy has compact, or why that can't be read.
+type Policy = Result<bool, String>;
 
 enum Stage {
     Idle,
     Reading(Request, LogFacts),
+    /// The state has a last record, which compaction may have removed.
+    AskingPolicy(Request, LogFacts, Found),
     Taking(Box<Claimed>),
 }
 
@@ -122,7 +133,8 @@ impl Claimer {
         if self.settings.guarantee == Guarantee::AtLeastOnce {
             // Without a state the position is ours alone, else Kafka's.
             let offset = request.memory.or(log.commit.as_ref().map(|c| c.offset));
-            return match self.weigh(&request, &LogFacts { commit: None, ..log }, State { offset, ..State::default() }, None, now) {
+            let found = Found { state: State { offset, ..State::default() }, store_id: None };
+            return match self.weigh(&request, &LogFacts { commit: None, ..log }, found, Ok(false), now) {
                 Ok((claimed, _)) => Next::Done(Outcome::Claimed(claimed)),
                 Err(outcome) => Next::Done(outcome),
             };
@@ -140,7 +152,7 @@ impl Claimer {
     /// Takes the replies of the last exchange, all of them, in order.
     pub fn answered(&mut self, replies: &[Reply], now: Duration) -> Next {
         let done = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => Outcome::Again { why: "nothing was asked".into() },
+            Stage::Idle | Stage::AskingPolicy(..) => Outcome::Again { why: "nothing was asked of Redis".into() },
             Stage::Reading(request, log) => match self.read(request, log, replies, now) {
                 Ok(next) => return next,
                 Err(outcome) => outcome,
@@ -169,19 +181,36 @@ impl Claimer {
         if known.is_some_and(|known| request.at.partition >= known) {
             log.start = log.low;
         }
-        let (claimed, state) = self.weigh(&request, &log, state, text(&replies[2]), now)?;
+        let found = Found { state, store_id: text(&replies[2]) };
+        if found.state.last.is_some() {
+            self.stage = Stage::AskingPolicy(request, log, found);
+            return Ok(Next::AskPolicy);
+        }
+        self.take(request, log, found, Ok(false), now)
+    }
+
+    /// Takes the answer to [`Next::AskPolicy`].
+    pub fn policy(&mut self, compacted: Policy, now: Duration) -> Next {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::AskingPolicy(request, log, found) => self.take(request, log, found, compacted, now).unwrap_or_else(Next::Done),
+            _ => Next::Done(Outcome::Again { why: "no policy was asked for".into() }),
+        }
+    }
+
+    fn take(&mut self, request: Request, log: LogFacts, found: Found, compacted: Policy, now: Duration) -> Result<Next, Outcome> {
+        let (claimed, state) = self.weigh(&request, &log, found, compacted, now)?;
         self.encode_take(&request.at, &claimed, &state, log.partitions);
         self.stage = Stage::Taking(claimed);
         Ok(Next::Exchange { replies: self.out.commands() })
     }
 
     /// Weighs the facts: what the claim will be, and the state as it is to be written.
-    fn weigh(&mut self, request: &Request, log: &LogFacts, state: State, store_id: Option<String>, now: Duration) -> Result<(Box<Claimed>, State), Outcome> {
+    fn weigh(&mut self, request: &Request, log: &LogFacts, found: Found, compacted: Policy, now: Duration) -> Result<(Box<Claimed>, State), Outcome> {
         let facts = Facts {
-            state,
+            state: found.state,
             memory: request.memory,
             commit: log.commit.clone(),
-            store_id,
+            store_id: found.store_id,
             low: log.low,
             high: log.high,
             start: log.start,
@@ -209,20 +238,20 @@ impl Claimer {
         state.offset = Some(position);
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
         let store_id = facts.store_id.or(marked.map(|m| m.store_id)).unwrap_or_else(|| self.settings.store_id.clone());
-        let (opening, begin, lost) = self.opening(request, &state, position, log);
+        let (opening, begin, lost) = self.opening(request, &state, position, log.low, compacted);
         Ok((Box::new(Claimed { opening, begin, epoch: state.epoch, note: lost.or(note), store_id }), state))
     }
 
     /// What the lane takes over, where to seek to, and what a person should know of records that are gone.
-    fn opening(&self, request: &Request, state: &State, position: i64, log: &LogFacts) -> (Opening, i64, Option<String>) {
-        let (at, low) = (&request.at, log.low);
+    fn opening(&self, request: &Request, state: &State, position: i64, low: i64, compacted: Policy) -> (Opening, i64, Option<String>) {
+        let at = &request.at;
         let mut unread = state.unread.filter(|u| *u < position);
         let mut lost = None;
         if let Some(from) = unread.filter(|u| *u < low) {
             lost = Some(format!("outcome-unknown: the replies to {from}..{position} were never read, and Kafka no longer has the records below {low}"));
             unread = state.last.filter(|l| l.offset >= low).map(|_| low);
         }
-        let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted: log.compacted.clone() });
+        let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted });
         let begin = [Some(position), unread, check.as_ref().map(|c| c.last.offset)].into_iter().flatten().min().unwrap_or(position).max(low);
         let routes = &self.settings.routes;
         let through = (0..routes.len()).filter(|r| routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
@@ -313,7 +342,7 @@ mod tests {
     }
 
     fn log() -> LogFacts {
-        LogFacts { low: 2, high: 100, commit: None, start: 50, partitions: 4, compacted: Ok(false) }
+        LogFacts { low: 2, high: 100, commit: None, start: 50, partitions: 4 }
     }
 
     fn text(t: &str) -> Reply {
@@ -328,15 +357,16 @@ mod tests {
     /// What the claim comes to when Redis takes it.
     fn claim(c: &mut Claimer, request: Request, log: LogFacts, answer: &[Reply]) -> Outcome {
         let Next::Exchange { replies: 4 } = c.begin(request, log, Duration::ZERO) else { panic!("reads first") };
-        match c.answered(answer, Duration::ZERO) {
-            Next::Exchange { replies: 5 } => {
-                match c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Array(vec![])], Duration::ZERO) {
-                    Next::Done(outcome) => outcome,
-                    Next::Exchange { .. } => panic!("two exchanges are enough"),
-                }
-            }
-            Next::Exchange { replies } => panic!("{replies}"),
+        let mut next = c.answered(answer, Duration::ZERO);
+        if matches!(next, Next::AskPolicy) {
+            next = c.policy(Ok(false), Duration::ZERO);
+        }
+        if matches!(next, Next::Exchange { replies: 5 }) {
+            next = c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Array(vec![])], Duration::ZERO);
+        }
+        match next {
             Next::Done(outcome) => outcome,
+            other => panic!("two exchanges are enough: {other:?}"),
         }
     }
 

@@ -34,14 +34,22 @@ impl KafkaLog {
 impl Log for KafkaLog {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String> {
         let (low, high) = self.watermarks(at)?;
-        Ok(LogFacts {
-            low,
-            high,
-            commit: self.committed(at)?,
-            start: self.start(at, low, high)?,
-            partitions: self.partitions(&at.topic)?,
-            compacted: self.compacted(&at.topic),
-        })
+        Ok(LogFacts { low, high, commit: self.committed(at)?, start: self.start(at, low, high)?, partitions: self.partitions(&at.topic)? })
+    }
+
+    fn compacted(&self, topic: &str) -> Result<bool, String> {
+        if let Some(known) = self.compacted.lock().get(topic) {
+            return Ok(*known);
+        }
+        let admin: AdminClient<DefaultClientContext> = client::common(&self.kafka).create().map_err(|e| e.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
+        let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;
+        let config = answer.into_iter().next().ok_or("no answer")?.map_err(|e| e.to_string())?;
+        let policy = config.get("cleanup.policy").and_then(|p| p.value.clone()).ok_or("the topic has no cleanup.policy")?;
+        let compacted = policy.contains("compact");
+        self.compacted.lock().insert(topic.to_owned(), compacted);
+        Ok(compacted)
     }
 }
 
@@ -75,21 +83,6 @@ impl KafkaLog {
             Some(Offset::Offset(offset)) => offset,
             _ => high,
         })
-    }
-
-    fn compacted(&self, topic: &str) -> Result<bool, String> {
-        if let Some(known) = self.compacted.lock().get(topic) {
-            return Ok(*known);
-        }
-        let admin: AdminClient<DefaultClientContext> = client::common(&self.kafka).create().map_err(|e| e.to_string())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
-        let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;
-        let config = answer.into_iter().next().ok_or("no answer")?.map_err(|e| e.to_string())?;
-        let policy = config.get("cleanup.policy").and_then(|p| p.value.clone()).ok_or("the topic has no cleanup.policy")?;
-        let compacted = policy.contains("compact");
-        self.compacted.lock().insert(topic.to_owned(), compacted);
-        Ok(compacted)
     }
 
     fn partitions(&self, topic: &str) -> Result<i32, String> {

@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What the claimer asks Kafka.
 pub trait Log: Send {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String>;
+    /// Whether the topic's cleanup policy has compact, or why that can't be read.
+    fn compacted(&self, topic: &str) -> Result<bool, String>;
 }
 
 fn message(outcome: Outcome, generation: u64) -> ToPoller {
@@ -132,6 +134,7 @@ impl<L: Log> Claimer<L> {
         loop {
             match next {
                 Next::Done(outcome) => return Ok(outcome),
+                Next::AskPolicy => next = self.claimer.policy(self.log.compacted(&request.at.topic), self.clock.now()),
                 Next::Exchange { replies } => {
                     let answer = redis.exchange(self.claimer.outgoing(), replies)?;
                     next = self.claimer.answered(&answer, self.clock.now());
