@@ -120,6 +120,7 @@ impl Bridge {
                 inbox: lane_inbox,
                 to_poller: to_poller.clone(),
                 load: load.clone(),
+                conditions: conditions.clone(),
                 clock,
             };
             spawn(&format!("lane-{id}"), &to_poller, move || shell.run())?;

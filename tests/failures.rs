@@ -220,3 +220,26 @@ fn records_that_kafka_deleted_unread_halt_their_partition_by_name() {
     assert!(daemon.message("history-gone").contains("the position is 50, and Kafka's log begins at 120"), "{}", daemon.message("history-gone"));
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn a_lane_that_redis_has_no_room_for_is_told_and_connects_when_there_is() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 10);
+    let daemon = Setup::new(&topic, &redis.url()).redis_extra("lanes = 1").start();
+    daemon.wait_settled(100);
+    // Its connection is cut, and no new one is let in: the claimer keeps its own.
+    let mut c = redis.connect();
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut c).unwrap();
+    let lane = clients.lines().find(|l| l.contains("cmd=hmget") || l.contains("cmd=exec")).expect("the lane's connection");
+    let id = lane.split(['=', ' ']).nth(1).unwrap().to_owned();
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).query::<()>(&mut c).unwrap();
+    redis::cmd("CLIENT").arg("KILL").arg("ID").arg(&id).query::<i64>(&mut c).unwrap();
+    ticks.produce(&topic, 100, 10);
+    daemon.wait_holds("redis-unreachable");
+    assert!(daemon.status().unwrap().conditions.iter().any(|c| c.subject == "lane 0"));
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(100).query::<()>(&mut c).unwrap();
+    ticks.expect_in(&redis, 30);
+    daemon.wait_ready();
+}

@@ -242,7 +242,7 @@ impl Brain {
                 };
                 self.conditions.raise(code, &format!("lane {lane}"), &error, remedy);
             }
-            Event::Trouble(None) => self.conditions.clear_subject(&format!("lane {lane}")),
+            Event::Trouble(None) => ["redis-oom", "redis-refuses"].iter().for_each(|c| self.conditions.clear(c, &format!("lane {lane}"))),
             Event::Buried { code, reason } => tracing::debug!(code, "dead letter: {reason}"),
         }
     }

@@ -68,6 +68,12 @@ impl Conditions {
         self.0.lock().values().cloned().collect()
     }
 
+    /// Whether it holds for this subject.
+    pub fn held(&self, code: &str, subject: &str) -> bool {
+        self.0.lock().contains_key(&(code.to_owned(), subject.to_owned()))
+    }
+
+    /// Whether it holds for any subject.
     pub fn holds(&self, code: &str) -> bool {
         self.0.lock().keys().any(|(c, _)| c == code)
     }

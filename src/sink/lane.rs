@@ -1,9 +1,10 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
-use super::connection::{Connection, Connector};
+use super::connection::{Connection, Connector, Failure};
 use crate::app::{Clock, ToPoller};
 use crate::core::lane::{Event, Lane, Next, Opening};
 use crate::core::letter::Letter;
 use crate::core::record::Record;
+use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -43,8 +44,12 @@ pub struct Shell {
     pub inbox: Receiver<Input>,
     pub to_poller: Sender<ToPoller>,
     pub load: Arc<Load>,
+    pub conditions: Conditions,
     pub clock: Clock,
 }
+
+/// How often a lane that could not connect tries again while it has nothing to send.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 impl Shell {
     /// Runs until the poller is gone.
@@ -65,7 +70,10 @@ impl Shell {
                     if !self.report() {
                         return;
                     }
-                    let wait = until.map_or(Duration::from_secs(1), |t| t.saturating_sub(self.clock.now()));
+                    if self.conditions.held("redis-unreachable", &self.name()) {
+                        let _ = self.connect(&mut connection);
+                    }
+                    let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
                     match self.inbox.recv_timeout(wait) {
                         Ok(input) => self.take(input),
                         Err(RecvTimeoutError::Timeout) => {}
@@ -100,11 +108,8 @@ impl Shell {
     }
 
     fn exchange(&mut self, connection: &mut Option<Connection>, replies: usize) {
-        let connected = match connection {
-            Some(c) => Ok(c),
-            None => self.connector.connect().map(|c| connection.insert(c)),
-        };
-        match connected.and_then(|c| c.exchange(self.lane.outgoing(), replies)) {
+        let done = self.connect(connection).and_then(|c| c.exchange(self.lane.outgoing(), replies));
+        match done {
             Ok(answer) => {
                 self.load.exchanges.fetch_add(1, Ordering::Relaxed);
                 self.lane.answered(answer, self.clock.now(), rand::random());
@@ -114,6 +119,27 @@ impl Shell {
                 self.lane.lost(&failure.reason);
             }
         }
+    }
+
+    /// The connection, made if there is none. That the claimer has one does not mean that a lane gets one.
+    fn connect<'c>(&self, connection: &'c mut Option<Connection>) -> Result<&'c mut Connection, Failure> {
+        if connection.is_none() {
+            match self.connector.connect() {
+                Ok(made) => {
+                    *connection = Some(made);
+                    self.conditions.clear("redis-unreachable", &self.name());
+                }
+                Err(failure) => {
+                    self.conditions.raise("redis-unreachable", &self.name(), &failure.reason, "records wait in Kafka; the lane connects by itself");
+                    return Err(failure);
+                }
+            }
+        }
+        connection.as_mut().ok_or_else(|| Failure { reason: "no connection".into(), refused: false })
+    }
+
+    fn name(&self) -> String {
+        format!("lane {}", self.id)
     }
 
     /// Hands on what came up. `false`: nobody listens any more.
