@@ -160,9 +160,7 @@ impl Bridge {
             draining: None,
         };
         let brain = Arc::new(Mutex::new(brain));
-        let topics = subscription(&routes);
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let consumer = poller::subscribe(&config.kafka, &topics, brain.clone()).map_err(|e| format!("Kafka: {e}"))?;
+        let consumer = poller::subscribe(&config.kafka, &subscription(&routes), brain.clone()).map_err(|e| format!("Kafka: {e}"))?;
         let of_poller = brain.clone();
         let poller = std::thread::Builder::new().name("poller".into()).spawn(move || poller::run(consumer, &of_poller)).map_err(|e| e.to_string())?;
         let view = Arc::new(View { brain: brain.clone(), rounds, seen: Mutex::new((0, Instant::now())), conditions, routes, tallies, clock });

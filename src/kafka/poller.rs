@@ -73,10 +73,10 @@ impl ConsumerContext for Context {
 }
 
 /// Makes the consumer and subscribes.
-pub fn subscribe(kafka: &Kafka, topics: &[&str], brain: Arc<Mutex<Brain>>) -> KafkaResult<Consumer> {
+pub fn subscribe(kafka: &Kafka, topics: &[String], brain: Arc<Mutex<Brain>>) -> KafkaResult<Consumer> {
     let config: ClientConfig = client::consumer(kafka);
     let consumer: Consumer = config.create_with_context(Context { brain })?;
-    consumer.subscribe(topics)?;
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(consumer)
 }
 
