@@ -30,6 +30,8 @@ pub mod record;
 pub mod reply;
 pub mod retry;
 pub mod route;
+#[cfg(test)]
+pub(crate) mod simulation;
 pub mod state;
 pub mod template;
 pub mod throttle;

@@ -1,11 +1,9 @@
 //! The lane against a model of one Redis connection: what it sends, and what it makes of each answer.
-mod model;
-
-use self::model::Redis;
 use super::*;
 use crate::core::decode::Format;
 use crate::core::record::TopicPartition;
 use crate::core::route::{Tombstone, Topics};
+use crate::core::simulation::redis::Redis;
 use crate::core::state::{Last, StateKey};
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
@@ -68,7 +66,7 @@ impl Bench {
     }
 
     fn open_with(&mut self, partition: i32, position: i64, check: Option<Check>, unread: Option<i64>) -> u64 {
-        let hash = self.redis.hashes.entry(state(partition).0).or_default();
+        let hash = self.redis.data.hashes.entry(state(partition).0).or_default();
         for (field, value) in [
             ("owner", "me".to_owned()),
             ("offset", position.to_string()),
@@ -105,7 +103,7 @@ impl Bench {
         match self.lane.next(self.now) {
             Next::Exchange { replies } => {
                 self.exchanges += 1;
-                let answers = self.redis.serve(self.lane.outgoing());
+                let answers = self.redis.serve(0, self.lane.outgoing());
                 assert_eq!(answers.len(), replies);
                 self.lane.answered(answers, self.now, 0.0);
             }
@@ -113,6 +111,10 @@ impl Bench {
             Next::Wait(until) => return Some(until),
         }
         None
+    }
+
+    fn field(&self, partition: i32, field: &str) -> String {
+        self.redis.field(&state(partition).0, field).unwrap_or_default()
     }
 
     fn settled(&mut self) -> Vec<(u64, Range<i64>)> {
@@ -136,7 +138,7 @@ fn a_batch_is_one_guarded_transaction_that_moves_each_partitions_position() {
     b.push(two, 0..3);
     b.run();
     assert_eq!((b.redis.length("s:0"), b.redis.length("s:1")), (4, 3));
-    assert_eq!((b.redis.field(0, "offset"), b.redis.field(1, "offset")), ("9".into(), "3".into()));
+    assert_eq!((b.field(0, "offset"), b.field(1, "offset")), ("9".into(), "3".into()));
     assert_eq!(b.exchanges, 2, "the guard, then the transaction");
     let mut settled = b.settled();
     settled.sort_by_key(|s| s.0);
@@ -161,10 +163,10 @@ fn what_a_batch_leaves_unread_is_cleared_when_the_lane_is_idle() {
     let one = b.open(0, 0);
     b.push(one, 0..2);
     b.run();
-    assert_eq!(b.redis.field(0, "unread"), "0");
+    assert_eq!(b.field(0, "unread"), "0");
     b.now += IDLE_BEFORE_CLEAR;
     b.run();
-    assert_eq!((b.redis.field(0, "unread"), b.redis.field(0, "offset")), (String::new(), "2".into()));
+    assert_eq!((b.field(0, "unread"), b.field(0, "offset")), (String::new(), "2".into()));
 }
 
 #[test]
@@ -177,14 +179,14 @@ fn on_a_busy_lane_a_quiet_partition_is_cleared_with_its_neighbours_batch() {
     b.push(two, 0..15);
     b.step();
     b.step();
-    assert_eq!((b.redis.length("s:1"), b.redis.field(0, "unread")), (10, String::new()));
+    assert_eq!((b.redis.length("s:1"), b.field(0, "unread")), (10, String::new()));
 }
 
 #[test]
 fn a_fenced_partition_leaves_the_batch_and_the_others_go() {
     let mut b = Bench::new(stream());
     let (one, two) = (b.open(0, 0), b.open(1, 0));
-    b.redis.hashes.get_mut(&state(0).0).unwrap().insert(b"owner".to_vec(), b"another".to_vec());
+    b.redis.set_field(&state(0).0, "owner", "another");
     b.push(one, 0..3);
     b.push(two, 0..3);
     b.run();
@@ -198,7 +200,7 @@ fn a_fenced_partition_leaves_the_batch_and_the_others_go() {
 fn a_claim_between_guard_and_exec_applies_nothing_of_the_batch() {
     let mut b = Bench::new(stream());
     let (one, two) = (b.open(0, 0), b.open(1, 0));
-    b.redis.before_exec = Some(|r| _ = r.hashes.get_mut(&state(0).0).unwrap().insert(b"owner".to_vec(), b"another".to_vec()));
+    b.redis.before_exec = Some(|r| r.set_field(&state(0).0, "owner", "another"));
     b.push(one, 0..3);
     b.push(two, 0..3);
     b.run();
@@ -212,13 +214,13 @@ fn a_lost_connection_claims_every_partition_again_and_sends_nothing_twice() {
     let one = b.open(0, 0);
     b.push(one, 0..5);
     let Next::Exchange { .. } = b.lane.next(b.now) else { panic!("the guard") };
-    let answers = b.redis.serve(b.lane.outgoing());
+    let answers = b.redis.serve(0, b.lane.outgoing());
     b.lane.answered(answers, b.now, 0.0);
     let Next::Exchange { .. } = b.lane.next(b.now) else { panic!("the transaction") };
-    b.redis.serve(b.lane.outgoing());
+    b.redis.serve(0, b.lane.outgoing());
     b.lane.lost("cut");
     b.run();
-    assert_eq!((b.redis.length("s:0"), b.redis.field(0, "offset")), (5, "5".into()));
+    assert_eq!((b.redis.length("s:0"), b.field(0, "offset")), (5, "5".into()));
     assert_eq!(b.lane.take_events(), [Event::Reclaim { generation: one, why: Doubt::Disconnected("cut".into()) }]);
     assert_eq!(b.lane.take_released().0, 5);
 }
@@ -238,7 +240,7 @@ fn a_full_redis_is_told_once_and_tried_again_in_order() {
     b.run();
     let events = b.lane.take_events();
     assert_eq!(events, [Event::Trouble(None), Event::Settled { generation: one, range: 0..5 }]);
-    let order: Vec<_> = b.redis.streams[b"s:0".as_slice()].iter().map(|e| String::from_utf8_lossy(&e[2]).into_owned()).collect();
+    let order: Vec<_> = b.redis.data.streams[b"s:0".as_slice()].iter().map(|e| String::from_utf8_lossy(&e[2]).into_owned()).collect();
     assert_eq!(order, ["0", "1", "2", "3", "4"]);
 }
 
@@ -300,11 +302,11 @@ fn without_a_place_for_letters_what_came_before_the_poison_is_applied_and_then_i
 #[test]
 fn a_write_refused_while_it_ran_becomes_a_letter_before_anything_is_settled() {
     let mut b = Bench::new(stream());
-    b.redis.occupied.insert(b"s:0".to_vec());
+    b.redis.data.occupied.insert(b"s:0".to_vec());
     let one = b.open(0, 0);
     b.push(one, 0..2);
     b.run();
-    assert_eq!((b.redis.length("dead"), b.redis.field(0, "unread")), (2, String::new()));
+    assert_eq!((b.redis.length("dead"), b.field(0, "unread")), (2, String::new()));
     assert_eq!(b.settled(), [(one, 0..2)]);
 }
 
@@ -312,13 +314,13 @@ fn a_write_refused_while_it_ran_becomes_a_letter_before_anything_is_settled() {
 fn a_letter_that_its_stream_refuses_leaves_unread_and_halts_unsettled() {
     for poison in ["{", r#"{"o":0}"#] {
         let mut b = Bench::new(stream());
-        b.redis.occupied.extend([b"dead".to_vec(), b"s:0".to_vec()]);
+        b.redis.data.occupied.extend([b"dead".to_vec(), b"s:0".to_vec()]);
         let one = b.open(0, 0);
         b.lane.push(one, record(0, 0, poison), b.now);
         b.run();
         let events = b.lane.take_events();
         assert!(matches!(&events[..], [Event::Halt { generation, code: "dead-letter-refused", .. }] if *generation == one), "{events:?}");
-        assert_eq!(b.redis.field(0, "unread"), "0", "the next claim looks at it again");
+        assert_eq!(b.field(0, "unread"), "0", "the next claim looks at it again");
     }
 }
 
@@ -327,7 +329,7 @@ fn records_left_unread_are_decided_by_the_keys_type_and_not_applied_again() {
     for (occupied, letters) in [(false, 0), (true, 3)] {
         let mut b = Bench::new(stream());
         if occupied {
-            b.redis.occupied.insert(b"s:0".to_vec());
+            b.redis.data.occupied.insert(b"s:0".to_vec());
         }
         let last = Last::of(&record(0, 4, r#"{"o":4}"#));
         let one = b.open_with(0, 5, Some(Check { last, compacted: Ok(false) }), Some(2));
@@ -378,7 +380,7 @@ fn a_revoke_discards_what_was_not_sent_and_a_drain_writes_it() {
     b.push(one, 0..25);
     b.lane.drain();
     b.run();
-    assert_eq!((b.redis.length("s:0"), b.redis.field(0, "unread")), (25, String::new()));
+    assert_eq!((b.redis.length("s:0"), b.field(0, "unread")), (25, String::new()));
     assert_eq!(b.lane.take_events().last(), Some(&Event::Closed { generation: one }));
 }
 
@@ -397,7 +399,7 @@ fn a_revoke_is_answered_however_busy_the_neighbours_are() {
     }
     assert!(b.lane.take_events().contains(&Event::Closed { generation: one }));
     assert!(b.redis.length("s:1") < 1000, "the neighbour is still at work");
-    assert_eq!(b.redis.field(0, "unread"), "");
+    assert_eq!(b.field(0, "unread"), "");
 }
 
 #[test]
@@ -414,7 +416,7 @@ fn an_audit_finds_a_quiet_partition_that_another_owner_has() {
     let mut b = Bench::new(stream());
     let one = b.open(0, 0);
     b.run();
-    b.redis.hashes.get_mut(&state(0).0).unwrap().insert(b"offset".to_vec(), b"7".to_vec());
+    b.redis.set_field(&state(0).0, "offset", "7");
     b.now += AUDIT_EVERY;
     b.run();
     assert!(matches!(&b.lane.take_events()[..], [Event::Reclaim { generation, why: Doubt::Moved }] if *generation == one));
