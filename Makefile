@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check reference clean
+.PHONY: build demo test check simulate reference clean
 
 build:
 	scripts/install build
@@ -24,6 +24,10 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 	scripts/deny
 	scripts/check-service
+
+# The core against models, seed after seed; `make test` runs the first 500.
+simulate:
+	FROM=$(or $(FROM),0) SEEDS=$(or $(SEEDS),10000) cargo test --lib simulation -- --nocapture
 
 # The pages that are generated from the code.
 reference:

@@ -256,7 +256,7 @@ impl Claimer {
         let routes = &self.settings.routes;
         let through = (0..routes.len()).filter(|r| routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
         let exactly = self.settings.guarantee == Guarantee::ExactlyOnce;
-        let guard = exactly.then(|| Guard { key: self.key(at), owner: self.settings.owner.clone() });
+        let guard = exactly.then(|| Guard { key: self.key(at), owner: self.owner(request.generation) });
         (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through }, begin, lost)
     }
 
@@ -267,7 +267,7 @@ impl Claimer {
         let fields: [(&[u8], Vec<u8>); 7] = [
             (b"version", VERSION.to_string().into_bytes()),
             (b"epoch", state.epoch.to_string().into_bytes()),
-            (b"owner", self.settings.owner.clone()),
+            (b"owner", self.owner(claimed.opening.generation)),
             (b"offset", number(state.offset)),
             (b"unread", number(state.unread)),
             (b"last", state.last.map(|l| l.encode()).unwrap_or_default().into_bytes()),
@@ -286,6 +286,11 @@ impl Claimer {
         }
         out.finish();
         out.command(&[b"EXEC"]);
+    }
+
+    /// Ours, and of this claim alone: a claim fences what an earlier one of the same process may still have on its way.
+    fn owner(&self, generation: u64) -> Vec<u8> {
+        [self.settings.owner.as_slice(), format!("-{generation}").as_bytes()].concat()
     }
 
     fn key(&self, at: &TopicPartition) -> StateKey {
@@ -379,7 +384,7 @@ mod tests {
         assert_eq!(claimed.store_id, "id");
         let sent = parse_commands(c.outgoing()).unwrap();
         let fields: Vec<String> = sent[3][2..].iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-        let expected = ["version", "1", "epoch", "4", "owner", "me", "offset", "7", "unread", "5", "last", "6 - 00000000000000aa", "routes", "f"];
+        let expected = ["version", "1", "epoch", "4", "owner", "me-1", "offset", "7", "unread", "5", "last", "6 - 00000000000000aa", "routes", "f"];
         assert_eq!(fields, expected);
     }
 

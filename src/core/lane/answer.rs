@@ -68,14 +68,14 @@ impl Lane {
             }
             _ => {
                 self.drop_watches();
-                self.burial = Some(self.still_ours(burial));
+                self.burial = Some(burial);
             }
         }
     }
 
     /// What of a burial belongs to partitions that are still open here: the letters of the others are found again by
     /// their next claim, since their `unread` stands.
-    fn still_ours(&self, mut burial: Burial) -> Burial {
+    pub(super) fn still_ours(&self, mut burial: Burial) -> Burial {
         let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
         burial.letters.retain(|l| open.contains(&l.record.at));
         burial.settle.retain(|(g, _)| self.parts.contains_key(g));
@@ -199,6 +199,8 @@ impl Lane {
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
+        let owing: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
+        burial.clear = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
         if burial.letters.is_empty() {
             self.settle(burial.settle);
             self.halt_all(burial.halts);
@@ -206,8 +208,6 @@ impl Lane {
             // Nowhere to keep them: `unread` stands, and the records stay unsettled in Kafka.
             self.unburied(burial, "no [dead_letter] is set");
         } else {
-            let with_letters: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
-            burial.clear = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| with_letters.contains(&p.at))).collect();
             self.burial = Some(burial);
         }
     }
@@ -317,7 +317,7 @@ impl Lane {
                     self.unburied(burial, &error);
                 }
             }
-            _ => self.burial = Some(self.still_ours(burial)),
+            _ => self.burial = Some(burial),
         }
         drop(read);
     }
@@ -348,7 +348,7 @@ impl Lane {
     /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
     pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
         let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
-        let owing: Vec<(u64, String)> = self.parts.iter().filter_map(|(g, p)| Some((*g, owes(p)?.reason.clone()))).collect();
+        let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
         let settled = burial.settle.iter().filter(|(g, _)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
         self.settle(settled);
         for (generation, reason) in owing {

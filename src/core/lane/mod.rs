@@ -324,8 +324,11 @@ impl Lane {
             }
             self.wait_until = None;
         }
-        if let Some(burial) = self.burial.take() {
-            return self.send_burial(burial, now);
+        if let Some(burial) = self.burial.take().map(|b| self.still_ours(b)) {
+            if !burial.letters.is_empty() {
+                return self.send_burial(burial, now);
+            }
+            self.buried(burial, false);
         }
         if let Some(next) = self.next_recheck(now) {
             return next;
