@@ -3,7 +3,7 @@ use super::*;
 use crate::core::decode::Format;
 use crate::core::record::TopicPartition;
 use crate::core::route::{Tombstone, Topics};
-use crate::core::simulation::redis::Redis;
+use crate::core::simulation::model::Redis;
 use crate::core::state::{Last, StateKey};
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;

@@ -1,6 +1,6 @@
 //! A bridge of the simulation: the real flow, lane and claimer, and what their shells would do.
+use super::model::Redis;
 use super::random::Random;
-use super::redis::Redis;
 use crate::core::claim::{Commit, Guarantee, Marked, OnStateLost};
 use crate::core::claimer::{self, Claimer, LogFacts, Outcome, Request};
 use crate::core::decode::Format;
@@ -223,7 +223,7 @@ impl Bridge {
     }
 
     /// What is settled and not yet committed, with our mark.
-    pub(crate) fn to_commit(&mut self) -> Vec<(TopicPartition, i64, String)> {
+    pub(crate) fn take_commits(&mut self) -> Vec<(TopicPartition, i64, String)> {
         let mark = Marked { guarantee: Guarantee::ExactlyOnce, store_id: self.store_id.clone() }.encode();
         self.flow.to_commit().into_iter().map(|(at, position)| (at, position, mark.clone())).collect()
     }

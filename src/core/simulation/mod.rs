@@ -3,8 +3,8 @@
 //!
 //! `make simulate SEEDS=10000 FROM=0` runs as many; a seed that fails prints itself and what happened.
 mod bridge;
+pub(crate) mod model;
 mod random;
-pub(crate) mod redis;
 mod world;
 
 use self::world::World;

@@ -1,7 +1,7 @@
 //! Two bridges, a Kafka and a Redis, and everything that may befall them.
 use super::bridge::{Bridge, Fate, Kafka, Late, TOPIC};
+use super::model::{Data, Redis};
 use super::random::Random;
-use super::redis::{Data, Redis};
 use crate::core::record::{Record, TopicPartition};
 use crate::core::state::StateKey;
 use std::collections::BTreeMap;
@@ -169,7 +169,7 @@ impl World {
     }
 
     fn commit(&mut self, b: usize) {
-        for (at, position, mark) in self.bridges[b].to_commit() {
+        for (at, position, mark) in self.bridges[b].take_commits() {
             // A zombie's commit is refused by the coordinator.
             if self.owners[usize::try_from(at.partition).unwrap()] != b {
                 continue;
