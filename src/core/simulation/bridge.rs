@@ -65,6 +65,8 @@ pub(crate) struct Bridge {
     /// The connections of the lane and of the claimer.
     connections: [usize; 2],
     pub(crate) now: Duration,
+    /// Where a dead-letter topic stands: partition and offset of each letter.
+    pub(crate) buried: Vec<(i32, i64)>,
 }
 
 fn routes() -> Arc<[Route]> {
@@ -75,13 +77,13 @@ fn routes() -> Arc<[Route]> {
 }
 
 impl Bridge {
-    pub(crate) fn new(owner: &str, connections: [usize; 2], now: Duration) -> Self {
+    pub(crate) fn new(owner: &str, letters: Letters, connections: [usize; 2], now: Duration) -> Self {
         let lane = Settings {
             routes: routes(),
             records_max: 4,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
-            letters: Letters::Stream { name: "dead".into(), maxlen: None },
+            letters,
             span: Span::Lane,
             route_limits: vec![None],
             limit: None,
@@ -106,6 +108,7 @@ impl Bridge {
             store_id: String::new(),
             connections,
             now,
+            buried: Vec::new(),
         }
     }
 
@@ -208,7 +211,11 @@ impl Bridge {
                 }
                 true
             }
-            Next::Bury(_) => unreachable!("letters go to a stream"),
+            Next::Bury(letters) => {
+                self.buried.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset)));
+                self.lane.letters_durable();
+                true
+            }
             Next::Wait(_) => false,
         };
         for event in self.lane.take_events() {
@@ -226,6 +233,14 @@ impl Bridge {
     pub(crate) fn take_commits(&mut self) -> Vec<(TopicPartition, i64, String)> {
         let mark = Marked { guarantee: Guarantee::ExactlyOnce, store_id: self.store_id.clone() }.encode();
         self.flow.to_commit().into_iter().map(|(at, position)| (at, position, mark.clone())).collect()
+    }
+
+    /// Writes what the lane holds, through `steps` steps, and lets go.
+    pub(crate) fn drain(&mut self, redis: &mut Redis, late: &mut Late, steps: usize, fresh: &mut usize) {
+        self.lane.drain();
+        for _ in 0..steps {
+            self.step(redis, late, Fate::Answered, fresh);
+        }
     }
 
     /// A partition is taken away: what is in flight is waited for through `steps` steps.

@@ -2,6 +2,7 @@
 use super::bridge::{Bridge, Fate, Kafka, Late, TOPIC};
 use super::model::{Data, Redis};
 use super::random::Random;
+use crate::core::lane::Letters;
 use crate::core::record::{Record, TopicPartition};
 use crate::core::state::StateKey;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ struct Faults {
     crashes: bool,
     zombies: bool,
     moves: bool,
+    /// No fault, but another place for dead letters: a topic, which gets them at least once.
+    topic: bool,
 }
 
 pub(crate) struct World {
@@ -37,6 +40,8 @@ pub(crate) struct World {
     owners: Vec<usize>,
     zombies: Vec<(usize, i32)>,
     snapshot: Option<Data>,
+    /// The dead-letter topic.
+    buried: Vec<(i32, i64)>,
     rolled_back: bool,
     fresh: usize,
     now: Duration,
@@ -67,7 +72,16 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut any = || random.percent(50);
-        let faults = Faults { cuts: any(), late: any(), refusals: any(), rollbacks: any(), crashes: any(), zombies: any(), moves: any() };
+        let faults = Faults {
+            cuts: any(),
+            late: any(),
+            refusals: any(),
+            rollbacks: any(),
+            crashes: any(),
+            zombies: any(),
+            moves: any(),
+            topic: Random::new(!seed).percent(30),
+        };
         let logs = (0..i32::try_from(PARTITIONS).unwrap()).map(|p| log(&mut random, p)).collect();
         let mut redis = Redis::default();
         redis.data.occupied.extend((0..PARTITIONS).map(|p| format!("s:{p}:bad").into_bytes()));
@@ -81,6 +95,7 @@ impl World {
             owners: Vec::new(),
             zombies: Vec::new(),
             snapshot: None,
+            buried: Vec::new(),
             rolled_back: false,
             fresh: 0,
             now: Duration::ZERO,
@@ -100,7 +115,8 @@ impl World {
 
     fn bridge(&mut self) -> Bridge {
         self.fresh += 2;
-        Bridge::new(&format!("owner-{}", self.fresh), [self.fresh - 1, self.fresh], self.now)
+        let letters = if self.faults.topic { Letters::Topic } else { Letters::Stream { name: "dead".into(), maxlen: None } };
+        Bridge::new(&format!("owner-{}", self.fresh), letters, [self.fresh - 1, self.fresh], self.now)
     }
 
     fn assign(&mut self, bridge: usize, partition: i32) {
@@ -154,6 +170,7 @@ impl World {
             4 => self.commit(b),
             _ => _ = bridge.step(&mut self.redis, &mut self.late, fate, &mut self.fresh),
         }
+        self.buried.append(&mut self.bridges[b].buried);
         if fate != Fate::Answered {
             self.trace.push(format!("bridge {b}: {fate:?}"));
         }
@@ -222,9 +239,17 @@ impl World {
         self.redis.drop_connection(connection);
     }
 
+    /// Killed, or stopped with a drain that may not end in time; then started again.
     fn crash(&mut self) {
         let b = self.random.below(BRIDGES);
-        self.trace.push(format!("bridge {b} crashes"));
+        let drains = self.random.percent(40);
+        self.trace.push(format!("bridge {b} {}", if drains { "drains" } else { "crashes" }));
+        if drains {
+            let steps = self.random.below(40);
+            self.bridges[b].drain(&mut self.redis, &mut self.late, steps, &mut self.fresh);
+            self.commit(b);
+        }
+        self.buried.append(&mut self.bridges[b].buried);
         self.bridges[b] = self.bridge();
         self.zombies.retain(|(z, _)| *z != b);
         for partition in 0..PARTITIONS {
@@ -275,7 +300,10 @@ impl World {
     }
 
     /// Compares what Redis holds with what was produced: each record once, in order, each dead one as one letter.
-    fn judge(&self) {
+    fn judge(&mut self) {
+        for bridge in &mut self.bridges {
+            self.buried.append(&mut bridge.buried);
+        }
         let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut letters = Vec::new();
         for record in self.kafka.logs.iter().flatten() {
@@ -295,7 +323,13 @@ impl World {
         }
         let field = |entry: &Vec<Vec<u8>>, name: &str| entry[1..].chunks(2).find(|p| p[0] == name.as_bytes()).map(|p| text(&p[1])).unwrap_or_default();
         let mut found: Vec<_> = stored(&"dead".to_owned()).map(|entry| (field(entry, "partition"), field(entry, "offset"))).collect();
+        if self.faults.topic {
+            found = self.buried.iter().map(|(p, o)| (p.to_string(), o.to_string())).collect();
+        }
         found.sort();
+        if self.faults.topic {
+            found.dedup();
+        }
         letters.sort();
         assert_eq!(found, letters, "the dead letters");
     }
