@@ -27,7 +27,7 @@ check:
 
 # The core against models, seed after seed; `make test` runs the first 500.
 simulate:
-	FROM=$(or $(FROM),0) SEEDS=$(or $(SEEDS),10000) cargo test --lib simulation -- --nocapture
+	FROM=$(or $(FROM),0) SEEDS=$(or $(SEEDS),10000) cargo test --test simulation
 
 # The pages that are generated from the code.
 reference:

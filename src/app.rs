@@ -3,15 +3,15 @@
 //! ```text
 //! poller ──Input──▶ lane 1..n ──▶ Redis
 //!   ▲  └─Request─▶ claimer ────▶ Redis, Kafka
-//!   └───ToPoller───┴─┘
+//!   └─────Note─────┴─┘
 //! ```
 use crate::config::Config;
 use crate::config::validate::Valid;
-use crate::core::claimer::{self, Claimed};
-use crate::core::flow::Flow;
-use crate::core::lane::{Event, Lane, Letters, Tally};
+use crate::core::claimer;
+use crate::core::lane::{Lane, Letters, Tally};
+use crate::core::poller::{Note, Poller};
 use crate::core::route::{Route, Topics};
-use crate::kafka::brain::{Brain, Drained, LaneHandle, Room};
+use crate::kafka::driver::{Drained, Driver, LaneHandle, Room};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::poller;
@@ -23,7 +23,6 @@ use crate::sink::connection::Connector;
 use crate::sink::lane::{Load, Shell, Undertaker};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,29 +49,9 @@ impl Clock {
     }
 }
 
-/// What comes back to the poller.
-#[derive(Debug)]
-pub enum ToPoller {
-    Lane(usize, Event),
-    Claimed(Box<Claimed>),
-    ClaimHalted {
-        generation: u64,
-        code: &'static str,
-        reason: String,
-    },
-    ClaimFailed {
-        generation: u64,
-        why: String,
-    },
-    /// Redis has answered for the first time.
-    RedisUp,
-    /// The bridge can't go on.
-    Fatal(String),
-}
-
 /// A running bridge.
 pub struct Bridge {
-    brain: Arc<Mutex<Brain>>,
+    driver: Arc<Mutex<Driver>>,
     poller: JoinHandle<Drained>,
     pub view: Arc<View>,
     deadline: Duration,
@@ -80,7 +59,7 @@ pub struct Bridge {
 
 /// What can be seen of a running bridge from outside.
 pub struct View {
-    brain: Arc<Mutex<Brain>>,
+    driver: Arc<Mutex<Driver>>,
     rounds: Arc<AtomicU64>,
     seen: Mutex<(u64, Instant)>,
     conditions: Conditions,
@@ -139,43 +118,42 @@ impl Bridge {
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
         let rounds = Arc::new(AtomicU64::new(0));
-        let brain = Brain {
-            flow: Flow::new(lanes.len()),
+        let (commits, to_commit) = bounded(1);
+        let driver = Driver {
+            poller: Poller::new(lanes.len(), config.redis.guarantee.into(), config.drain.deadline.0),
             lanes,
             room: Room { records: valid.lane.records_max * BATCHES_HELD, bytes: valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 2) },
             inbox,
             claims,
+            commits: Some(commits),
             conditions: conditions.clone(),
             clock,
-            guarantee: config.redis.guarantee.into(),
-            drain_deadline: config.drain.deadline.0,
             rounds: rounds.clone(),
-            store_id: String::new(),
-            waiting: VecDeque::new(),
-            ends: HashMap::new(),
-            committed_at: Duration::ZERO,
-            joined: false,
-            redis_seen: false,
-            stop: None,
-            draining: None,
         };
-        let brain = Arc::new(Mutex::new(brain));
-        let consumer = poller::subscribe(&config.kafka, &subscription(&routes), brain.clone()).map_err(|e| format!("Kafka: {e}"))?;
-        let of_poller = brain.clone();
-        let poller = std::thread::Builder::new().name("poller".into()).spawn(move || poller::run(consumer, &of_poller)).map_err(|e| e.to_string())?;
-        let view = Arc::new(View { brain: brain.clone(), rounds, seen: Mutex::new((0, Instant::now())), conditions, routes, tallies, clock });
-        Ok(Self { brain, poller, view, deadline: config.drain.deadline.0 })
+        let driver = Arc::new(Mutex::new(driver));
+        let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
+        let (committing, committer) = bounded(0);
+        let (of_committer, notes) = (consumer.clone(), to_poller.clone());
+        spawn("committer", &to_poller, move || {
+            poller::commit(&of_committer, &to_commit, &notes);
+            drop((of_committer, committing));
+        })?;
+        let of_poller = driver.clone();
+        let polls = move || poller::run(consumer, &of_poller, &committer);
+        let poller = std::thread::Builder::new().name("poller".into()).spawn(polls).map_err(|e| e.to_string())?;
+        let view = Arc::new(View { driver: driver.clone(), rounds, seen: Mutex::new((0, Instant::now())), conditions, routes, tallies, clock });
+        Ok(Self { driver, poller, view, deadline: config.drain.deadline.0 })
     }
 
     /// Asks for a drain.
     pub fn stop(&self) {
-        self.brain.lock().stop(None);
+        self.driver.lock().poller.stop(None);
     }
 
     /// Something that asks for a drain, from any thread.
     pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
-        let brain = self.brain.clone();
-        move || brain.lock().stop(None)
+        let driver = self.driver.clone();
+        move || driver.lock().poller.stop(None)
     }
 
     /// Whether the poller has ended.
@@ -185,14 +163,14 @@ impl Bridge {
 
     /// Whether a stop was asked for.
     pub fn stopping(&self) -> bool {
-        self.brain.lock().stopping()
+        self.driver.lock().poller.stopping()
     }
 
     /// Waits for the end. Closing a consumer can hang in librdkafka: `None` where it did not end in time.
     pub fn join(self) -> Option<Drained> {
         let mut asked = None;
         while !self.poller.is_finished() {
-            if self.brain.try_lock().is_some_and(|b| b.stopping()) {
+            if self.driver.try_lock().is_some_and(|d| d.poller.stopping()) {
                 let since = *asked.get_or_insert_with(Instant::now);
                 if since.elapsed() > self.deadline + Duration::from_secs(10) {
                     return None;
@@ -207,8 +185,8 @@ impl Bridge {
 impl Source for View {
     fn status(&self) -> Status {
         let (ready, partitions, guarantee) = {
-            let brain = self.brain.lock();
-            (brain.ready(), brain.partitions(), brain.guarantee)
+            let driver = self.driver.lock();
+            (driver.ready(), driver.partitions(), driver.poller.guarantee())
         };
         let routes = self.routes.iter().zip(self.tallies.iter()).map(|(route, t)| RouteStatus {
             name: route.name.clone(),
@@ -240,11 +218,11 @@ impl Source for View {
 }
 
 /// Starts a thread whose panic, a bug, stops the bridge: without it partitions would stand still in silence.
-fn spawn(name: &str, to_poller: &Sender<ToPoller>, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+fn spawn(name: &str, to_poller: &Sender<Note>, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let (what, to_poller) = (name.to_owned(), to_poller.clone());
     let guarded = move || {
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
-            let _ = to_poller.send(ToPoller::Fatal(format!("a bug: the thread {what} panicked; its message stands above")));
+            let _ = to_poller.send(Note::Fatal(format!("a bug: the thread {what} panicked; its message stands above")));
         }
     };
     std::thread::Builder::new().name(name.into()).spawn(guarded).map(drop).map_err(|e| format!("thread {name}: {e}"))

@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 mod support;
 
+use kafka_redis_bridge::core;
+
 mod bad_input;
 mod configuration;
 mod dead_letters;
 mod exactly_once;
 mod failures;
 mod life_cycle;
+mod model;
 mod rate_limit;
 mod rebalance;
 mod secured;
 mod structure;
+mod transactions;
 mod writes;

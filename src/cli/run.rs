@@ -3,7 +3,7 @@ use super::{Args, Exit, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
-use crate::kafka::brain::Drained;
+use crate::kafka::driver::Drained;
 use crate::ops::http::{self, Source as _};
 use crate::ops::signals::{self, Asked};
 use crate::ops::telemetry;

@@ -1,5 +1,5 @@
 //! Where a claimed partition begins: what the state, Kafka's commit and our own memory say, weighed against each other.
-use super::state::State;
+use super::state::{Last, State};
 use std::fmt;
 
 /// Commits of ours carry this in their metadata, so that they can be told from somebody else's.
@@ -38,6 +38,16 @@ pub enum Start {
     Time(i64),
 }
 
+/// What a process knows of a partition that it owned before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What it settled itself.
+    pub position: i64,
+    /// Where the records begin that a former owner left unread, if they are not decided about yet, and the last of them.
+    pub unread: Option<i64>,
+    pub last: Option<Last>,
+}
+
 /// A commit found in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -73,8 +83,8 @@ impl Marked {
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub state: State,
-    /// What this process settled itself, if it owned the partition before.
-    pub memory: Option<i64>,
+    /// What this process knows, if it owned the partition before.
+    pub memory: Option<Memory>,
     pub commit: Option<Commit>,
     /// This Redis' id, where it has one.
     pub store_id: Option<String>,
@@ -91,8 +101,9 @@ pub struct Facts {
 pub enum Decision {
     Begin {
         position: i64,
-        /// Whether `last` and `unread` of the state are still about this log and position.
-        keep_checks: bool,
+        /// By which record this log is known to be the one we knew, and what of it is to be looked at again.
+        last: Option<Last>,
+        unread: Option<i64>,
         /// What a person should know about it.
         note: Option<String>,
     },
@@ -119,20 +130,21 @@ pub fn decide(f: &Facts) -> Decision {
         );
         return Decision::Halt { code: "wrong-store", reason };
     }
-    let begin = |position, keep_checks, note| within_log(f, position, keep_checks, note);
+    let begin = |position, note| within_log(f, position, (None, None), note);
     match (f.state.offset, ours) {
         (Some(offset), Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce && commit > offset => {
-            begin(commit, false, Some(format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}")))
+            begin(commit, Some(format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}")))
         }
         (Some(offset), _) => {
             let above = f.commit.as_ref().filter(|c| c.offset > offset);
-            begin(offset, true, above.map(|c| format!("Kafka's commit {} is above the state's position {offset}, which counts: Redis has gone back", c.offset)))
+            let note = above.map(|c| format!("Kafka's commit {} is above the state's position {offset}, which counts: Redis has gone back", c.offset));
+            within_log(f, offset, (f.state.last, f.state.unread), note)
         }
         (None, _) if f.memory.is_some() => {
-            let position = f.memory.unwrap_or_default();
-            begin(position, false, Some(format!("state-lost: the state is gone from Redis; going on at {position} from memory")))
+            let Some(Memory { position, unread, last }) = f.memory else { unreachable!("just looked at") };
+            within_log(f, position, (last, unread), Some(format!("state-lost: the state is gone from Redis; going on at {position} from memory")))
         }
-        (None, Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce => begin(commit, false, None),
+        (None, Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce => begin(commit, None),
         (None, Some((commit, _))) => match f.on_state_lost {
             OnStateLost::Halt => Decision::Halt {
                 code: "state-lost",
@@ -140,16 +152,16 @@ pub fn decide(f: &Facts) -> Decision {
                     "the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there"
                 ),
             },
-            OnStateLost::Resume => begin(commit, false, Some(format!("state-lost: going on at the commit {commit}"))),
+            OnStateLost::Resume => begin(commit, Some(format!("state-lost: going on at the commit {commit}"))),
         },
         (None, None) => match &f.commit {
-            Some(foreign) => begin(foreign.offset, false, Some(format!("taking over at {} from a commit that is not ours", foreign.offset))),
-            None => begin(f.start, false, None),
+            Some(foreign) => begin(foreign.offset, Some(format!("taking over at {} from a commit that is not ours", foreign.offset))),
+            None => begin(f.start, None),
         },
     }
 }
 
-fn within_log(f: &Facts, position: i64, keep_checks: bool, note: Option<String>) -> Decision {
+fn within_log(f: &Facts, position: i64, (last, unread): (Option<Last>, Option<i64>), note: Option<String>) -> Decision {
     if position < f.low {
         let reason = format!("the position is {position}, and Kafka's log begins at {}: the records between were deleted before they were read", f.low);
         return Decision::Halt { code: "history-gone", reason };
@@ -157,7 +169,7 @@ fn within_log(f: &Facts, position: i64, keep_checks: bool, note: Option<String>)
     if position > f.high {
         return Decision::Beyond { position };
     }
-    Decision::Begin { position, keep_checks, note }
+    Decision::Begin { position, last, unread, note }
 }
 
 #[cfg(test)]
@@ -187,9 +199,17 @@ mod tests {
         assert_eq!(position(&facts()), Ok(3), "a new group begins at its start");
         assert_eq!(position(&Facts { state: at(7), ..facts() }), Ok(7));
         assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", ExactlyOnce), ..facts() }), Ok(7), "the state wins over the commit");
-        assert_eq!(position(&Facts { state: at(7), memory: Some(9), ..facts() }), Ok(7), "and over memory: Redis went back");
+        assert_eq!(
+            position(&Facts { state: at(7), memory: Some(Memory { position: 9, unread: None, last: None }), ..facts() }),
+            Ok(7),
+            "and over memory: Redis went back"
+        );
         assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", AtLeastOnce), ..facts() }), Ok(9), "the mode was changed meanwhile");
-        assert_eq!(position(&Facts { memory: Some(9), commit: ours(8, "A", ExactlyOnce), ..facts() }), Ok(9), "a live owner goes on from memory");
+        assert_eq!(
+            position(&Facts { memory: Some(Memory { position: 9, unread: None, last: None }), commit: ours(8, "A", ExactlyOnce), ..facts() }),
+            Ok(9),
+            "a live owner goes on from memory"
+        );
         assert_eq!(position(&Facts { commit: ours(8, "A", ExactlyOnce), ..facts() }), Err("state-lost"));
         assert_eq!(position(&Facts { commit: ours(8, "A", ExactlyOnce), store_id: None, on_state_lost: OnStateLost::Resume, ..facts() }), Ok(8));
         assert_eq!(position(&Facts { commit: ours(8, "B", ExactlyOnce), ..facts() }), Err("wrong-store"));

@@ -3,7 +3,7 @@
 //!
 //! `WATCH`, read, weigh, `MULTI`, write epoch and owner, `EXEC`. A blind increment would be wrong: given up on and
 //! delivered late, it fences its own sender.
-use super::claim::{Commit, Decision, Facts, Guarantee, OnStateLost, decide};
+use super::claim::{Commit, Decision, Facts, Guarantee, Memory, OnStateLost, decide};
 use super::encode::Encoder;
 use super::lane::{Check, Guard, Opening};
 use super::record::TopicPartition;
@@ -38,8 +38,8 @@ pub struct Settings {
 pub struct Request {
     pub at: TopicPartition,
     pub generation: u64,
-    /// What this process settled itself, if it owned the partition before.
-    pub memory: Option<i64>,
+    /// What this process knows, if it owned the partition before.
+    pub memory: Option<Memory>,
 }
 
 /// What Kafka knows of it.
@@ -132,7 +132,7 @@ impl Claimer {
     pub fn begin(&mut self, request: Request, log: LogFacts, now: Duration) -> Next {
         if self.settings.guarantee == Guarantee::AtLeastOnce {
             // Without a state the position is ours alone, else Kafka's.
-            let offset = request.memory.or(log.commit.as_ref().map(|c| c.offset));
+            let offset = request.memory.map(|m| m.position).or(log.commit.as_ref().map(|c| c.offset));
             let found = Found { state: State { offset, ..State::default() }, store_id: None };
             return match self.weigh(&request, &LogFacts { commit: None, ..log }, found, Ok(false), now) {
                 Ok((claimed, _)) => Next::Done(Outcome::Claimed(claimed)),
@@ -182,7 +182,7 @@ impl Claimer {
             log.start = log.low;
         }
         let found = Found { state, store_id: text(&replies[2]) };
-        if found.state.last.is_some() {
+        if found.state.last.or(request.memory.and_then(|m| m.last)).is_some() {
             self.stage = Stage::AskingPolicy(request, log, found);
             return Ok(Next::AskPolicy);
         }
@@ -216,8 +216,8 @@ impl Claimer {
             start: log.start,
             on_state_lost: self.settings.on_state_lost,
         };
-        let (position, keep_checks, note) = match decide(&facts) {
-            Decision::Begin { position, keep_checks, note } => (position, keep_checks, note),
+        let (position, last, unread, note) = match decide(&facts) {
+            Decision::Begin { position, last, unread, note } => (position, last, unread, note),
             Decision::Halt { code, reason } => return Err(Outcome::Halt { code, reason }),
             Decision::Beyond { position } => {
                 let reason = format!("the log ends at {}, before the position {position}", log.high);
@@ -231,9 +231,7 @@ impl Claimer {
         };
         self.beyond.remove(&request.at);
         let mut state = facts.state;
-        if !keep_checks {
-            (state.last, state.unread) = (None, None);
-        }
+        (state.last, state.unread) = (last, unread);
         state.epoch += 1;
         state.offset = Some(position);
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
@@ -434,7 +432,8 @@ mod tests {
     #[test]
     fn at_least_once_asks_redis_nothing_and_begins_at_memory_then_at_the_commit() {
         let commit = Some(Commit { offset: 30, ours: Some(Marked { guarantee: Guarantee::AtLeastOnce, store_id: String::new() }) });
-        for (memory, commit, position) in [(Some(40), commit.clone(), 40), (None, commit, 30), (None, None, 50)] {
+        let settled = |position| Some(Memory { position, unread: None, last: None });
+        for (memory, commit, position) in [(settled(40), commit.clone(), 40), (None, commit, 30), (None, None, 50)] {
             let mut c = claimer(Guarantee::AtLeastOnce);
             let Next::Done(Outcome::Claimed(claimed)) = c.begin(Request { memory, ..request(0) }, LogFacts { commit, ..log() }, Duration::ZERO) else {
                 panic!("claimed")

@@ -1,7 +1,10 @@
 //! The poller's view of its partitions: which phase each is in, what may be fetched, what may be committed.
+use super::claim::Memory;
+use super::lane::Opening;
 use super::ledger::Ledger;
 use super::record::TopicPartition;
 use super::retry::Backoff;
+use super::state::Last;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,6 +15,9 @@ use std::time::Duration;
 pub enum Phase {
     /// Its claim is asked for, or will be at this time.
     Claiming { due: Option<Duration> },
+    /// Another owner has claimed it, and Kafka still says that it is ours: one of us is a zombie. From this time on a
+    /// commit asks the coordinator who, and only if that is accepted it is claimed again. `asked`: it is on its way.
+    Confirming { due: Duration, asked: bool },
     /// Its records flow.
     Open,
     /// A person is needed.
@@ -31,10 +37,17 @@ pub struct Entry {
     /// What is settled; `None` before the first claim.
     pub ledger: Option<Ledger>,
     pub epoch: i64,
+    /// What was left unread when it was claimed, and the last record then, until that is decided about.
+    undecided: (Option<i64>, Option<Last>),
     /// What was last handed to Kafka.
     committed: Option<i64>,
-    /// Since when Kafka shows another commit than that.
-    differs_since: Option<Duration>,
+    /// The offset after the last record polled, since the partition was last sought or resumed.
+    polled: Option<i64>,
+    /// The log's end as of the last statistics, if nothing of it was polled since, and how many records must have been
+    /// polled in all before what was queued then has come through.
+    at_end: Option<(i64, u64)>,
+    /// The end for whose sake it is read again, until something was polled.
+    read_again: Option<i64>,
     /// A throttle holds it back.
     held: bool,
     /// Whether its fetching is paused in librdkafka.
@@ -45,10 +58,32 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What a claim after the first one begins with, should the state be lost.
-    pub fn memory(&self) -> Option<i64> {
+    /// What is settled: everything below.
+    pub fn position(&self) -> Option<i64> {
         self.ledger.as_ref().map(Ledger::position)
     }
+
+    /// What a claim after the first one begins with, should the state be lost.
+    fn memory(&self) -> Option<Memory> {
+        let (unread, last) = self.undecided;
+        self.position().map(|position| Memory { position, unread, last })
+    }
+}
+
+/// When something happens, and a number from 0 to 1 by which waits differ: both come from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub now: Duration,
+    pub jitter: f64,
+}
+
+/// What is to be done for a partition between whose position and end there is no record: transaction markers, say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Its position moves to the end.
+    Advance,
+    /// Read its last settled record again, to be sure.
+    ReadAgain,
 }
 
 /// All assigned partitions.
@@ -58,6 +93,8 @@ pub struct Flow {
     generations: BTreeMap<u64, TopicPartition>,
     last_generation: u64,
     full: Vec<bool>,
+    /// Records polled in all.
+    polled: u64,
 }
 
 impl Flow {
@@ -77,8 +114,11 @@ impl Flow {
             phase: Phase::Claiming { due: Some(Duration::ZERO) },
             ledger: None,
             epoch: 0,
+            undecided: (None, None),
             committed: None,
-            differs_since: None,
+            polled: None,
+            at_end: None,
+            read_again: None,
             held: false,
             paused: true,
             seeks_refused: 0,
@@ -112,12 +152,12 @@ impl Flow {
     }
 
     fn of_mut(&mut self, generation: u64) -> Option<&mut Entry> {
-        let at = self.generations.get(&generation)?;
-        self.topics.get_mut(&at.topic)?.get_mut(&at.partition).filter(|e| e.generation == generation)
+        let at = self.generations.get(&generation)?.clone();
+        self.entry_mut(&at).filter(|e| e.generation == generation)
     }
 
     /// The partitions whose claim is due: each is asked for once.
-    pub fn due_claims(&mut self, now: Duration) -> Vec<(TopicPartition, u64, Option<i64>)> {
+    pub fn due_claims(&mut self, now: Duration) -> Vec<(TopicPartition, u64, Option<Memory>)> {
         let mut due = Vec::new();
         for entry in self.iter_mut() {
             if matches!(entry.phase, Phase::Claiming { due: Some(t) } if t <= now) {
@@ -129,28 +169,37 @@ impl Flow {
     }
 
     /// A claim succeeded: the partition's records flow from `position` on, under this same generation.
-    pub fn opened(&mut self, generation: u64, position: i64, epoch: i64) {
+    pub fn opened(&mut self, opening: &Opening, epoch: i64) {
+        let Opening { generation, position, unread, ref check, .. } = *opening;
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Open;
             entry.ledger = Some(Ledger::new(position));
+            entry.undecided = (unread, unread.and(check.as_ref()).map(|c| c.last));
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
+            (entry.polled, entry.at_end) = (None, None);
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
     }
 
-    /// Claims again under a new generation, after a wait that grows with each such claim.
-    pub fn reclaim(&mut self, generation: u64, now: Duration, jitter: f64) {
+    /// Claims again under a new generation, after a wait that grows with each such claim; `confirm`: only once the
+    /// coordinator has accepted a commit of ours.
+    pub fn reclaim(&mut self, generation: u64, confirm: bool, moment: Moment) {
         let Some(at) = self.of(generation).map(|e| e.at.clone()) else { return };
         let renewed = self.number(&at);
         self.generations.remove(&generation);
-        if let Some(entry) = self.topics.get_mut(&at.topic).and_then(|t| t.get_mut(&at.partition)) {
+        if let Some(entry) = self.entry_mut(&at) {
             entry.generation = renewed;
             entry.held = false;
-            entry.phase = Phase::Claiming { due: Some(now + entry.backoff.next(jitter)) };
+            let due = moment.now + entry.backoff.next(moment.jitter);
+            entry.phase = if confirm { Phase::Confirming { due, asked: false } } else { Phase::Claiming { due: Some(due) } };
         }
+    }
+
+    fn entry_mut(&mut self, at: &TopicPartition) -> Option<&mut Entry> {
+        self.topics.get_mut(&at.topic)?.get_mut(&at.partition)
     }
 
     /// librdkafka refused to seek; returns how many times in a row.
@@ -180,6 +229,8 @@ impl Flow {
     pub fn settle(&mut self, generation: u64, range: Range<i64>) -> Result<(), super::ledger::NotContiguous> {
         let Some(entry) = self.of_mut(generation) else { return Ok(()) };
         entry.backoff.reset();
+        // Nothing is settled before what was unread is decided about.
+        entry.undecided = (None, None);
         entry.ledger.as_mut().map_or(Ok(()), |ledger| ledger.settle(range))
     }
 
@@ -203,6 +254,10 @@ impl Flow {
         self.full[lane] = full;
     }
 
+    pub fn lanes(&self) -> usize {
+        self.full.len()
+    }
+
     pub fn is_full(&self, lane: usize) -> bool {
         self.full[lane]
     }
@@ -216,18 +271,24 @@ impl Flow {
             let wanted = entry.phase != Phase::Open || entry.held || full[entry.lane];
             if wanted != entry.paused {
                 entry.paused = wanted;
+                (entry.polled, entry.at_end) = (None, None);
                 if wanted { &mut pause } else { &mut resume }.push(entry.at.clone());
             }
         }
         (pause, resume)
     }
 
-    /// The partitions whose position Kafka does not know yet. Takes note that it will.
-    pub fn to_commit(&mut self) -> Vec<(TopicPartition, i64)> {
+    /// The partitions of these whose position Kafka does not know yet, or is to be asked about. Takes note that it will.
+    pub fn to_commit(&mut self, now: Duration, of: impl Fn(&TopicPartition) -> bool) -> Vec<(TopicPartition, i64)> {
         let mut commits = Vec::new();
-        for entry in self.iter_mut() {
-            let Some(position) = entry.memory() else { continue };
-            if entry.committed != Some(position) {
+        for entry in self.iter_mut().filter(|e| of(&e.at)) {
+            // What was left unread is not settled yet.
+            let Some(position) = entry.position().map(|p| entry.undecided.0.unwrap_or(p)) else { continue };
+            let asks = matches!(entry.phase, Phase::Confirming { due, asked: false } if due <= now);
+            if let Phase::Confirming { asked, .. } = &mut entry.phase {
+                *asked |= asks;
+            }
+            if entry.committed != Some(position) || asks {
                 entry.committed = Some(position);
                 commits.push((entry.at.clone(), position));
             }
@@ -235,20 +296,57 @@ impl Flow {
         commits
     }
 
-    /// What Kafka holds as committed. Where it still differs from what was sent after `patience`, it is sent again.
-    pub fn seen_committed(&mut self, topic: &str, partition: i32, offset: i64, now: Duration, patience: Duration) {
-        let Some(entry) = self.topics.get_mut(topic).and_then(|t| t.get_mut(&partition)) else { return };
-        if entry.committed.is_none() || entry.committed == Some(offset) {
-            entry.differs_since = None;
-        } else if now >= *entry.differs_since.get_or_insert(now) + patience {
-            (entry.committed, entry.differs_since) = (None, None);
+    /// How the commit of a partition's position ended. A refused one is sent again.
+    pub fn committed(&mut self, at: &TopicPartition, accepted: bool, moment: Moment) {
+        let Some(entry) = self.entry_mut(at) else { return };
+        if !accepted {
+            entry.committed = None;
+        }
+        if matches!(entry.phase, Phase::Confirming { asked: true, .. }) {
+            entry.phase = if accepted {
+                Phase::Claiming { due: Some(moment.now) }
+            } else {
+                Phase::Confirming { due: moment.now + entry.backoff.next(moment.jitter), asked: false }
+            };
         }
     }
 
-    /// A commit failed: what it held is committed again.
-    pub fn uncommitted(&mut self, topic: &str, partition: i32) {
-        if let Some(entry) = self.topics.get_mut(topic).and_then(|t| t.get_mut(&partition)) {
-            entry.committed = None;
+    /// A record was polled. The partition it is of, if it is wanted.
+    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
+        self.polled += 1;
+        let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
+        (entry.polled, entry.at_end, entry.read_again) = (Some(offset + 1), None, None);
+        Some(entry)
+    }
+
+    /// The statistics show that all was fetched up to `end`, and that `queued` records wait to be polled: what follows
+    /// for a partition whose position lies below.
+    ///
+    /// That there is no record between is believed if something was polled since the partition was last sought or
+    /// resumed (until then `end` may be an older fetch's), all of that is settled, what was queued has come through
+    /// without a record of this partition, and then the statistics say the same again.
+    pub fn at_end(&mut self, topic: &str, partition: i32, end: i64, queued: u64) -> Option<(u64, AtEnd)> {
+        let polled = self.polled;
+        let entry = self.topics.get_mut(topic)?.get_mut(&partition)?;
+        let position = entry.position().filter(|p| *p < end && entry.phase == Phase::Open && !entry.paused)?;
+        // What was queued and is thrown away is never polled, so the later statistics may set a lower mark.
+        let before = entry.at_end.filter(|(before, _)| *before == end).map(|(_, through)| through);
+        let through = before.map_or(polled + queued, |b| b.min(polled + queued));
+        entry.at_end = Some((end, through));
+        if before.is_none() || polled < through {
+            return None;
+        }
+        match entry.polled {
+            Some(next) if next > position => None,
+            Some(_) => {
+                entry.at_end = None;
+                Some((entry.generation, AtEnd::Advance))
+            }
+            None if entry.read_again == Some(end) => None,
+            None => {
+                entry.read_again = Some(end);
+                Some((entry.generation, AtEnd::ReadAgain))
+            }
         }
     }
 }
@@ -257,10 +355,17 @@ impl Flow {
 mod tests {
     use super::*;
 
+    const AT_ZERO: Moment = Moment { now: Duration::ZERO, jitter: 0.0 };
+
+    fn opened(flow: &mut Flow, generation: u64) {
+        let at = TopicPartition::new("t", 0);
+        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into() }, 1);
+    }
+
     fn open(flow: &mut Flow, partition: i32) -> u64 {
         flow.assign(TopicPartition::new("t", partition));
         let (_, generation, _) = flow.due_claims(Duration::ZERO).pop().unwrap();
-        flow.opened(generation, 10, 1);
+        opened(flow, generation);
         generation
     }
 
@@ -268,37 +373,62 @@ mod tests {
     fn nothing_is_committed_before_it_is_settled_and_nothing_twice() {
         let mut flow = Flow::new(1);
         flow.assign(TopicPartition::new("t", 0));
-        assert!(flow.to_commit().is_empty());
+        assert!(flow.to_commit(Duration::ZERO, |_| true).is_empty());
         let generation = flow.due_claims(Duration::ZERO)[0].1;
-        flow.opened(generation, 10, 1);
+        opened(&mut flow, generation);
         flow.settle(generation, 10..12).unwrap();
-        assert_eq!(flow.to_commit(), vec![(TopicPartition::new("t", 0), 12)]);
-        assert!(flow.to_commit().is_empty());
-        flow.uncommitted("t", 0);
-        assert_eq!(flow.to_commit().len(), 1);
+        assert_eq!(flow.to_commit(Duration::ZERO, |_| true), vec![(TopicPartition::new("t", 0), 12)]);
+        assert!(flow.to_commit(Duration::ZERO, |_| true).is_empty());
+        flow.committed(&TopicPartition::new("t", 0), false, AT_ZERO);
+        assert_eq!(flow.to_commit(Duration::ZERO, |_| true).len(), 1);
     }
 
     #[test]
-    fn a_commit_that_kafka_never_shows_is_sent_again() {
+    fn a_fenced_partition_is_claimed_again_only_after_kafka_took_a_commit() {
         let mut flow = Flow::new(1);
-        open(&mut flow, 0);
-        assert_eq!(flow.to_commit().len(), 1);
-        let at = Duration::from_secs;
-        for (now, seen, again) in [(0, 9, 0), (2, 9, 0), (3, 9, 1), (4, 10, 0), (60, 10, 0)] {
-            flow.seen_committed("t", 0, seen, at(now), at(3));
-            assert_eq!(flow.to_commit().len(), again, "after {now} s");
-        }
+        let generation = open(&mut flow, 0);
+        let at = TopicPartition::new("t", 0);
+        assert_eq!(flow.to_commit(Duration::ZERO, |_| true).len(), 1);
+        flow.reclaim(generation, true, AT_ZERO);
+        flow.committed(&at, true, AT_ZERO);
+        assert!(flow.due_claims(Backoff::LONGEST).is_empty(), "that commit went out before");
+        assert_eq!(flow.to_commit(Backoff::LONGEST, |_| true).len(), 1);
+        flow.committed(&at, false, AT_ZERO);
+        assert!(flow.due_claims(Backoff::LONGEST).is_empty(), "a zombie's is refused");
+        assert_eq!(flow.to_commit(Backoff::LONGEST, |_| true).len(), 1);
+        flow.committed(&at, true, AT_ZERO);
+        assert_eq!(flow.due_claims(Duration::ZERO).len(), 1);
+    }
+
+    #[test]
+    fn the_end_is_believed_twice_seen_after_a_record_and_with_nothing_on_its_way() {
+        let mut flow = Flow::new(1);
+        let generation = open(&mut flow, 0);
+        flow.sync_pauses();
+        let seen = |flow: &mut Flow, queued| flow.at_end("t", 0, 13, queued);
+        assert_eq!(seen(&mut flow, 0), None);
+        assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::ReadAgain)), "nothing was polled: it may be an older fetch's");
+        assert_eq!(seen(&mut flow, 0), None, "asked once");
+        flow.polled("t", 0, 11);
+        assert_eq!(seen(&mut flow, 1), None);
+        assert_eq!(seen(&mut flow, 0), None, "something was queued");
+        flow.polled("another", 0, 5);
+        assert_eq!(seen(&mut flow, 0), None, "the record polled is not settled");
+        flow.settle(generation, 10..12).unwrap();
+        assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::Advance)));
+        flow.settle(generation, 12..13).unwrap();
+        assert_eq!((seen(&mut flow, 0), seen(&mut flow, 0)), (None, None));
     }
 
     #[test]
     fn what_an_older_generation_settles_is_ignored() {
         let mut flow = Flow::new(1);
         let old = open(&mut flow, 0);
-        flow.reclaim(old, Duration::ZERO, 0.0);
+        flow.reclaim(old, false, AT_ZERO);
         flow.settle(old, 10..20).unwrap();
-        assert_eq!(flow.get("t", 0).unwrap().memory(), Some(10));
+        assert_eq!(flow.get("t", 0).unwrap().position(), Some(10));
         assert!(flow.of(old).is_none());
-        assert_eq!(flow.due_claims(Backoff::LONGEST)[0].2, Some(10));
+        assert_eq!(flow.due_claims(Backoff::LONGEST)[0].2.map(|m| m.position), Some(10));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
 //! | [`ledger`] | what has been settled per partition |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
+//! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
 //! | [`retry`] | back-off with jitter |
 //! | [`throttle`] | records a second |
 pub mod claim;
@@ -26,12 +27,11 @@ pub mod flow;
 pub mod lane;
 pub mod ledger;
 pub mod letter;
+pub mod poller;
 pub mod record;
 pub mod reply;
 pub mod retry;
 pub mod route;
-#[cfg(test)]
-pub(crate) mod simulation;
 pub mod state;
 pub mod template;
 pub mod throttle;

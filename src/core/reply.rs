@@ -27,15 +27,23 @@ pub enum Class {
     Unknown,
 }
 
+/// The start of an EXECABORT that carries its cause.
+const ABORT_CAUSE: &str = "EXECABORT Transaction discarded because of: ";
+
+/// What an error is about: an EXECABORT that carries its cause is about that.
+pub fn cause(error: &str) -> &str {
+    error.strip_prefix(ABORT_CAUSE).unwrap_or(error)
+}
+
 /// Sorts an error reply by its code and text.
 pub fn triage(error: &str) -> Class {
+    let error = cause(error);
     let code = error.split_ascii_whitespace().next().unwrap_or("");
     match code {
         "LOADING" | "READONLY" | "MASTERDOWN" | "MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MOVED" | "ASK" => Class::Transient,
         "OOM" => Class::Capacity,
         "WRONGTYPE" => Class::Permanent,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Class::Permission,
-        "EXECABORT" if error.contains("OOM") => Class::Capacity,
         "ERR" => triage_err(error),
         _ => Class::Unknown,
     }
@@ -83,6 +91,7 @@ mod tests {
             ("ERR max number of clients reached", Class::Transient),
             ("OOM command not allowed when used memory > 'maxmemory'.", Class::Capacity),
             ("EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.", Class::Capacity),
+            ("EXECABORT Transaction discarded because of: LOADING Redis is loading the dataset in memory", Class::Transient),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Class::Permanent),
             ("ERR The ID specified in XADD is equal or smaller than the target stream top item", Class::Permanent),
             ("ERR value is not an integer or out of range", Class::Permanent),

@@ -1,12 +1,14 @@
 //! The thread that owns the consumer. It polls, copies each record out and hands it on, and never waits on anything
 //! downstream for longer than [`ROOM_WAIT_MAX`] (and the bounded wait in a revoke).
-use super::brain::{Brain, Drained};
 use super::client;
+use super::driver::{Drained, Driver};
 use crate::config::Kafka;
+use crate::core::poller::Note;
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
@@ -17,6 +19,8 @@ use std::time::Duration;
 /// How long the poller waits for room on a full lane before it pauses the lane's partitions. A pause throws the
 /// prefetched records away, so a lane that is merely busy must not cause one: its next batch makes room sooner.
 pub const ROOM_WAIT_MAX: Duration = Duration::from_millis(20);
+/// How long the end waits for a commit that is on its way.
+const COMMITTER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one poll may wait: what an event from a lane may wait while no record comes.
 const POLL_MAX: Duration = Duration::from_millis(10);
 /// Records taken between two looks at everything else.
@@ -24,18 +28,18 @@ const BURST: usize = 256;
 
 /// librdkafka's callbacks; they run inside poll, on the poller's thread.
 pub struct Context {
-    brain: Arc<Mutex<Brain>>,
+    driver: Arc<Mutex<Driver>>,
 }
 
 pub type Consumer = BaseConsumer<Context>;
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        self.brain.lock().statistics(&statistics);
+        self.driver.lock().statistics(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.brain.lock().client_error(&error, reason);
+        self.driver.lock().client_error(&error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -45,24 +49,24 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    /// Assigns each partition at a concrete offset ([`Brain::place`]), paused: before, for those that librdkafka knows
-    /// already, and after. It is sought to where its claim says.
+    /// Assigns each partition at a concrete offset ([`Poller::place`](crate::core::poller::Poller::place)), paused:
+    /// before, for those that librdkafka knows already, and after. It is sought to where its claim says.
     fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let incremental = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let mut brain = self.brain.lock();
+                let mut driver = self.driver.lock();
                 for mut element in list.elements() {
-                    let _ = element.set_offset(Offset::Offset(brain.place(element.topic(), element.partition())));
+                    let _ = element.set_offset(Offset::Offset(driver.poller.place(element.topic(), element.partition())));
                 }
                 let _ = consumer.pause(list);
                 let done = if incremental { consumer.incremental_assign(list) } else { consumer.assign(list) };
                 let _ = consumer.pause(list);
-                brain.assign(list);
+                driver.assigned(list);
                 done
             }
             _ => {
-                self.brain.lock().revoke(consumer, list);
+                self.driver.lock().revoke(consumer, list);
                 if incremental { consumer.incremental_unassign(list) } else { consumer.unassign() }
             }
         };
@@ -73,41 +77,54 @@ impl ConsumerContext for Context {
 }
 
 /// Makes the consumer and subscribes.
-pub fn subscribe(kafka: &Kafka, topics: &[String], brain: Arc<Mutex<Brain>>) -> KafkaResult<Consumer> {
+pub fn subscribe(kafka: &Kafka, topics: &[String], driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
     let config: ClientConfig = client::consumer(kafka);
-    let consumer: Consumer = config.create_with_context(Context { brain })?;
+    let consumer: Consumer = config.create_with_context(Context { driver })?;
     consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(consumer)
 }
 
-/// Polls until the brain is told to stop, then drains. The consumer is closed when this returns.
-pub fn run(consumer: Consumer, brain: &Mutex<Brain>) -> Drained {
+/// Commits what comes in and reports how each commit ended: only a commit that is waited for tells. That may take long
+/// where the coordinator is away (librdkafka holds it back for a session's timeout), so it has a thread of its own.
+pub fn commit(consumer: &Consumer, lists: &Receiver<TopicPartitionList>, notes: &Sender<Note>) {
+    while let Ok(list) = lists.recv() {
+        let result = consumer.commit(&list, CommitMode::Sync).map_err(|e| e.to_string());
+        if notes.send(Note::Committed(result)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Polls until the machine is told to stop, then drains. The consumer is closed when this returns, unless `committer`,
+/// which is disconnected when the thread of [`commit`] ends, does not end in time.
+pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver<()>) -> Drained {
     loop {
         let mut timeout = POLL_MAX;
         for _ in 0..BURST {
             match consumer.poll(timeout) {
-                Some(Ok(message)) => brain.lock().record(&message),
-                Some(Err(error)) => brain.lock().poll_error(&error),
+                Some(Ok(message)) => driver.lock().record(&message),
+                Some(Err(error)) => driver.lock().poll_error(&error),
                 None => break,
             }
             timeout = Duration::ZERO;
         }
-        let mut brain = brain.lock();
-        brain.tick(&consumer);
-        if brain.stopping() {
+        let mut driver = driver.lock();
+        driver.tick(&consumer);
+        if driver.poller.stopping() {
             break;
         }
     }
-    brain.lock().begin_drain(&consumer);
+    driver.lock().begin_drain(&consumer);
     loop {
         let _ = consumer.poll(POLL_MAX);
-        let mut brain = brain.lock();
-        brain.tick(&consumer);
-        if brain.drained(&consumer) {
+        let mut driver = driver.lock();
+        driver.tick(&consumer);
+        if driver.drained(&consumer) {
             break;
         }
     }
-    let report = brain.lock().finish();
+    let report = driver.lock().finish();
+    let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
     drop(consumer);
     report
 }

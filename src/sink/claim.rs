@@ -1,8 +1,9 @@
 //! The claimer's thread: asks Kafka, carries the core's exchanges to Redis, off the poller, one claim after the other.
 use super::connection::{Connection, Connector, Failure};
 use super::preflight::{Unfit, eviction, preflight};
-use crate::app::{Clock, ToPoller};
+use crate::app::Clock;
 use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
+use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
 use crate::core::retry::Backoff;
 use crate::core::route::Route;
@@ -22,14 +23,6 @@ pub trait Log: Send {
     fn compacted(&self, topic: &str) -> Result<bool, String>;
 }
 
-fn message(outcome: Outcome, generation: u64) -> ToPoller {
-    match outcome {
-        Outcome::Claimed(claimed) => ToPoller::Claimed(claimed),
-        Outcome::Halt { code, reason } => ToPoller::ClaimHalted { generation, code, reason },
-        Outcome::Again { why } => ToPoller::ClaimFailed { generation, why },
-    }
-}
-
 /// See the module's documentation.
 pub struct Claimer<L> {
     pub connector: Connector,
@@ -38,7 +31,7 @@ pub struct Claimer<L> {
     pub claimer: claimer::Claimer,
     pub log: L,
     pub conditions: Conditions,
-    pub to_poller: Sender<ToPoller>,
+    pub to_poller: Sender<Note>,
     pub clock: Clock,
 }
 
@@ -47,7 +40,7 @@ impl<L: Log> Claimer<L> {
     pub fn run(mut self, requests: &Receiver<Request>) {
         let mut queue = VecDeque::new();
         let Some(mut redis) = self.connected(requests, &mut queue, true) else { return };
-        if self.to_poller.send(ToPoller::RedisUp).is_err() {
+        if self.to_poller.send(Note::RedisUp).is_err() {
             return;
         }
         loop {
@@ -57,7 +50,7 @@ impl<L: Log> Claimer<L> {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let done = match &request {
-                Some(request) => self.claim(&mut redis, request).map(|outcome| Some(message(outcome, request.generation))),
+                Some(request) => self.claim(&mut redis, request).map(|outcome| Some(Note::Claim { generation: request.generation, outcome })),
                 None => self.look(&mut redis).map(|()| None),
             };
             match done {
@@ -93,7 +86,7 @@ impl<L: Log> Claimer<L> {
             };
             match person {
                 true if first => {
-                    let _ = self.to_poller.send(ToPoller::Fatal(format!("{reason}. What to do: {remedy}")));
+                    let _ = self.to_poller.send(Note::Fatal(format!("{reason}. What to do: {remedy}")));
                     return None;
                 }
                 true => self.conditions.alert("redis-refused", "redis", &reason, remedy),

@@ -1,24 +1,14 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
 use super::connection::{Connection, Connector, Failure};
-use crate::app::{Clock, ToPoller};
-use crate::core::lane::{Event, Lane, Next, Opening};
+use crate::app::Clock;
+use crate::core::lane::{Event, Input, Lane, Next};
 use crate::core::letter::Letter;
-use crate::core::record::Record;
+use crate::core::poller::Note;
 use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// What comes into a lane.
-#[derive(Debug)]
-pub enum Input {
-    Open(Box<Opening>),
-    Record(u64, Record),
-    Close(u64),
-    /// Write what the queues hold, let every partition go.
-    Drain,
-}
 
 /// What a lane holds, counted up by the poller and down by the lane.
 #[derive(Debug, Default)]
@@ -42,7 +32,7 @@ pub struct Shell {
     pub connector: Connector,
     pub undertaker: Option<Box<dyn Undertaker>>,
     pub inbox: Receiver<Input>,
-    pub to_poller: Sender<ToPoller>,
+    pub to_poller: Sender<Note>,
     pub load: Arc<Load>,
     pub conditions: Conditions,
     pub clock: Clock,
@@ -75,7 +65,7 @@ impl Shell {
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
                     match self.inbox.recv_timeout(wait) {
-                        Ok(input) => self.take(input),
+                        Ok(input) => self.lane.take(input, self.clock.now()),
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
@@ -91,19 +81,10 @@ impl Shell {
     fn take_inputs(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
-                Ok(input) => self.take(input),
+                Ok(input) => self.lane.take(input, self.clock.now()),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
-        }
-    }
-
-    fn take(&mut self, input: Input) {
-        match input {
-            Input::Record(generation, record) => self.lane.push(generation, record, self.clock.now()),
-            Input::Open(opening) => self.lane.open(*opening),
-            Input::Close(generation) => self.lane.close(generation),
-            Input::Drain => self.lane.drain(),
         }
     }
 
@@ -147,6 +128,6 @@ impl Shell {
         let (records, bytes) = self.lane.take_released();
         self.load.records.fetch_sub(records, Ordering::Relaxed);
         self.load.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.lane.take_events().into_iter().all(|event: Event| self.to_poller.send(ToPoller::Lane(self.id, event)).is_ok())
+        self.lane.take_events().into_iter().all(|event: Event| self.to_poller.send(Note::Lane(self.id, event)).is_ok())
     }
 }

@@ -86,6 +86,36 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option
     found.elements().iter().map(|e| if let Offset::Offset(o) = e.offset() { Some(o) } else { None }).collect()
 }
 
+/// Where each partition's log ends.
+pub(crate) fn ends(topic: &str, partitions: i32) -> Vec<i64> {
+    let consumer: BaseConsumer = config().create().unwrap();
+    (0..partitions).map(|p| consumer.fetch_watermarks(topic, p, Duration::from_secs(10)).unwrap().1).collect()
+}
+
+/// A producer of transactions.
+pub(crate) struct Transactions(Producer, String);
+
+impl Transactions {
+    pub(crate) fn new(topic: &str) -> Self {
+        let mut c = config();
+        let producer = Producer::on(c.set("transactional.id", super::unique("transactions")).clone());
+        producer.0.init_transactions(Duration::from_secs(30)).unwrap();
+        Self(producer, topic.to_owned())
+    }
+
+    /// One transaction of so many records, committed or aborted.
+    pub(crate) fn produce(&self, records: i32, commit: bool) {
+        let Self(producer, topic) = self;
+        producer.0.begin_transaction().unwrap();
+        for n in 0..records {
+            producer.send(topic, Produce { partition: Some(n % 2), ..Produce::new("K", r#"{"a":1}"#) });
+        }
+        producer.flush();
+        let end = Duration::from_secs(30);
+        if commit { producer.0.commit_transaction(end) } else { producer.0.abort_transaction(end) }.unwrap();
+    }
+}
+
 /// The first `count` records of a topic's first partition.
 pub(crate) fn read_all(topic: &str, count: usize) -> Vec<rdkafka::message::OwnedMessage> {
     let consumer: BaseConsumer = config().set("group.id", super::unique("reader")).create().unwrap();

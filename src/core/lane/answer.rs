@@ -3,14 +3,11 @@ use super::batch::{Batch, Sent};
 use super::part::{Part, Verdict};
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
-use crate::core::reply::{Class, Reply, triage};
+use crate::core::reply::{Class, Reply, cause, triage};
 use crate::core::state::Guarded;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
-
-/// The start of an EXECABORT that carries its cause.
-const ABORT_CAUSE: &str = "EXECABORT Transaction discarded because of: ";
 
 impl Lane {
     /// Takes the replies of the last exchange, all of them, in order. `jitter` is from 0 to 1.
@@ -21,7 +18,7 @@ impl Lane {
             Stage::Committing(batch) => self.batch_answered(batch, &replies, now, jitter),
             Stage::GuardingBurial(burial) => self.burial_guard_answered(burial, &replies, now, jitter),
             Stage::Burying(burial) => self.burial_answered(burial, &replies, now, jitter),
-            Stage::Rechecking(recheck) => self.recheck_answered(recheck, &replies),
+            Stage::Rechecking(recheck) => self.recheck_answered(recheck, &replies, now, jitter),
             Stage::Auditing(generations) => {
                 for (generation, reply) in generations.into_iter().zip(&replies) {
                     self.audit(generation, reply);
@@ -265,13 +262,13 @@ impl Lane {
         let judged = batch.entries.iter().any(|e| e.pending.verdict != Verdict::None);
         let shares = generations(&batch);
         self.unbuild(batch);
-        if let Some(why) = whole.or_else(|| (!judged).then(|| error.strip_prefix(ABORT_CAUSE).unwrap_or(error).to_owned())) {
+        if let Some(why) = whole.or_else(|| (!judged).then(|| cause(error).to_owned())) {
             self.refused_whole(&why, &shares, now, jitter);
         }
     }
 
     /// Redis refuses more than single commands: wait, or halt the partitions concerned.
-    fn refused_whole(&mut self, error: &str, generations: &[u64], now: Duration, jitter: f64) {
+    pub(super) fn refused_whole(&mut self, error: &str, generations: &[u64], now: Duration, jitter: f64) {
         let code = match triage(error) {
             Class::Transient => "redis-refuses",
             Class::Capacity => "redis-oom",
@@ -308,7 +305,7 @@ impl Lane {
                 Some(error) => self.unburied(burial, error),
             },
             Some(Reply::Error(error)) => {
-                let error = failed.unwrap_or_else(|| error.strip_prefix(ABORT_CAUSE).unwrap_or(error).to_owned());
+                let error = failed.unwrap_or_else(|| cause(error).to_owned());
                 if matches!(triage(&error), Class::Transient | Class::Capacity) {
                     let shares = burial.clear.clone();
                     self.burial = Some(burial);

@@ -40,7 +40,7 @@ impl Sent {
     }
 }
 
-/// A partition's part in a batch: `[from, to)` is settled with it. Empty: only `unread` is cleared.
+/// A partition's part in a batch: `[from, to)` is settled with it. Without a last record nothing is left unread.
 pub(super) struct Share {
     pub generation: u64,
     pub from: i64,
@@ -53,7 +53,7 @@ impl Batch {
         Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new() }
     }
 
-    /// A batch that only clears `unread` of some partitions.
+    /// A batch without records: `unread` of some partitions is cleared, their positions move over what is no record.
     pub(super) fn clearing(parts: &BTreeMap<u64, Part>, generations: &[u64]) -> Self {
         let mut batch = Self::new();
         batch.clear(parts, generations);
@@ -62,8 +62,8 @@ impl Batch {
 
     fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
         self.shares.extend(generations.iter().map(|&generation| {
-            let position = parts[&generation].position;
-            Share { generation, from: position, to: position, last: None }
+            let part = &parts[&generation];
+            Share { generation, from: part.position, to: part.may_advance().unwrap_or(part.position), last: None }
         }));
     }
 }
@@ -283,7 +283,7 @@ impl Lane {
                     b"unread",
                     share.from.to_string().as_bytes(),
                 ]),
-                None => self.tx.command(&[b"HSET", key, b"unread", b""]),
+                None => self.tx.command(&[b"HSET", key, b"offset", share.to.to_string().as_bytes(), b"unread", b""]),
             }
         }
         self.tx.command(&[b"EXEC"]);

@@ -1,7 +1,7 @@
 //! A lane: the ordered path of some partitions from their queues into Redis, as a machine without I/O.
 //!
 //! ```text
-//! open, push ──▶ queues ──▶ batch ──▶ [guard] ──▶ MULTI commands positions EXEC ──▶ [letters] ──▶ settled
+//! take ──▶ queues ──▶ batch ──▶ [guard] ──▶ MULTI commands positions EXEC ──▶ [letters] ──▶ settled
 //! ```
 //! The shell asks [`Lane::next`] what to do, does it, and hands the answer back: one unanswered exchange at a time, so
 //! one unanswered transaction per partition. What the rest of the bridge must know comes out as [`Event`]s.
@@ -86,6 +86,20 @@ pub struct Tally {
     pub tombstones: AtomicU64,
 }
 
+/// What comes into a lane.
+#[derive(Debug)]
+pub enum Input {
+    /// A claimed partition. Its records follow under the same generation.
+    Open(Box<Opening>),
+    Record(u64, Record),
+    /// Between a partition's position and this offset there is no record.
+    Advance(u64, i64),
+    /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
+    Close(u64),
+    /// Write what the queues hold, then let every partition go.
+    Drain,
+}
+
 /// What the rest of the bridge must know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -97,7 +111,7 @@ pub enum Event {
     Halt { generation: u64, code: &'static str, reason: String },
     /// Fetch no more of this partition for now, or go on.
     Hold { generation: u64, hold: bool },
-    /// Let go, after [`Lane::close`] or [`Lane::drain`].
+    /// Let go, after [`Input::Close`] or [`Input::Drain`].
     Closed { generation: u64 },
     /// Redis refuses everything for now, for this reason; `None`: it no longer does.
     Trouble(Option<(&'static str, String)>),
@@ -225,19 +239,26 @@ impl Lane {
         }
     }
 
-    /// Takes a claimed partition. Its records follow under the same generation.
-    pub fn open(&mut self, opening: Opening) {
-        self.parts.insert(opening.generation, Part::new(opening));
+    pub fn take(&mut self, input: Input, now: Duration) {
+        match input {
+            Input::Open(opening) => _ = self.parts.insert(opening.generation, Part::new(*opening)),
+            Input::Record(generation, record) => self.push(generation, record, now),
+            Input::Advance(generation, to) => _ = self.parts.get_mut(&generation).map(|p| p.advance(to)),
+            Input::Close(generation) => self.close(generation),
+            Input::Drain => self.draining = true,
+        }
     }
 
     /// Takes a record. One of an older generation is discarded: it is no hole, and not ours to settle.
-    pub fn push(&mut self, generation: u64, record: Record, now: Duration) {
+    fn push(&mut self, generation: u64, record: Record, now: Duration) {
         let Some(part) = self.parts.get_mut(&generation).filter(|p| !p.closing) else {
             return self.release(&record);
         };
-        self.queued_since.get_or_insert(now);
         match part.take(record) {
-            part::Taken::Queued => self.hold_if_full(generation),
+            part::Taken::Queued => {
+                self.queued_since.get_or_insert(now);
+                self.hold_if_full(generation);
+            }
             part::Taken::Checked(record) => self.release(&record),
             part::Taken::Halt(record, reason) => {
                 self.release(&record);
@@ -246,8 +267,7 @@ impl Lane {
         }
     }
 
-    /// Lets a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
-    pub fn close(&mut self, generation: u64) {
+    fn close(&mut self, generation: u64) {
         match self.parts.get_mut(&generation) {
             Some(part) => {
                 part.closing = true;
@@ -255,11 +275,6 @@ impl Lane {
             }
             None => self.events.push(Event::Closed { generation }),
         }
-    }
-
-    /// Writes what the queues hold, then lets every partition go.
-    pub fn drain(&mut self) {
-        self.draining = true;
     }
 
     /// The bytes of the exchange that [`Self::next`] asked for.
@@ -368,9 +383,9 @@ impl Lane {
                 return next;
             }
         }
-        let dirty = self.idle_parts(now);
-        if !dirty.is_empty() {
-            let batch = Batch::clearing(&self.parts, &dirty);
+        let idle = self.idle_parts(now);
+        if !idle.is_empty() {
+            let batch = Batch::clearing(&self.parts, &idle);
             return self.send_batch(batch, now);
         }
         let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
@@ -380,9 +395,11 @@ impl Lane {
         Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
     }
 
-    /// The partitions whose last batch was long enough ago to clear what marks it as unread.
+    /// The partitions whose last batch was long enough ago to clear what marks it as unread, and those that have only
+    /// their position to move.
     fn idle_parts(&self, now: Duration) -> Vec<u64> {
-        self.parts.iter().filter(|(_, p)| p.may_clear() && now >= p.batched_at + IDLE_BEFORE_CLEAR).map(|(g, _)| *g).collect()
+        let idle = |p: &Part| p.may_advance().is_some() || p.may_clear() && now >= p.batched_at + IDLE_BEFORE_CLEAR;
+        self.parts.iter().filter(|(_, p)| idle(p)).map(|(g, _)| *g).collect()
     }
 
     fn next_audit(&mut self, now: Duration) -> Option<Next> {

@@ -4,6 +4,7 @@ use crate::core::record::{Record, TopicPartition};
 use crate::core::reply::Reply;
 use crate::core::state::{self, Expected, Guarded, Last, StateKey};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,10 @@ pub(super) struct Part {
     /// Records below the position whose replies were left unread, until they are decided.
     recheck: Vec<Record>,
     recheck_from: Option<i64>,
+    /// After the newest record that came in.
+    newest: i64,
+    /// Where Kafka has no record, behind all that came in.
+    gap: Range<i64>,
     /// The state's `unread` is not empty.
     pub dirty: bool,
     /// When it last had a part in a batch.
@@ -104,6 +109,8 @@ impl Part {
             check: o.check,
             recheck: Vec::new(),
             recheck_from: o.unread,
+            newest: o.position,
+            gap: 0..0,
             dirty: o.unread.is_some(),
             batched_at: Duration::ZERO,
             watched_at: None,
@@ -115,6 +122,11 @@ impl Part {
     }
 
     pub(super) fn take(&mut self, record: Record) -> Taken {
+        if self.gap.contains(&record.offset) {
+            let reason = format!("a record came at offset {}, where Kafka had shown none up to {}", record.offset, self.gap.end);
+            return Taken::Halt(record, reason);
+        }
+        self.newest = self.newest.max(record.offset + 1);
         if let Some(check) = &self.check {
             if record.offset == check.last.offset {
                 if Last::of(&record) != check.last {
@@ -159,7 +171,22 @@ impl Part {
 
     /// Whether its records may go into a batch.
     pub(super) fn ready(&self, now: Duration) -> bool {
-        !self.closing && self.check.is_none() && self.recheck_from.is_none() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
+        self.decided() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
+    }
+
+    /// There is no record between the newest one and this offset.
+    pub(super) fn advance(&mut self, to: i64) {
+        self.gap = self.newest..to;
+    }
+
+    /// Where its position may move to without a record.
+    pub(super) fn may_advance(&self) -> Option<i64> {
+        (self.gap.end > self.position && self.queue.is_empty() && self.decided()).then_some(self.gap.end)
+    }
+
+    /// Whether it is ours to go on with, and nothing below its position is left to look at.
+    fn decided(&self) -> bool {
+        !self.closing && self.check.is_none() && self.recheck_from.is_none()
     }
 
     /// Whether all records of the unread range are here: the last settled record, which is checked, ends it.
@@ -174,6 +201,16 @@ impl Part {
         }
         self.recheck_from = None;
         Some(std::mem::take(&mut self.recheck))
+    }
+
+    /// The records that could not be decided about yet.
+    pub(super) fn put_recheck_back(&mut self, records: Vec<Record>) {
+        if self.closing {
+            self.dirty = false;
+            return;
+        }
+        self.recheck_from = Some(records.first().map_or(self.position, |r| r.offset));
+        self.recheck = records;
     }
 
     /// Gives a recheck up; `unread` stays in the state, so that the next claim finds it.

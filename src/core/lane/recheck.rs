@@ -35,7 +35,7 @@ impl Lane {
             self.ask(&mut recheck, i);
         }
         if recheck.asked.is_empty() {
-            self.recheck_answered(recheck, &[]);
+            self.recheck_answered(recheck, &[], now, 0.0);
             return Some(self.next(now));
         }
         Some(self.exchange(Stage::Rechecking(recheck), now))
@@ -89,23 +89,30 @@ impl Lane {
         Letter { record: record.clone(), code, reason: reason.to_owned(), route: route.name.clone(), failed, applied: Vec::new() }
     }
 
-    pub(super) fn recheck_answered(&mut self, mut recheck: Recheck, replies: &[Reply]) {
+    pub(super) fn recheck_answered(&mut self, mut recheck: Recheck, replies: &[Reply], now: Duration, jitter: f64) {
+        if let Some(Reply::Error(error)) = replies.iter().find(|r| matches!(r, Reply::Error(_))) {
+            // Nothing was told: it is asked again, by the next owner if this one is letting go.
+            if let Some(part) = self.parts.get_mut(&recheck.generation) {
+                part.put_recheck_back(recheck.records);
+            }
+            return self.refused_whole(error, &[recheck.generation], now, jitter);
+        }
         for (asked, reply) in std::mem::take(&mut recheck.asked).into_iter().zip(replies) {
             match (asked, reply) {
                 (Asked::Letter(_), Reply::Text(found)) if found == b"stream" => {}
                 (Asked::Letter(letter), _) => recheck.letters.push(*letter),
                 (Asked::Write { expected, .. }, Reply::Text(found)) if found == b"none" || found == expected.as_bytes() => {}
                 (Asked::Write { record, origin, expected }, reply) => {
-                    let refused = match reply {
-                        Reply::Text(found) => format!("WRONGTYPE: the key holds a {}, not a {expected}", String::from_utf8_lossy(found)),
-                        other => format!("the key's type can't be read: {other:?}"),
-                    };
+                    let found = if let Reply::Text(found) = reply { String::from_utf8_lossy(found).into_owned() } else { format!("{reply:?}") };
+                    let refused = format!("WRONGTYPE: the key holds a {found}, not a {expected}");
                     recheck.letters.push(self.uncertain(&recheck.records[record], origin, "refused", &refused));
                 }
             }
         }
         if !recheck.letters.is_empty() {
-            let burial = Burial { letters: recheck.letters, settle: Vec::new(), halts: Vec::new(), clear: vec![recheck.generation] };
+            // What is below the position is settled now, too.
+            let settle = self.parts.get(&recheck.generation).map(|p| (recheck.generation, p.position..p.position));
+            let burial = Burial { letters: recheck.letters, settle: settle.into_iter().collect(), halts: Vec::new(), clear: vec![recheck.generation] };
             if self.settings.letters == Letters::Halt {
                 let reason = format!(
                     "records below the position have writes that were refused or whose outcome is unknown, and no [dead_letter] is set: {}",

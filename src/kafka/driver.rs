@@ -1,0 +1,332 @@
+//! What the poller's thread does with librdkafka: what comes from it goes into the core's machine, what the machine
+//! asks for is done.
+use super::poller::{Consumer, ROOM_WAIT_MAX};
+use crate::app::Clock;
+use crate::core::claimer::Request;
+use crate::core::flow::{Entry, Moment, Phase};
+use crate::core::lane::Input;
+use crate::core::poller::{Action, Note, Poller, Seen, Telling};
+use crate::core::record::{Record, TopicPartition};
+use crate::ops::conditions::Conditions;
+use crate::ops::status::{PartitionStatus, Position};
+use crate::sink::lane::Load;
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a revoke waits for what is in flight.
+const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// A lane, as the poller sees it.
+pub struct LaneHandle {
+    pub inbox: Sender<Input>,
+    pub load: Arc<Load>,
+}
+
+/// The bounds of a lane's load.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// How a stop ended.
+#[derive(Clone, Debug)]
+pub struct Drained {
+    pub positions: Vec<Position>,
+    /// Partitions with records that the lanes could not write in time.
+    pub left: usize,
+    pub fatal: Option<String>,
+}
+
+/// See the module's documentation.
+pub struct Driver {
+    pub poller: Poller,
+    pub lanes: Vec<LaneHandle>,
+    pub room: Room,
+    pub inbox: Receiver<Note>,
+    pub claims: Sender<Request>,
+    /// To the thread that waits for commits; gone once the poller ends.
+    pub commits: Option<Sender<TopicPartitionList>>,
+    pub conditions: Conditions,
+    pub clock: Clock,
+    /// Counts the poller's rounds: the watchdog's proof of life.
+    pub rounds: Arc<AtomicU64>,
+}
+
+impl Driver {
+    /// Whether records could flow: the group is joined, Redis has answered, and neither is away.
+    pub fn ready(&self) -> bool {
+        self.poller.ready() && !["redis-unreachable", "kafka-unreachable"].iter().any(|c| self.conditions.holds(c))
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), jitter: rand::random() }
+    }
+
+    /// Hands a record to its lane.
+    pub fn record(&mut self, message: &BorrowedMessage<'_>) {
+        let Some(entry) = self.poller.polled(message.topic(), message.partition(), message.offset()) else { return };
+        let (generation, lane) = (entry.generation, entry.lane);
+        let headers = message.headers();
+        let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
+        let record = Record::copy(entry.at.clone(), message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers);
+        let handle = &self.lanes[lane];
+        handle.load.records.fetch_add(1, Ordering::Relaxed);
+        handle.load.bytes.fetch_add(record.weight(), Ordering::Relaxed);
+        let _ = handle.inbox.send(Input::Record(generation, record));
+        if self.over(lane, 1) {
+            self.make_room(lane);
+        }
+    }
+
+    fn over(&self, lane: usize, divisor: usize) -> bool {
+        let load = &self.lanes[lane].load;
+        load.records.load(Ordering::Relaxed) >= self.room.records / divisor || load.bytes.load(Ordering::Relaxed) >= self.room.bytes / divisor
+    }
+
+    /// Waits a moment for a full lane, else marks it full, which pauses its partitions.
+    fn make_room(&mut self, lane: usize) {
+        let until = self.clock.now() + ROOM_WAIT_MAX;
+        while self.over(lane, 1) && !self.poller.is_full(lane) {
+            match self.inbox.recv_timeout(until.saturating_sub(self.clock.now())) {
+                Ok(note) => self.poller.note(note, self.moment()),
+                Err(_) => self.poller.set_full(lane, true),
+            }
+        }
+    }
+
+    /// Everything that is due.
+    pub fn tick(&mut self, consumer: &Consumer) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        while let Ok(note) = self.inbox.try_recv() {
+            self.poller.note(note, self.moment());
+        }
+        for lane in 0..self.lanes.len() {
+            if self.poller.is_full(lane) && !self.over(lane, 2) {
+                self.poller.set_full(lane, false);
+            }
+        }
+        self.poller.tick(self.clock.now());
+        self.perform(consumer, false);
+    }
+
+    /// Does what the machine asks for.
+    fn perform(&mut self, consumer: &Consumer, calling_back: bool) {
+        while let Some(action) = self.poller.next_action(calling_back) {
+            let (what, done) = match action {
+                Action::Pause(partitions) => ("pause", consumer.pause(&list(&partitions))),
+                Action::Resume(partitions) => ("resume", consumer.resume(&list(&partitions))),
+                Action::Seek { generation, at, to } => {
+                    let sought = consumer.seek_partitions(list_at([(&at, to)]), Duration::from_secs(1));
+                    let sought = sought.and_then(|list| list.elements().iter().try_for_each(|e| e.error()));
+                    self.poller.sought(generation, sought.map_err(|e| e.to_string()), self.moment());
+                    continue;
+                }
+                Action::AssignAgain { at, to } => ("assign again", self.assign_again(consumer, &at, to)),
+                Action::Commit { positions, mark, awaited } => ("commit", self.commit(consumer, &positions, &mark, awaited)),
+                Action::Claim(request) => {
+                    let _ = self.claims.send(request);
+                    continue;
+                }
+                Action::ToLane(lane, input) => {
+                    let _ = self.lanes[lane].inbox.send(input);
+                    continue;
+                }
+                Action::Tell(telling) => {
+                    self.tell(telling);
+                    continue;
+                }
+            };
+            if let Err(e) = done {
+                tracing::debug!("{what}: {e}");
+            }
+        }
+    }
+
+    fn commit(&self, consumer: &Consumer, positions: &[(TopicPartition, i64)], mark: &str, awaited: bool) -> KafkaResult<()> {
+        let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
+        for (at, _) in positions {
+            if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
+                element.set_metadata(mark);
+            }
+        }
+        match self.commits.as_ref().filter(|_| awaited) {
+            Some(commits) => {
+                // One at a time, so there is room.
+                let _ = commits.send(offsets);
+                Ok(())
+            }
+            None => consumer.commit(&offsets, CommitMode::Async),
+        }
+    }
+
+    fn tell(&self, telling: Telling) {
+        match telling {
+            Telling::Raise { code, subject, message, remedy } => self.conditions.raise(code, &subject, &message, remedy),
+            Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
+            Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
+            Telling::ClearSubject(subject) => self.conditions.clear_subject(&subject),
+            Telling::Claimed { at, position, epoch, note } => {
+                if let Some(note) = note {
+                    tracing::warn!(code = "claim", partition = %at, "{note}");
+                }
+                tracing::info!(partition = %at, position, epoch, "claimed");
+            }
+            Telling::LetGo { at, position } => tracing::info!(partition = %at, position, "let go"),
+            Telling::Debug(text) => tracing::debug!("{text}"),
+        }
+    }
+
+    /// A partition that librdkafka does not fetch any more (its offset was out of range) can't be sought either. It is
+    /// assigned again: alone where the protocol allows, else with all others, which are then claimed again too.
+    fn assign_again(&mut self, consumer: &Consumer, at: &TopicPartition, to: i64) -> KafkaResult<()> {
+        if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            let one = list_at([(at, to)]);
+            consumer.incremental_unassign(&one).and_then(|()| consumer.incremental_assign(&one)).and_then(|()| consumer.pause(&one))
+        } else {
+            let places = self.poller.claim_all_again(self.moment());
+            let all = list_at(places.iter().map(|(p, place)| (p, if p == at { to } else { *place })));
+            consumer.assign(&all).and_then(|()| consumer.pause(&all))
+        }
+    }
+
+    /// Partitions were assigned, paused: they are claimed off the poller's thread.
+    pub fn assigned(&mut self, assigned: &TopicPartitionList) {
+        self.poller.assigned(partitions(assigned));
+    }
+
+    /// Partitions are taken away: what was not sent is discarded, what is in flight is waited for, bounded.
+    pub fn revoke(&mut self, consumer: &Consumer, revoked: &TopicPartitionList) {
+        let revoked = partitions(revoked);
+        let mut open = self.poller.closing(&revoked);
+        self.perform(consumer, true);
+        // While Redis is in trouble nothing is waited for: the state resolves it at the next claim.
+        let troubled = ["redis-unreachable", "redis-oom", "redis-refuses"].iter().any(|c| self.conditions.holds(c));
+        let until = self.clock.now() + if troubled { Duration::ZERO } else { REVOKE_WAIT_MAX };
+        while !open.is_empty() {
+            let Ok(note) = self.inbox.recv_timeout(until.saturating_sub(self.clock.now())) else { break };
+            if let Some(generation) = Poller::lets_go(&note) {
+                open.remove(&generation);
+            }
+            self.poller.note(note, self.moment());
+        }
+        self.poller.revoked(&revoked, consumer.assignment_lost(), self.clock.now());
+        self.perform(consumer, true);
+    }
+
+    pub fn statistics(&mut self, statistics: &Statistics) {
+        for (name, topic) in &statistics.topics {
+            for (number, p) in topic.partitions.iter().filter(|(_, p)| p.hi_offset >= 0) {
+                let end = if p.ls_offset >= 0 { p.ls_offset } else { p.hi_offset };
+                let queued = u64::try_from(p.fetchq_cnt).unwrap_or_default();
+                let seen = Seen { end, fetched_to: p.eof_offset, queued, stalled: p.fetch_state == "none" };
+                self.poller.seen(name, *number, seen, self.moment());
+            }
+        }
+        if statistics.brokers.values().any(|b| b.state == "UP") {
+            self.conditions.clear("kafka-unreachable", "kafka");
+        }
+    }
+
+    pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers")
+            }
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
+                self.conditions.alert("kafka-refused", "kafka", reason, "check security.protocol, ssl.* and sasl.* in kafka.properties");
+            }
+            Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
+            _ => tracing::debug!("librdkafka: {error}: {reason}"),
+        }
+    }
+
+    pub fn poll_error(&mut self, error: &KafkaError) {
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                self.conditions.raise("topic-missing", "kafka", "a topic that a route names does not exist", "create it; the bridge takes it up by itself");
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                self.conditions.alert("kafka-refused", "kafka", &error.to_string(), "allow Read on the topics and the group to this client");
+            }
+            other => tracing::debug!("poll: {other}"),
+        }
+    }
+
+    /// Stops fetching; the lanes write what they hold, and let go.
+    pub fn begin_drain(&mut self, consumer: &Consumer) {
+        self.poller.begin_drain(self.clock.now());
+        self.perform(consumer, false);
+    }
+
+    /// Whether the drain has ended.
+    pub fn drained(&mut self, consumer: &Consumer) -> bool {
+        let ended = self.poller.drained(self.clock.now());
+        self.perform(consumer, false);
+        ended
+    }
+
+    /// The report of a stop. No more commits are made.
+    pub fn finish(&mut self) -> Drained {
+        self.commits = None;
+        let position = |e: &Entry| Position { partition: e.at.to_string(), position: e.position(), end: self.poller.end(&e.at) };
+        Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left(), fatal: self.poller.fatal() }
+    }
+
+    /// What /status shows of the partitions.
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        let status = |e: &Entry| {
+            let (position, end) = (e.position(), self.poller.end(&e.at));
+            PartitionStatus {
+                topic: e.at.topic.to_string(),
+                partition: e.at.partition,
+                position,
+                end,
+                lag: position.zip(end).map(|(p, end)| (end - p).max(0)),
+                epoch: e.epoch,
+                lane: e.lane,
+                phase: match &e.phase {
+                    Phase::Claiming { .. } => "claiming",
+                    Phase::Confirming { .. } => "confirming",
+                    Phase::Open => "open",
+                    Phase::Halted { .. } => "halted",
+                    Phase::Closing => "closing",
+                }
+                .into(),
+            }
+        };
+        let mut all: Vec<_> = self.poller.entries().map(status).collect();
+        all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        all
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements().iter().map(|e| TopicPartition::new(e.topic(), e.partition())).collect()
+}
+
+fn list_at<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, i64)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (at, offset) in partitions {
+        let added = list.add_partition_offset(&at.topic, at.partition, Offset::Offset(offset));
+        added.expect("an offset is never negative");
+    }
+    list
+}
+
+fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for at in partitions {
+        list.add_partition(&at.topic, at.partition);
+    }
+    list
+}

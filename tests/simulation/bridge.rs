@@ -1,0 +1,387 @@
+//! A bridge of the simulation: the real poller, lanes and claimer, and what their threads would do.
+use super::kafka::{Client, Fetch, TOPIC, at};
+use super::net::Arrival;
+use super::world::{CommitRequest, Env};
+use crate::core::claim::{Guarantee, OnStateLost};
+use crate::core::claimer::{self, Claimer, Outcome, Request};
+use crate::core::decode::Format;
+use crate::core::flow::{Moment, Phase};
+use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
+use crate::core::poller::{Action, Note, Poller, Seen, Telling};
+use crate::core::record::TopicPartition;
+use crate::core::route::{Route, Tombstone, Topics};
+use crate::core::template::Template;
+use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Over so many records a lane is full.
+const ROOM: usize = 12;
+/// What no lane may ever hold: its room, and what a poll hands over before that is noticed.
+const HELD_MAX: usize = ROOM + 1;
+
+/// A connection to Redis and the answer that is waited for.
+#[derive(Default)]
+struct Line {
+    wire: Option<usize>,
+    waiting: Option<usize>,
+}
+
+impl Line {
+    fn send(&mut self, bytes: &[u8], replies: usize, env: &mut Env) {
+        let wire = *self.wire.get_or_insert_with(|| env.net.connect());
+        env.net.send(wire, bytes);
+        self.waiting = Some(replies);
+    }
+
+    /// What has come of it; it may be that nobody wants to wait any longer.
+    fn receive(&mut self, env: &mut Env) -> Arrival {
+        let (Some(wire), Some(replies)) = (self.wire, self.waiting) else { return Arrival::Pending };
+        let arrival = match env.net.receive(wire, replies) {
+            Arrival::Pending if env.gives_up() => {
+                env.trace(|| format!("wire {wire}: given up"));
+                self.hang_up(env);
+                Arrival::Broken
+            }
+            other => other,
+        };
+        match arrival {
+            Arrival::Pending => {}
+            Arrival::All(_) => self.waiting = None,
+            Arrival::Broken => *self = Self::default(),
+        }
+        arrival
+    }
+
+    fn hang_up(&mut self, env: &mut Env) {
+        if let Some(wire) = self.wire.take() {
+            let still = if env.faults.late { env.random.below(40) } else { 0 };
+            env.net.hang_up(wire, still);
+        }
+        self.waiting = None;
+    }
+}
+
+struct LaneThread {
+    lane: Lane,
+    inbox: VecDeque<Input>,
+    line: Line,
+    /// Records handed to it that have not left it.
+    held: usize,
+}
+
+struct ClaimThread {
+    claimer: Claimer,
+    inbox: VecDeque<Request>,
+    active: Option<Request>,
+    line: Line,
+}
+
+/// See the module's documentation.
+pub(crate) struct Bridge {
+    id: usize,
+    /// Which process it is: another one after each crash.
+    pub(crate) life: usize,
+    poller: Poller,
+    lanes: Vec<LaneThread>,
+    claims: ClaimThread,
+    notes: VecDeque<Note>,
+    client: Client,
+}
+
+fn routes(env: &Env) -> Arc<[Route]> {
+    let template = |t: &str| Template::parse(t).unwrap();
+    let xadd = |key: &str, id: &str| Write {
+        kind: Kind::Xadd(Xadd { key: template(key), fields: Fields::All, id: template(id), trim: None, nomkstream: false }),
+        effect: Effect::Apply,
+    };
+    let mut writes = vec![xadd("s:{partition}:{key}", "*")];
+    if env.faults.explicit {
+        // Nothing tells after a crash whether this one was refused.
+        writes.push(xadd("x:{partition}", "{value.o}-0"));
+    }
+    [Route { name: "r".into(), topics: vec![Topics::Name(TOPIC.into())], format: Format::Json, tombstone: Tombstone::Skip, writes }].into()
+}
+
+impl Bridge {
+    pub(crate) fn new(id: usize, env: &mut Env) -> Self {
+        env.lives += 1;
+        let lane = Settings {
+            routes: routes(env),
+            records_max: 1 + env.random.below(6),
+            bytes_max: 1 << 20,
+            linger: Duration::ZERO,
+            letters: if env.faults.topic { Letters::Topic } else { Letters::Stream { name: "dead".into(), maxlen: None } },
+            span: Span::Lane,
+            route_limits: vec![None],
+            limit: None,
+        };
+        let claims = claimer::Settings {
+            prefix: "b".into(),
+            group: "g".into(),
+            guarantee: Guarantee::ExactlyOnce,
+            on_state_lost: if env.faults.evictions { OnStateLost::Resume } else { OnStateLost::Halt },
+            routes: routes(env),
+            fingerprint: Vec::new(),
+            owner: format!("owner-{}", env.lives).into_bytes(),
+            store_id: "store".into(),
+        };
+        let lanes = 1 + env.random.below(2);
+        let thread = |_| LaneThread { lane: Lane::new(lane.clone(), [Tally::default()].into()), inbox: VecDeque::new(), line: Line::default(), held: 0 };
+        Self {
+            id,
+            life: env.lives,
+            poller: Poller::new(lanes, Guarantee::ExactlyOnce, Duration::from_secs(5)),
+            lanes: (0..lanes).map(thread).collect(),
+            claims: ClaimThread { claimer: Claimer::new(claims), inbox: VecDeque::new(), active: None, line: Line::default() },
+            notes: VecDeque::new(),
+            client: Client::default(),
+        }
+    }
+
+    /// Where a partition is halted for good, and why.
+    pub(crate) fn halted(&self, partition: i32) -> Option<&'static str> {
+        match self.poller.entry(TOPIC, partition)?.phase {
+            Phase::Halted { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// How it sees a partition.
+    pub(crate) fn standing(&self, partition: i32) -> String {
+        let phase = self.poller.entry(TOPIC, partition).map(|e| (&e.phase, e.position()));
+        format!("{phase:?}, fetches {:?}", self.client.fetches.get(&partition))
+    }
+
+    pub(crate) fn assign(&mut self, partition: i32) {
+        self.client.assign(partition, self.poller.place(TOPIC, partition));
+        self.poller.assigned(vec![at(partition)]);
+    }
+
+    /// One thread does one thing.
+    pub(crate) fn step(&mut self, env: &mut Env) {
+        match env.random.below(10) {
+            0..=1 => self.poll(env),
+            2 => self.fetch(env),
+            3..=4 => self.claim(env),
+            5 => self.statistics(env),
+            _ => {
+                let lane = env.random.below(self.lanes.len());
+                self.lane(lane, env);
+            }
+        }
+    }
+
+    /// A round of the poller's thread.
+    fn poll(&mut self, env: &mut Env) {
+        for _ in 0..env.random.below(4) {
+            let Some(record) = self.client.poll() else { break };
+            let Some((generation, lane)) = self.poller.polled(TOPIC, record.at.partition, record.offset).map(|e| (e.generation, e.lane)) else { continue };
+            let thread = &mut self.lanes[lane];
+            thread.held += 1;
+            assert!(thread.held <= HELD_MAX, "a lane holds {} records", thread.held);
+            thread.inbox.push_back(Input::Record(generation, record));
+            if thread.held >= ROOM {
+                self.poller.set_full(lane, true);
+                self.tick(env);
+            }
+        }
+        self.tick(env);
+    }
+
+    fn tick(&mut self, env: &mut Env) {
+        self.take_notes(env);
+        for lane in 0..self.lanes.len() {
+            if self.poller.is_full(lane) && self.lanes[lane].held < ROOM / 2 {
+                self.poller.set_full(lane, false);
+            }
+        }
+        self.poller.tick(env.now);
+        self.perform(env, false);
+    }
+
+    fn take_notes(&mut self, env: &mut Env) {
+        for _ in 0..env.random.below(self.notes.len() + 1) {
+            let Some(note) = self.notes.pop_front() else { break };
+            self.poller.note(note, env.moment());
+        }
+    }
+
+    pub(crate) fn hear(&mut self, note: Note) {
+        self.notes.push_back(note);
+    }
+
+    fn perform(&mut self, env: &mut Env, calling_back: bool) {
+        while let Some(action) = self.poller.next_action(calling_back) {
+            match action {
+                Action::Pause(partitions) => self.each(&partitions, |f| f.paused = true),
+                Action::Resume(partitions) => self.each(&partitions, Fetch::resume),
+                Action::Seek { generation, at, to } => {
+                    let fetch = self.client.fetches.get_mut(&at.partition).filter(|f| !f.stalled && !env.seek_is_refused());
+                    let sought = fetch.map(|f| f.seek(to)).ok_or_else(|| "Local: Erroneous state".to_owned());
+                    self.poller.sought(generation, sought, env.moment());
+                }
+                Action::AssignAgain { at, to } => {
+                    if env.faults.eager {
+                        for (at, place) in self.poller.claim_all_again(env.moment()) {
+                            self.client.assign(at.partition, place);
+                        }
+                    }
+                    self.client.assign(at.partition, to);
+                }
+                Action::Commit { positions, mark, awaited } => {
+                    env.commits.push_back(CommitRequest { bridge: self.id, life: self.life, positions, mark, awaited });
+                }
+                Action::Claim(request) => self.claims.inbox.push_back(request),
+                Action::ToLane(lane, input) => self.lanes[lane].inbox.push_back(input),
+                Action::Tell(Telling::Alert { code: "bug", message, .. }) => panic!("{message}"),
+                Action::Tell(Telling::Debug(text)) => env.trace(|| format!("bridge {}: {text}", self.id)),
+                Action::Tell(telling) => env.trace(|| format!("bridge {}: {telling:?}", self.id)),
+            }
+        }
+    }
+
+    fn each(&mut self, partitions: &[TopicPartition], act: impl Fn(&mut Fetch)) {
+        for at in partitions {
+            self.client.fetches.get_mut(&at.partition).map(&act);
+        }
+    }
+
+    /// The client library's fetching thread.
+    fn fetch(&mut self, env: &mut Env) {
+        if env.kafka.away {
+            return;
+        }
+        self.client.fetch(&env.kafka, &mut env.random);
+    }
+
+    fn statistics(&mut self, env: &mut Env) {
+        if !env.random.percent(20) {
+            return;
+        }
+        let queued = self.client.queued();
+        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: env.kafka.log(*p).end, fetched_to: f.eof, queued, stalled: f.stalled });
+        let all: Vec<(i32, Seen)> = self.client.fetches.iter().map(seen).collect();
+        for (partition, seen) in all {
+            self.poller.seen(TOPIC, partition, seen, env.moment());
+        }
+        self.perform(env, false);
+    }
+
+    /// A round of the claimer's thread.
+    fn claim(&mut self, env: &mut Env) {
+        let claims = &mut self.claims;
+        let mut next = match &claims.active {
+            None => {
+                let Some(request) = claims.inbox.pop_front() else { return };
+                claims.active = Some(request.clone());
+                if env.kafka.away {
+                    claimer::Next::Done(Outcome::Again { why: "Kafka is away".into() })
+                } else {
+                    let facts = env.kafka.facts(request.at.partition);
+                    claims.claimer.begin(request, facts, env.now)
+                }
+            }
+            Some(_) => match claims.line.receive(env) {
+                Arrival::Pending => return,
+                Arrival::All(replies) => claims.claimer.answered(&replies, env.now),
+                Arrival::Broken => return claims.inbox.extend(claims.active.take()),
+            },
+        };
+        if matches!(next, claimer::Next::AskPolicy) {
+            next = claims.claimer.policy(Ok(env.kafka.compacted), env.now);
+        }
+        match next {
+            claimer::Next::Exchange { replies } => claims.line.send(claims.claimer.outgoing(), replies, env),
+            claimer::Next::Done(outcome) => {
+                let generation = claims.active.take().expect("a claim has ended").generation;
+                self.notes.push_back(Note::Claim { generation, outcome });
+            }
+            claimer::Next::AskPolicy => unreachable!("just answered"),
+        }
+    }
+
+    /// A round of a lane's thread.
+    fn lane(&mut self, n: usize, env: &mut Env) {
+        let moment = env.moment();
+        let thread = &mut self.lanes[n];
+        if thread.line.waiting.is_some() {
+            match thread.line.receive(env) {
+                Arrival::Pending => return,
+                Arrival::All(replies) => thread.lane.answered(replies, moment.now, moment.jitter),
+                Arrival::Broken => thread.lane.lost("cut"),
+            }
+        } else {
+            for _ in 0..env.random.below(thread.inbox.len() + 1) {
+                let Some(input) = thread.inbox.pop_front() else { break };
+                thread.lane.take(input, moment.now);
+            }
+            match thread.lane.next(moment.now) {
+                Next::Exchange { replies } => thread.line.send(thread.lane.outgoing(), replies, env),
+                Next::Bury(letters) => {
+                    env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
+                    thread.lane.letters_durable();
+                }
+                Next::Wait(_) => {}
+            }
+        }
+        thread.held -= thread.lane.take_released().0;
+        self.notes.extend(thread.lane.take_events().into_iter().map(|e| Note::Lane(n, e)));
+    }
+
+    /// Partitions are taken away: what is in flight is waited for through so many steps. `lost`: somebody else may have
+    /// them already.
+    pub(crate) fn revoke(&mut self, partitions: &[i32], lost: bool, steps: usize, env: &mut Env) {
+        let partitions: Vec<TopicPartition> = partitions.iter().map(|p| at(*p)).collect();
+        let mut open = self.poller.closing(&partitions);
+        self.perform(env, true);
+        for _ in 0..steps {
+            env.net.serve(&mut env.random);
+            for lane in 0..self.lanes.len() {
+                self.lane(lane, env);
+            }
+            while let Some(note) = self.notes.pop_front() {
+                Poller::lets_go(&note).map(|g| open.remove(&g));
+                self.poller.note(note, env.moment());
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        self.poller.revoked(&partitions, lost, env.now);
+        self.perform(env, true);
+        for at in partitions {
+            self.client.fetches.remove(&at.partition);
+        }
+    }
+
+    /// Stops, with a drain of so many steps. The partitions whose drain came to its end.
+    pub(crate) fn drain(&mut self, steps: usize, env: &mut Env) -> Vec<i32> {
+        let open: Vec<i32> = self.poller.entries().filter(|e| e.phase == Phase::Open).map(|e| e.at.partition).collect();
+        self.poller.begin_drain(env.now);
+        self.perform(env, false);
+        for _ in 0..steps {
+            env.now += Duration::from_millis(env.random.below(40).try_into().unwrap());
+            env.net.serve(&mut env.random);
+            self.step(env);
+            if self.poller.drained(env.now) {
+                self.perform(env, false);
+                return if self.poller.left() == 0 { open } else { Vec::new() };
+            }
+        }
+        Vec::new()
+    }
+
+    /// Killed: what it sent may still arrive.
+    pub(crate) fn die(&mut self, env: &mut Env) {
+        self.lanes.iter_mut().for_each(|l| l.line.hang_up(env));
+        self.claims.line.hang_up(env);
+    }
+}
+
+impl Env {
+    pub(crate) fn moment(&mut self) -> Moment {
+        Moment { now: self.now, jitter: 0.5 }
+    }
+}

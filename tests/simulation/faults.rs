@@ -1,0 +1,130 @@
+//! Which faults a run has: a random subset finds more than all at once (swarm testing).
+use super::random::Random;
+
+/// See the module's documentation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults {
+    /// Wires break; who waits gives up.
+    pub(crate) cuts: bool,
+    /// What was given up on is still applied, whole or in part.
+    pub(crate) late: bool,
+    /// Redis refuses everything for a while.
+    pub(crate) refusals: bool,
+    /// A replica that lags becomes the master; the old one may go on.
+    pub(crate) failovers: bool,
+    /// Bridges are killed, or drain.
+    pub(crate) crashes: bool,
+    /// A partition moves, and its former owner does not hear of it.
+    pub(crate) zombies: bool,
+    /// A partition moves (cooperative, consumer).
+    pub(crate) moves: bool,
+    /// All partitions move at once (eager).
+    pub(crate) eager: bool,
+    /// Commits fail.
+    pub(crate) commits: bool,
+    /// Seeks are refused.
+    pub(crate) seeks: bool,
+    /// No broker answers.
+    pub(crate) kafka_away: bool,
+    /// Records are compacted away.
+    pub(crate) compaction: bool,
+    /// States are evicted: then at least once is all that can be promised.
+    pub(crate) evictions: bool,
+    /// The ACL denies writes for a while.
+    pub(crate) denials: bool,
+    /// A partition is recreated, or loses records that were not read.
+    pub(crate) logs: bool,
+    /// No fault: dead letters go to a topic, which gets them at least once.
+    pub(crate) topic: bool,
+    /// No fault: a second write of which nobody can tell whether it was refused.
+    pub(crate) explicit: bool,
+    /// Steps with faults.
+    pub(crate) steps: usize,
+    /// Whether what happens is written down.
+    pub(crate) traced: bool,
+}
+
+impl Faults {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut random = Random::new(!seed);
+        let mut chance = |percent| random.percent(percent);
+        // What makes a weaker promise comes alone, so that the strong one is what is mostly tried.
+        let (evictions, denials) = (chance(8), chance(8));
+        let plain = !evictions && !denials;
+        // A compacted topic that was recreated can't be told from the former one where the last record is a hole.
+        let compaction = chance(20) && plain;
+        let failovers = chance(40) && plain;
+        Self {
+            cuts: chance(50) && !denials,
+            late: chance(50),
+            refusals: chance(50),
+            failovers,
+            crashes: chance(50) && !denials,
+            zombies: chance(50) && !denials,
+            moves: chance(50) && !denials,
+            eager: chance(20) && !denials,
+            commits: chance(40),
+            seeks: chance(40),
+            kafka_away: chance(30),
+            compaction,
+            evictions,
+            denials,
+            logs: chance(15) && plain && !compaction && !failovers,
+            topic: chance(30),
+            explicit: chance(20) && !evictions,
+            steps: 1200,
+            traced: false,
+        }
+    }
+
+    /// The faults by name, each to be switched off.
+    fn switches(&mut self) -> [(&'static str, &mut bool); 17] {
+        [
+            ("cuts", &mut self.cuts),
+            ("late", &mut self.late),
+            ("refusals", &mut self.refusals),
+            ("failovers", &mut self.failovers),
+            ("crashes", &mut self.crashes),
+            ("zombies", &mut self.zombies),
+            ("moves", &mut self.moves),
+            ("eager", &mut self.eager),
+            ("commits", &mut self.commits),
+            ("seeks", &mut self.seeks),
+            ("kafka_away", &mut self.kafka_away),
+            ("compaction", &mut self.compaction),
+            ("evictions", &mut self.evictions),
+            ("denials", &mut self.denials),
+            ("logs", &mut self.logs),
+            ("topic", &mut self.topic),
+            ("explicit", &mut self.explicit),
+        ]
+    }
+
+    /// Fewer faults and fewer steps with which it still fails.
+    pub(crate) fn shrunk(mut self, fails: impl Fn(Self) -> bool) -> Self {
+        for n in 0..self.switches().len() {
+            let mut fewer = self;
+            *fewer.switches()[n].1 = false;
+            if fails(fewer) {
+                self = fewer;
+            }
+        }
+        let (mut low, mut high) = (0, self.steps);
+        while low < high {
+            let steps = usize::midpoint(low, high);
+            if fails(Self { steps, ..self }) {
+                high = steps;
+            } else {
+                low = steps + 1;
+            }
+        }
+        self.steps = high;
+        self
+    }
+
+    /// What there is, by name.
+    pub(crate) fn names(mut self) -> String {
+        let on: Vec<&str> = self.switches().into_iter().filter(|(_, on)| **on).map(|(name, _)| name).collect();
+        format!("{} for {} steps", if on.is_empty() { "no fault".into() } else { on.join(", ") }, self.steps)
+    }
+}

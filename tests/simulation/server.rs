@@ -1,0 +1,284 @@
+//! A model of one Redis: data, and connections with WATCH, MULTI and EXEC as the real one has them
+//! (`tests/model.rs` compares the two). Each who uses it uses a part.
+#![allow(dead_code)]
+use crate::core::encode::parse_commands;
+use crate::core::reply::Reply;
+use std::collections::BTreeMap;
+
+pub(crate) type Command = Vec<Vec<u8>>;
+
+/// A value of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// Each entry's explicit id, or `*`, and its fields.
+    Stream(Vec<Command>),
+    Text(Vec<u8>),
+}
+
+impl Value {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Hash(_) => "hash",
+            Self::Stream(_) => "stream",
+            Self::Text(_) => "string",
+        }
+    }
+}
+
+pub(crate) type Data = BTreeMap<Vec<u8>, Value>;
+
+/// Where servers differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Redis6,
+    #[default]
+    Redis7,
+    Valkey8,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// Each watched key, and how often it had been written to.
+    watched: BTreeMap<Vec<u8>, u64>,
+    queued: Option<Vec<Command>>,
+    aborted: bool,
+}
+
+impl Connection {
+    /// Whether a watched key has been written to.
+    fn moved(&self, writes: &BTreeMap<Vec<u8>, u64>) -> bool {
+        self.watched.iter().any(|(key, seen)| writes.get(key).copied().unwrap_or_default() != *seen)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Redis {
+    pub(crate) data: Data,
+    /// Commands are refused with this: all of them if it is LOADING or BUSY, else those that write.
+    pub(crate) refuses: Option<&'static str>,
+    /// Only this command is.
+    pub(crate) refuses_only: Option<&'static str>,
+    /// XADDs to keys that begin so fail with NOPERM where they run: the ACL changed after they were queued.
+    pub(crate) denies: Option<&'static str>,
+    pub(crate) dialect: Dialect,
+    /// Something that another client does before the next EXEC.
+    pub(crate) before_exec: Option<fn(&mut Redis)>,
+    connections: BTreeMap<usize, Connection>,
+    writes: BTreeMap<Vec<u8>, u64>,
+}
+
+fn ok() -> Reply {
+    Reply::Text(b"OK".to_vec())
+}
+
+fn is(command: &Command, names: &[&str]) -> bool {
+    names.iter().any(|n| n.as_bytes() == command[0])
+}
+
+impl Redis {
+    pub(crate) fn new(dialect: Dialect, data: Data) -> Self {
+        Self { dialect, data, ..Self::default() }
+    }
+
+    /// Serves encoded commands on one connection.
+    pub(crate) fn serve(&mut self, connection: usize, bytes: &[u8]) -> Vec<Reply> {
+        parse_commands(bytes).expect("whole commands").into_iter().map(|c| self.command(connection, c)).collect()
+    }
+
+    /// A connection is gone, with what it watched and queued.
+    pub(crate) fn drop_connection(&mut self, connection: usize) {
+        self.connections.remove(&connection);
+    }
+
+    /// Another client writes a field of a hash.
+    pub(crate) fn set_field(&mut self, key: &[u8], field: &str, value: &str) {
+        self.apply(&vec![b"HSET".to_vec(), key.to_vec(), field.into(), value.into()]);
+    }
+
+    /// A key is evicted, or deleted by another client.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        if self.data.remove(key).is_some() {
+            self.wrote(key);
+        }
+    }
+
+    /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
+    fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
+        let error = self.refuses?;
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET"]);
+        let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
+        let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
+        hit.then(|| Reply::Error(error.into()))
+    }
+
+    pub(crate) fn command(&mut self, connection: usize, c: Command) -> Reply {
+        let refusal = self.refusal(&c, self.connections.get(&connection).is_some_and(|s| s.queued.is_some()));
+        let writes = &self.writes;
+        let state = self.connections.entry(connection).or_default();
+        match c[0].as_slice() {
+            b"MULTI" if state.queued.is_some() => return Reply::Error("ERR MULTI calls can not be nested".into()),
+            b"MULTI" => state.queued = Some(Vec::new()),
+            b"EXEC" => return self.exec(connection),
+            b"WATCH" if state.queued.is_some() => return Reply::Error("ERR WATCH inside MULTI is not allowed".into()),
+            b"WATCH" => {
+                for key in &c[1..] {
+                    state.watched.entry(key.clone()).or_insert_with(|| writes.get(key).copied().unwrap_or_default());
+                }
+            }
+            _ if refusal.is_some() => {
+                state.aborted |= state.queued.is_some();
+                return refusal.unwrap_or(Reply::Nil);
+            }
+            _ if state.queued.is_some() => {
+                // What can't be executed any more is not kept, from 7.0 on.
+                if !state.aborted && (self.dialect == Dialect::Redis6 || !state.moved(writes)) {
+                    state.queued.get_or_insert_default().push(c);
+                }
+                return Reply::Text(b"QUEUED".to_vec());
+            }
+            b"UNWATCH" => state.watched.clear(),
+            _ => return self.apply(&c),
+        }
+        ok()
+    }
+
+    fn exec(&mut self, connection: usize) -> Reply {
+        if let Some(other) = self.before_exec.take() {
+            other(self);
+        }
+        let state = self.connections.remove(&connection).unwrap_or_default();
+        let moved = state.moved(&self.writes);
+        let Connection { watched, queued, aborted } = state;
+        let Some(queued) = queued else {
+            self.connections.insert(connection, Connection { watched, queued: None, aborted: false });
+            return Reply::Error("ERR EXEC without MULTI".into());
+        };
+        let previous = Reply::Error("EXECABORT Transaction discarded because of previous errors.".into());
+        if aborted && self.dialect == Dialect::Valkey8 {
+            return previous;
+        }
+        // What began to be refused after it was queued.
+        if let Some(Reply::Error(error)) = queued.iter().find_map(|c| self.refusal(c, false)) {
+            return Reply::Error(format!("EXECABORT Transaction discarded because of: {}", error.strip_prefix('-').unwrap_or(&error)));
+        }
+        if aborted {
+            return previous;
+        }
+        if moved {
+            return Reply::Nil;
+        }
+        let denied = |c: &Command| {
+            let hit = self.denies.is_some_and(|d| is(c, &["XADD"]) && c[1].starts_with(d.as_bytes()));
+            hit.then(|| "NOPERM No permissions to access a key".to_owned())
+        };
+        let denied: Vec<_> = queued.iter().map(denied).collect();
+        Reply::Array(queued.iter().zip(denied).map(|(c, denied)| denied.map_or_else(|| self.apply(c), Reply::Error)).collect())
+    }
+
+    fn wrote(&mut self, key: &[u8]) {
+        *self.writes.entry(key.to_vec()).or_default() += 1;
+    }
+
+    fn apply(&mut self, c: &Command) -> Reply {
+        self.try_apply(c).unwrap_or_else(|| Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into()))
+    }
+
+    fn hash(&self, key: &[u8]) -> Option<Option<&BTreeMap<Vec<u8>, Vec<u8>>>> {
+        match self.data.get(key) {
+            None => Some(None),
+            Some(Value::Hash(hash)) => Some(Some(hash)),
+            Some(_) => None,
+        }
+    }
+
+    fn hash_mut(&mut self, key: &[u8]) -> Option<&mut BTreeMap<Vec<u8>, Vec<u8>>> {
+        match self.data.entry(key.to_vec()).or_insert_with(|| Value::Hash(BTreeMap::new())) {
+            Value::Hash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// `None`: the key holds another type.
+    fn try_apply(&mut self, c: &Command) -> Option<Reply> {
+        let text = |t: Option<&Vec<u8>>| t.map_or(Reply::Nil, |t| Reply::Text(t.clone()));
+        let key = &c[1];
+        Some(match c[0].as_slice() {
+            b"HMGET" => {
+                let hash = self.hash(key)?;
+                Reply::Array(c[2..].iter().map(|f| text(hash.and_then(|h| h.get(f)))).collect())
+            }
+            b"HGETALL" => Reply::Array(self.hash(key)?.into_iter().flatten().flat_map(|(f, v)| [Reply::Text(f.clone()), Reply::Text(v.clone())]).collect()),
+            b"HGET" => text(self.hash(key)?.and_then(|h| h.get(&c[2]))),
+            b"GET" => match self.data.get(key) {
+                None => Reply::Nil,
+                Some(Value::Text(t)) => Reply::Text(t.clone()),
+                Some(_) => return None,
+            },
+            b"TYPE" => Reply::Text(self.data.get(key).map_or("none", Value::name).into()),
+            b"XADD" => return self.xadd(c),
+            b"HSET" => {
+                let hash = self.hash_mut(key)?;
+                let added = c[2..].chunks(2).filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count();
+                self.wrote(key);
+                Reply::Int(i64::try_from(added).unwrap_or_default())
+            }
+            b"HSETNX" => {
+                let hash = self.hash_mut(key)?;
+                let absent = !hash.contains_key(&c[2]);
+                if absent {
+                    hash.insert(c[2].clone(), c[3].clone());
+                    self.wrote(key);
+                }
+                Reply::Int(absent.into())
+            }
+            b"SET" if is(&c[c.len() - 1..].to_vec(), &["NX"]) && self.data.contains_key(key) => Reply::Nil,
+            b"SET" => {
+                self.wrote(key);
+                self.data.insert(key.clone(), Value::Text(c[2].clone()));
+                ok()
+            }
+            other => panic!("the model does not know {}", String::from_utf8_lossy(other)),
+        })
+    }
+
+    /// XADD key id field value ...; an explicit id is `ms-0` here, and below any that the server gives.
+    fn xadd(&mut self, c: &Command) -> Option<Reply> {
+        let number = |id: &[u8]| std::str::from_utf8(id).ok().and_then(|t| t.split('-').next()?.parse::<u64>().ok());
+        let top = match self.data.get(&c[1]) {
+            None => None,
+            Some(Value::Stream(entries)) => entries.last().map(|e| number(&e[0]).unwrap_or(u64::MAX)),
+            Some(_) => return None,
+        };
+        let id = number(&c[2]);
+        if id.is_some() && id <= top {
+            return Some(Reply::Error("ERR The ID specified in XADD is equal or smaller than the target stream top item".into()));
+        }
+        self.wrote(&c[1]);
+        if let Value::Stream(entries) = self.data.entry(c[1].clone()).or_insert_with(|| Value::Stream(Vec::new())) {
+            entries.push(c[2..].to_vec());
+        }
+        Some(Reply::Text(c[2].clone()))
+    }
+
+    pub(crate) fn stream(&self, key: &str) -> &[Command] {
+        match self.data.get(key.as_bytes()) {
+            Some(Value::Stream(entries)) => entries,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn length(&self, key: &str) -> usize {
+        self.stream(key).len()
+    }
+
+    pub(crate) fn field(&self, key: &[u8], field: &str) -> Option<String> {
+        self.hash(key)??.get(field.as_bytes()).map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+
+    /// Another client makes a key a text.
+    pub(crate) fn occupy(&mut self, key: &[u8]) {
+        self.data.insert(key.to_vec(), Value::Text(b"occupied".to_vec()));
+    }
+}
