@@ -237,6 +237,7 @@ impl Claimer {
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
         let store_id = facts.store_id.or(marked.map(|m| m.store_id)).unwrap_or_else(|| self.settings.store_id.clone());
         let (opening, begin, lost) = self.opening(request, &state, position, log.low, compacted);
+        state.unread = opening.unread;
         Ok((Box::new(Claimed { opening, begin, epoch: state.epoch, note: lost.or(note), store_id }), state))
     }
 

@@ -103,6 +103,8 @@ impl State {
 pub struct Expected {
     pub owner: Vec<u8>,
     pub offset: i64,
+    /// A Redis that goes back to before a letter was written, and not before its batch, shows it here alone.
+    pub unread: Option<i64>,
 }
 
 /// What comparing a guard's answer came to.
@@ -117,19 +119,20 @@ pub enum Guarded {
     Lost,
 }
 
-/// Appends the read of a guard: the owner and the position.
+/// Appends the read of a guard: the owner, the position, and what is unread.
 pub fn read_guard(key: &StateKey, out: &mut Encoder) {
-    out.command(&[b"HMGET", key.0.as_slice(), b"owner", b"offset"]);
+    out.command(&[b"HMGET", key.0.as_slice(), b"owner", b"offset", b"unread"]);
 }
 
 /// Compares the answer to [`read_guard`].
 pub fn check_guard(reply: &Reply, expected: &Expected) -> Guarded {
     let Reply::Array(values) = reply else { return Guarded::Lost };
+    let text = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default().into_bytes();
     match values.as_slice() {
-        [_, Reply::Nil] => Guarded::Lost,
-        [Reply::Text(owner), Reply::Text(_)] if *owner != expected.owner => Guarded::Fenced,
-        [Reply::Text(_), Reply::Text(offset)] if *offset == expected.offset.to_string().into_bytes() => Guarded::Holds,
-        [Reply::Nil, _] => Guarded::Fenced,
+        [_, Reply::Nil, _] => Guarded::Lost,
+        [Reply::Nil, ..] => Guarded::Fenced,
+        [Reply::Text(owner), ..] if *owner != expected.owner => Guarded::Fenced,
+        [_, Reply::Text(offset), Reply::Text(unread)] if *offset == text(Some(expected.offset)) && *unread == text(expected.unread) => Guarded::Holds,
         _ => Guarded::Moved,
     }
 }
@@ -164,14 +167,17 @@ mod tests {
 
     #[test]
     fn a_guard_tells_fenced_moved_and_lost_apart() {
-        let expected = Expected { owner: b"me".to_vec(), offset: 5 };
-        let answer = |o: Option<&str>, n: Option<&str>| {
-            let text = |v: Option<&str>| v.map_or(Reply::Nil, |t| Reply::Text(t.into()));
-            Reply::Array(vec![text(o), text(n)])
-        };
-        assert_eq!(check_guard(&answer(Some("me"), Some("5")), &expected), Guarded::Holds);
-        assert_eq!(check_guard(&answer(Some("you"), Some("5")), &expected), Guarded::Fenced);
-        assert_eq!(check_guard(&answer(Some("me"), Some("4")), &expected), Guarded::Moved);
-        assert_eq!(check_guard(&answer(None, None), &expected), Guarded::Lost);
+        let expected = Expected { owner: b"me".to_vec(), offset: 5, unread: None };
+        let answer = |values: [Option<&str>; 3]| Reply::Array(values.map(|v| v.map_or(Reply::Nil, |t| Reply::Text(t.into()))).into());
+        for (values, guarded) in [
+            ([Some("me"), Some("5"), Some("")], Guarded::Holds),
+            ([Some("you"), Some("5"), Some("")], Guarded::Fenced),
+            ([None, Some("5"), Some("")], Guarded::Fenced),
+            ([Some("me"), Some("4"), Some("")], Guarded::Moved),
+            ([Some("me"), Some("5"), Some("3")], Guarded::Moved),
+            ([None, None, None], Guarded::Lost),
+        ] {
+            assert_eq!(check_guard(&answer(values), &expected), guarded, "{values:?}");
+        }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Faults {
     pub(crate) topic: bool,
     /// No fault: a second write of which nobody can tell whether it was refused.
     pub(crate) explicit: bool,
+    /// No fault: everything is produced before the bridges start, so that partitions fall quiet under the faults.
+    pub(crate) quiet: bool,
     /// Steps with faults.
     pub(crate) steps: usize,
     /// Whether what happens is written down.
@@ -49,7 +51,7 @@ impl Faults {
         let mut random = Random::new(!seed);
         let mut chance = |percent| random.percent(percent);
         // What makes a weaker promise comes alone, so that the strong one is what is mostly tried.
-        let (evictions, denials) = (chance(8), chance(8));
+        let (evictions, denials) = (chance(12), chance(8));
         let plain = !evictions && !denials;
         // A compacted topic that was recreated can't be told from the former one where the last record is a hole.
         let compaction = chance(20) && plain;
@@ -72,13 +74,14 @@ impl Faults {
             logs: chance(15) && plain && !compaction && !failovers,
             topic: chance(30),
             explicit: chance(20) && !evictions,
+            quiet: chance(25),
             steps: 1200,
             traced: false,
         }
     }
 
     /// The faults by name, each to be switched off.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 17] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 18] {
         [
             ("cuts", &mut self.cuts),
             ("late", &mut self.late),
@@ -97,6 +100,7 @@ impl Faults {
             ("logs", &mut self.logs),
             ("topic", &mut self.topic),
             ("explicit", &mut self.explicit),
+            ("quiet", &mut self.quiet),
         ]
     }
 

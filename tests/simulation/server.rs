@@ -104,6 +104,13 @@ impl Redis {
         }
     }
 
+    /// All data becomes other, older data.
+    pub(crate) fn go_back(&mut self, data: Data) {
+        let keys: Vec<Vec<u8>> = self.data.keys().chain(data.keys()).cloned().collect();
+        keys.iter().for_each(|key| self.wrote(key));
+        self.data = data;
+    }
+
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;

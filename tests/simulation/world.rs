@@ -78,7 +78,10 @@ pub(crate) fn key(partition: i32) -> StateKey {
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
-        let logs = (0..PARTITIONS).map(|p| Log::new(&mut random, p, 0)).collect();
+        let mut logs: Vec<Log> = (0..PARTITIONS).map(|p| Log::new(&mut random, p, 0)).collect();
+        if faults.quiet {
+            logs.iter_mut().for_each(|log| log.produce(1000));
+        }
         let owners = (0..PARTITIONS).map(|_| random.below(BRIDGES)).collect();
         let kafka = Kafka { logs, compacted: faults.compaction, commits: BTreeMap::new(), owners, letters: Vec::new(), away: false };
         let mut net = Net::new([Dialect::Redis6, Dialect::Redis7, Dialect::Valkey8][random.below(3)]);
@@ -171,7 +174,12 @@ impl World {
             if let Some(codes) = self.condemned.get(&p) {
                 return self.bridges[self.env.kafka.owner(p)].halted(p).is_some_and(|code| codes.contains(&code));
             }
-            let end = self.env.kafka.log(p).end;
+            let log = self.env.kafka.log(p);
+            // Where retention took the last record too, none is left to read the end behind.
+            let end = match self.position(p) {
+                Some(position) if position == log.low && log.from(position).next().is_none() => position,
+                _ => log.end,
+            };
             let committed = self.env.kafka.commits.get(&p).map(|(offset, _)| *offset);
             let read = self.env.net.master().field(&key(p).0, "unread").is_some_and(|u| u.is_empty());
             self.position(p) == Some(end) && committed == Some(end) && read
@@ -236,7 +244,7 @@ impl World {
             10 if f.failovers => self.fail_over(),
             11..=14 if f.cuts => self.env.net.break_one(&mut self.env.random),
             15 => self.env.now += Duration::from_secs(self.env.random.below(15).try_into().unwrap()),
-            16 if f.evictions => {
+            24..=26 if f.evictions => {
                 let p = i32::try_from(self.env.random.below(4)).unwrap();
                 self.env.trace(|| format!("the state of {p} is evicted"));
                 self.went_back = true;
@@ -359,9 +367,14 @@ impl World {
             self.env.net.end_split();
         }
         let Some(data) = self.replica.take() else { return };
+        self.went_back = true;
+        if self.env.random.percent(30) {
+            // A master that was demoted for a moment and took over another's data: its connections live on.
+            self.env.trace(|| "Redis goes back, and keeps its connections".into());
+            return self.env.net.redis().go_back(data);
+        }
         let splits = self.env.random.percent(50);
         self.env.trace(|| format!("a replica that lags becomes the master, the old one goes on: {splits}"));
-        self.went_back = true;
         self.env.net.promote(data);
         if !splits {
             self.env.net.end_split();

@@ -188,6 +188,7 @@ impl Lane {
         for share in &batch.shares {
             if let Some(part) = self.parts.get_mut(&share.generation) {
                 part.position = share.to;
+                part.unread = share.last.map(|_| share.from);
                 part.dirty = share.last.is_some() && part.guard.is_some();
             }
             burial.settle.push((share.generation, share.from..share.to));
@@ -298,7 +299,6 @@ impl Lane {
         let exec_at = 1 + burial.letters.len() + guarded.len();
         let exec = replies.get(exec_at);
         let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
-        let read = self.read_guards(&guarded, replies);
         match exec {
             Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
                 None => self.buried(burial, true),
@@ -316,7 +316,8 @@ impl Lane {
             }
             _ => self.burial = Some(burial),
         }
-        drop(read);
+        // What could not be read, the next guard will meet again.
+        let _ = self.read_guards(&guarded, replies);
     }
 
     /// The letters are durable. `cleared`: `unread` was emptied with them.
@@ -324,7 +325,7 @@ impl Lane {
         burial.letters.iter().for_each(|l| self.letter_stands(l));
         for part in burial.clear.iter().filter(|_| cleared) {
             if let Some(part) = self.parts.get_mut(part) {
-                part.dirty = false;
+                (part.unread, part.dirty) = (None, false);
             }
         }
         self.settle(burial.settle);

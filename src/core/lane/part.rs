@@ -74,7 +74,9 @@ pub(super) struct Part {
     newest: i64,
     /// Where Kafka has no record, behind all that came in.
     gap: Range<i64>,
-    /// The state's `unread` is not empty.
+    /// What stands as `unread` in the state.
+    pub unread: Option<i64>,
+    /// It is ours to empty.
     pub dirty: bool,
     /// When it last had a part in a batch.
     pub batched_at: Duration,
@@ -111,6 +113,7 @@ impl Part {
             recheck_from: o.unread,
             newest: o.position,
             gap: 0..0,
+            unread: o.unread,
             dirty: o.unread.is_some(),
             batched_at: Duration::ZERO,
             watched_at: None,
@@ -235,7 +238,7 @@ impl Part {
     /// Compares a guard's answer with what we know.
     pub(super) fn check_guard(&self, reply: &Reply) -> Guarded {
         match &self.guard {
-            Some(guard) => state::check_guard(reply, &Expected { owner: guard.owner.clone(), offset: self.position }),
+            Some(guard) => state::check_guard(reply, &Expected { owner: guard.owner.clone(), offset: self.position, unread: self.unread }),
             None => Guarded::Holds,
         }
     }
