@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate reference clean
+.PHONY: build demo test check simulate mutants reference clean
 
 build:
 	scripts/install build
@@ -25,9 +25,13 @@ check:
 	scripts/deny
 	scripts/check-service
 
-# The core against models, seed after seed; `make test` runs the first 500.
+# Whole bridges against models of Kafka and Redis, seed after seed; `make test` runs the first 500.
 simulate:
-	FROM=$(or $(FROM),0) SEEDS=$(or $(SEEDS),10000) cargo test --test simulation
+	FROM=$(or $(FROM),0) SEEDS=$(or $(SEEDS),10000) cargo test -q --test simulation
+
+# Whether the simulation can fail: the core is broken in each of the ways of tests/simulation/mutants.
+mutants:
+	scripts/mutants $(ONLY)
 
 # The pages that are generated from the code.
 reference:
