@@ -51,8 +51,9 @@ impl Faults {
         let mut random = Random::new(!seed);
         let mut chance = |percent| random.percent(percent);
         // What makes a weaker promise comes alone, so that the strong one is what is mostly tried.
-        let (evictions, denials) = (chance(12), chance(8));
+        let (evictions, denials) = (chance(15), chance(8));
         let plain = !evictions && !denials;
+        let quiet = chance(25);
         // A compacted topic that was recreated can't be told from the former one where the last record is a hole.
         let compaction = chance(20) && plain;
         let failovers = chance(40) && plain;
@@ -74,8 +75,9 @@ impl Faults {
             logs: chance(15) && plain && !compaction && !failovers,
             topic: chance(30),
             explicit: chance(20) && !evictions,
-            quiet: chance(25),
-            steps: 1200,
+            quiet,
+            // Long enough that all is settled, and faults meet partitions that have nothing to do.
+            steps: if quiet { 4000 } else { 1200 },
             traced: false,
         }
     }

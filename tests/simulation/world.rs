@@ -244,7 +244,7 @@ impl World {
             10 if f.failovers => self.fail_over(),
             11..=14 if f.cuts => self.env.net.break_one(&mut self.env.random),
             15 => self.env.now += Duration::from_secs(self.env.random.below(15).try_into().unwrap()),
-            24..=26 if f.evictions => {
+            24..=28 if f.evictions => {
                 let p = i32::try_from(self.env.random.below(4)).unwrap();
                 self.env.trace(|| format!("the state of {p} is evicted"));
                 self.went_back = true;
