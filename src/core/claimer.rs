@@ -6,6 +6,7 @@
 use super::claim::{Commit, Decision, Facts, Guarantee, Memory, OnStateLost, decide};
 use super::encode::Encoder;
 use super::lane::{Check, Guard, Opening};
+use super::rebuild::{Begun, Rebuild};
 use super::record::TopicPartition;
 use super::reply::{Class, Reply, triage};
 use super::route::Route;
@@ -96,6 +97,8 @@ pub enum Next {
 struct Found {
     state: State,
     store_id: Option<String>,
+    /// The partition had a state since this Redis was last emptied.
+    known: bool,
 }
 
 /// Whether a topic's cleanup policy has compact, or why that can't be read.
@@ -133,7 +136,7 @@ impl Claimer {
         if self.settings.guarantee == Guarantee::AtLeastOnce {
             // Without a state the position is ours alone, else Kafka's.
             let offset = request.memory.map(|m| m.position).or(log.commit.as_ref().map(|c| c.offset));
-            let found = Found { state: State { offset, ..State::default() }, store_id: None };
+            let found = Found { state: State { offset, ..State::default() }, store_id: None, known: false };
             return match self.weigh(&request, &LogFacts { commit: None, ..log }, found, Ok(false), now) {
                 Ok((claimed, _)) => Next::Done(Outcome::Claimed(claimed)),
                 Err(outcome) => Next::Done(outcome),
@@ -141,10 +144,10 @@ impl Claimer {
         }
         let (key, id, topics) = (self.key(&request.at), self.id_key(), self.topics_key());
         self.out.clear();
-        self.out.command(&[b"WATCH", key.0.as_slice(), id.0.as_slice(), topics.as_bytes()]);
+        self.out.command(&[b"WATCH", key.0.as_slice(), id.0.as_slice(), topics.0.as_slice()]);
         self.out.command(&[b"HGETALL", key.0.as_slice()]);
         self.out.command(&[b"GET", id.0.as_slice()]);
-        self.out.command(&[b"HGET", topics.as_bytes(), request.at.topic.as_bytes()]);
+        self.out.command(&[b"HMGET", topics.0.as_slice(), request.at.topic.as_bytes(), known_field(&request.at).as_bytes()]);
         self.stage = Stage::Reading(request, log);
         Next::Exchange { replies: self.out.commands() }
     }
@@ -175,13 +178,17 @@ impl Claimer {
             let key = self.key(&request.at);
             Outcome::Halt { code: "state-unreadable", reason: format!("the state {} can't be read: {why}", String::from_utf8_lossy(&key.0)) }
         })?;
-        let known = text(&replies[3]).and_then(|n| n.parse::<i32>().ok());
+        let Reply::Array(topic) = &replies[3] else {
+            return Err(Outcome::Again { why: format!("HMGET answered {:?}", replies[3]) });
+        };
         // Partitions that came later than the group's first look at the topic begin at their earliest record, or what
         // came before their discovery is skipped.
-        if known.is_some_and(|known| request.at.partition >= known) {
+        let count = topic.first().and_then(text).and_then(|n| n.parse::<i32>().ok());
+        if count.is_some_and(|count| request.at.partition >= count) {
             log.start = log.low;
         }
-        let found = Found { state, store_id: text(&replies[2]) };
+        let known = topic.get(1).and_then(text).is_some();
+        let found = Found { state, store_id: text(&replies[2]), known };
         if found.state.last.or(request.memory.and_then(|m| m.last)).is_some() {
             self.stage = Stage::AskingPolicy(request, log, found);
             return Ok(Next::AskPolicy);
@@ -211,13 +218,14 @@ impl Claimer {
             memory: request.memory,
             commit: log.commit.clone(),
             store_id: found.store_id,
+            known: found.known,
             low: log.low,
             high: log.high,
             start: log.start,
             on_state_lost: self.settings.on_state_lost,
         };
-        let (position, last, unread, note) = match decide(&facts) {
-            Decision::Begin { position, last, unread, note } => (position, last, unread, note),
+        let (position, last, unread, rebuild, note) = match decide(&facts) {
+            Decision::Begin { position, last, unread, rebuild, note } => (position, last, unread, rebuild, note),
             Decision::Halt { code, reason } => return Err(Outcome::Halt { code, reason }),
             Decision::Beyond { position } => {
                 let reason = format!("the log ends at {}, before the position {position}", log.high);
@@ -231,7 +239,7 @@ impl Claimer {
         };
         self.beyond.remove(&request.at);
         let mut state = facts.state;
-        (state.last, state.unread) = (last, unread);
+        (state.last, state.unread, state.rebuild) = (last, unread, rebuild);
         state.epoch += 1;
         state.offset = Some(position);
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
@@ -256,14 +264,15 @@ impl Claimer {
         let through = (0..routes.len()).filter(|r| routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
         let exactly = self.settings.guarantee == Guarantee::ExactlyOnce;
         let guard = exactly.then(|| Guard { key: self.key(at), owner: self.owner(request.generation) });
-        (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through }, begin, lost)
+        let begun = state.rebuild.map(|r| (r, Begun::new(&self.settings.prefix, &self.settings.group, at, r)));
+        (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through, rebuild: begun }, begin, lost)
     }
 
     /// Epoch, owner and every other field, empty where unknown, so that a batch's HSET adds none.
     fn encode_take(&mut self, at: &TopicPartition, claimed: &Claimed, state: &State, partitions: i32) {
         let (key, id, topics) = (self.key(at), self.id_key(), self.topics_key());
         let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default().into_bytes();
-        let fields: [(&[u8], Vec<u8>); 7] = [
+        let fields: [(&[u8], Vec<u8>); 8] = [
             (b"version", VERSION.to_string().into_bytes()),
             (b"epoch", state.epoch.to_string().into_bytes()),
             (b"owner", self.owner(claimed.opening.generation)),
@@ -271,12 +280,14 @@ impl Claimer {
             (b"unread", number(state.unread)),
             (b"last", state.last.map(|l| l.encode()).unwrap_or_default().into_bytes()),
             (b"routes", self.settings.fingerprint.clone()),
+            (b"rebuild", state.rebuild.map(Rebuild::encode).unwrap_or_default().into_bytes()),
         ];
         let out = &mut self.out;
         out.clear();
         out.command(&[b"MULTI"]);
         out.command(&[b"SET", id.0.as_slice(), claimed.store_id.as_bytes(), b"NX"]);
-        out.command(&[b"HSETNX", topics.as_bytes(), at.topic.as_bytes(), partitions.to_string().as_bytes()]);
+        out.command(&[b"HSETNX", topics.0.as_slice(), at.topic.as_bytes(), partitions.to_string().as_bytes()]);
+        out.command(&[b"HSETNX", topics.0.as_slice(), known_field(at).as_bytes(), b"1"]);
         out.arg(b"HSET");
         out.arg(&key.0);
         for (name, value) in &fields {
@@ -300,10 +311,15 @@ impl Claimer {
         StateKey::store_id(&self.settings.prefix)
     }
 
-    /// How many partitions each topic had when the group first saw it.
-    fn topics_key(&self) -> String {
-        format!("{}:topics", String::from_utf8_lossy(&self.key(&TopicPartition::new("", 0)).0))
+    /// How many partitions each topic had when the group first saw it, and which partitions have had a state since.
+    fn topics_key(&self) -> StateKey {
+        StateKey::group(&self.settings.prefix, &self.settings.group, "topics")
     }
+}
+
+/// Where it is kept that a partition has had a state; no topic's name has a colon.
+fn known_field(at: &TopicPartition) -> String {
+    format!("{}:{}", at.topic, at.partition)
 }
 
 fn refusal(replies: &[Reply]) -> Option<Outcome> {
@@ -355,7 +371,8 @@ mod tests {
 
     /// The answer to the reading: the state's fields, the store's id, the topic's count.
     fn found(state: &[(&str, &str)], id: Reply, known: Reply) -> Vec<Reply> {
-        vec![text("OK"), Reply::Array(state.iter().flat_map(|(n, v)| [text(n), text(v)]).collect()), id, known]
+        let topic = Reply::Array(vec![known, Reply::Nil]);
+        vec![text("OK"), Reply::Array(state.iter().flat_map(|(n, v)| [text(n), text(v)]).collect()), id, topic]
     }
 
     /// What the claim comes to when Redis takes it.
@@ -365,8 +382,8 @@ mod tests {
         if matches!(next, Next::AskPolicy) {
             next = c.policy(Ok(false), Duration::ZERO);
         }
-        if matches!(next, Next::Exchange { replies: 5 }) {
-            next = c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Array(vec![])], Duration::ZERO);
+        if matches!(next, Next::Exchange { replies: 6 }) {
+            next = c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Array(vec![])], Duration::ZERO);
         }
         match next {
             Next::Done(outcome) => outcome,
@@ -382,8 +399,9 @@ mod tests {
         assert_eq!((claimed.epoch, claimed.opening.position, claimed.begin, claimed.opening.unread), (4, 7, 5, Some(5)));
         assert_eq!(claimed.store_id, "id");
         let sent = parse_commands(c.outgoing()).unwrap();
-        let fields: Vec<String> = sent[3][2..].iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-        let expected = ["version", "1", "epoch", "4", "owner", "me-1", "offset", "7", "unread", "5", "last", "6 - 00000000000000aa", "routes", "f"];
+        let fields: Vec<String> = sent[4][2..].iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        let expected =
+            ["version", "1", "epoch", "4", "owner", "me-1", "offset", "7", "unread", "5", "last", "6 - 00000000000000aa", "routes", "f", "rebuild", ""];
         assert_eq!(fields, expected);
     }
 
@@ -392,7 +410,7 @@ mod tests {
         let mut c = claimer(Guarantee::ExactlyOnce);
         c.begin(request(0), log(), Duration::ZERO);
         c.answered(&found(&[], Reply::Nil, Reply::Nil), Duration::ZERO);
-        let next = c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Nil], Duration::ZERO);
+        let next = c.answered(&[text("OK"), text("QUEUED"), text("QUEUED"), text("QUEUED"), text("QUEUED"), Reply::Nil], Duration::ZERO);
         assert!(matches!(next, Next::Done(Outcome::Again { .. })));
     }
 
@@ -433,7 +451,7 @@ mod tests {
     #[test]
     fn at_least_once_asks_redis_nothing_and_begins_at_memory_then_at_the_commit() {
         let commit = Some(Commit { offset: 30, ours: Some(Marked { guarantee: Guarantee::AtLeastOnce, store_id: String::new() }) });
-        let settled = |position| Some(Memory { position, unread: None, last: None });
+        let settled = |position| Some(Memory { position, unread: None, last: None, rebuild: None });
         for (memory, commit, position) in [(settled(40), commit.clone(), 40), (None, commit, 30), (None, None, 50)] {
             let mut c = claimer(Guarantee::AtLeastOnce);
             let Next::Done(Outcome::Claimed(claimed)) = c.begin(Request { memory, ..request(0) }, LogFacts { commit, ..log() }, Duration::ZERO) else {

@@ -2,6 +2,7 @@
 use super::claim::Memory;
 use super::lane::Opening;
 use super::ledger::Ledger;
+use super::rebuild::Rebuild;
 use super::record::TopicPartition;
 use super::retry::Backoff;
 use super::state::Last;
@@ -39,6 +40,8 @@ pub struct Entry {
     pub epoch: i64,
     /// What was left unread when it was claimed, and the last record then, until that is decided about.
     undecided: (Option<i64>, Option<Last>),
+    /// The rebuild that it was in the middle of when it was claimed.
+    rebuild: Option<Rebuild>,
     /// What was last handed to Kafka.
     committed: Option<i64>,
     /// The offset after the last record polled, since the partition was last sought or resumed.
@@ -66,7 +69,7 @@ impl Entry {
     /// What a claim after the first one begins with, should the state be lost.
     fn memory(&self) -> Option<Memory> {
         let (unread, last) = self.undecided;
-        self.position().map(|position| Memory { position, unread, last })
+        self.position().map(|position| Memory { position, unread, last, rebuild: self.rebuild })
     }
 }
 
@@ -115,6 +118,7 @@ impl Flow {
             ledger: None,
             epoch: 0,
             undecided: (None, None),
+            rebuild: None,
             committed: None,
             polled: None,
             at_end: None,
@@ -170,11 +174,12 @@ impl Flow {
 
     /// A claim succeeded: the partition's records flow from `position` on, under this same generation.
     pub fn opened(&mut self, opening: &Opening, epoch: i64) {
-        let Opening { generation, position, unread, ref check, .. } = *opening;
+        let Opening { generation, position, unread, ref check, ref rebuild, .. } = *opening;
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Open;
             entry.ledger = Some(Ledger::new(position));
             entry.undecided = (unread, unread.and(check.as_ref()).map(|c| c.last));
+            entry.rebuild = rebuild.as_ref().map(|(rebuild, _)| *rebuild);
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
@@ -359,7 +364,7 @@ mod tests {
 
     fn opened(flow: &mut Flow, generation: u64) {
         let at = TopicPartition::new("t", 0);
-        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into() }, 1);
+        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into(), rebuild: None }, 1);
     }
 
     fn open(flow: &mut Flow, partition: i32) -> u64 {

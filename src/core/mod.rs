@@ -13,6 +13,7 @@
 //! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
 //! | [`state`] | the ledger's record in Redis, its key, its guard |
 //! | [`letter`] | dead letters |
+//! | [`rebuild`] | what is applied anew after the state was lost |
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
 //! | [`ledger`] | what has been settled per partition |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
@@ -28,6 +29,7 @@ pub mod lane;
 pub mod ledger;
 pub mod letter;
 pub mod poller;
+pub mod rebuild;
 pub mod record;
 pub mod reply;
 pub mod retry;

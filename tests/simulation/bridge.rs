@@ -1,4 +1,5 @@
 //! A bridge of the simulation: the real poller, lanes and claimer, and what their threads would do.
+use super::faults::Faults;
 use super::kafka::{Client, Fetch, TOPIC, at};
 use super::net::Arrival;
 use super::world::{CommitRequest, Env};
@@ -121,7 +122,11 @@ impl Bridge {
             prefix: "b".into(),
             group: "g".into(),
             guarantee: Guarantee::ExactlyOnce,
-            on_state_lost: if env.faults.evictions { OnStateLost::Resume } else { OnStateLost::Halt },
+            on_state_lost: match env.faults {
+                Faults { evictions: true, .. } => OnStateLost::Resume,
+                Faults { flushes: true, .. } => OnStateLost::Rebuild,
+                _ => OnStateLost::Halt,
+            },
             routes: routes(env),
             fingerprint: Vec::new(),
             owner: format!("owner-{}", env.lives).into_bytes(),

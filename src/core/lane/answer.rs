@@ -13,7 +13,8 @@ impl Lane {
     /// Takes the replies of the last exchange, all of them, in order. `jitter` is from 0 to 1.
     pub fn answered(&mut self, replies: Vec<Reply>, now: Duration, jitter: f64) {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => {}
+            Stage::Idle | Stage::Surveyed(_) => {}
+            Stage::Surveying(survey) => self.survey_answered(survey, &replies, now, jitter),
             Stage::Guarding(batch) => self.guard_answered(batch, &replies, now, jitter),
             Stage::Committing(batch) => self.batch_answered(batch, &replies, now, jitter),
             Stage::GuardingBurial(burial) => self.burial_guard_answered(burial, &replies, now, jitter),
@@ -28,10 +29,10 @@ impl Lane {
     }
 
     fn guard_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
-        let watched = self.stale(&generations(&batch), self.sent_at);
+        let watched = self.stale(&batch.generations(), self.sent_at);
         match self.read_guards(&watched, replies) {
             Err(error) => {
-                let shares = generations(&batch);
+                let shares = batch.generations();
                 self.unbuild(batch);
                 self.refused_whole(&error, &shares, now, jitter);
             }
@@ -117,7 +118,7 @@ impl Lane {
     }
 
     /// Nothing that is watched is to be relied on: UNWATCH goes with the next guard.
-    fn drop_watches(&mut self) {
+    pub(super) fn drop_watches(&mut self) {
         self.unwatch = true;
         self.forget_watches();
     }
@@ -129,13 +130,13 @@ impl Lane {
     fn batch_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
         self.forget_watches();
         let n = batch.commands.len();
-        let guarded: Vec<u64> = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let guarded: Vec<u64> = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
         let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
             // Fewer replies than commands: the shell hands over all or calls `lost`.
             return self.unbuild(batch);
         };
         if let Reply::Error(error) = &replies[0] {
-            let shares = generations(&batch);
+            let shares = batch.generations();
             self.unbuild(batch);
             return self.refused_whole(error, &shares, now, jitter);
         }
@@ -159,8 +160,10 @@ impl Lane {
         let mut burial = Burial { letters: Vec::new(), settle: Vec::new(), halts: Vec::new(), clear: Vec::new() };
         let mut refused: BTreeMap<usize, Vec<(Sent, &str)>> = BTreeMap::new();
         for (command, result) in batch.commands.iter().zip(results) {
-            if let Reply::Error(error) = result {
-                refused.entry(command.entry()).or_default().push((*command, error));
+            match (result, command) {
+                (Reply::Error(error), Sent::Begun { entry }) => burial.halts.push((batch.entries[*entry].generation, "refused", unkept(error))),
+                (Reply::Error(error), _) => refused.entry(command.entry()).or_default().push((*command, error)),
+                _ => {}
             }
         }
         for (entry, errors) in refused.iter().filter(|(_, e)| e.iter().all(|(sent, _)| matches!(sent, Sent::Write { .. }))) {
@@ -193,12 +196,15 @@ impl Lane {
             }
             burial.settle.push((share.generation, share.from..share.to));
         }
+        for (entry, grown) in batch.grown.iter().filter(|(_, g)| g.creates) {
+            _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
+        }
         self.tally(&batch);
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
         let owing: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
-        burial.clear = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
+        burial.clear = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
         if burial.letters.is_empty() {
             self.settle(burial.settle);
             self.halt_all(burial.halts);
@@ -216,10 +222,10 @@ impl Lane {
                 let route = &self.settings.routes[origin.route];
                 format!("{} write {} ({})", route.name, origin.write + 1, route.writes[origin.write].kind.name())
             }
-            Sent::Letter { .. } => "dead letter".into(),
+            Sent::Letter { .. } | Sent::Begun { .. } => "dead letter".into(),
         };
         let failed: Vec<String> = errors.iter().map(|(sent, error)| format!("{}: {error}", name(sent))).collect();
-        let stands = |c: &&Sent| c.entry() == entry && !errors.iter().any(|(sent, _)| sent == *c);
+        let stands = |c: &&Sent| c.entry() == entry && !matches!(c, Sent::Begun { .. }) && !errors.iter().any(|(sent, _)| sent == *c);
         let route = batch.commands.iter().find_map(|c| match c {
             Sent::Write { entry: e, origin } if *e == entry => Some(self.settings.routes[origin.route].name.clone()),
             _ => None,
@@ -254,6 +260,7 @@ impl Lane {
                 }
                 (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
                 (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
+                (_, Sent::Begun { .. }) => Verdict::Halt { code: "refused", reason: unkept(why) },
             };
             let pending = &mut batch.entries[sent.entry()].pending;
             if !matches!(pending.verdict, Verdict::Halt { .. }) {
@@ -261,7 +268,7 @@ impl Lane {
             }
         }
         let judged = batch.entries.iter().any(|e| e.pending.verdict != Verdict::None);
-        let shares = generations(&batch);
+        let shares = batch.generations();
         self.unbuild(batch);
         if let Some(why) = whole.or_else(|| (!judged).then(|| cause(error).to_owned())) {
             self.refused_whole(&why, &shares, now, jitter);
@@ -287,7 +294,7 @@ impl Lane {
     }
 
     /// Returns a batch's records to the heads of their queues, in order.
-    fn unbuild(&mut self, batch: Batch) {
+    pub(super) fn unbuild(&mut self, batch: Batch) {
         for entry in batch.entries.into_iter().rev() {
             self.put_back(entry.generation, entry.pending);
         }
@@ -380,6 +387,6 @@ impl Lane {
     }
 }
 
-fn generations(batch: &Batch) -> Vec<u64> {
-    batch.shares.iter().map(|s| s.generation).collect()
+fn unkept(error: &str) -> String {
+    format!("what a rebuild began can't be kept: {error}")
 }

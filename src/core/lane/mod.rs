@@ -13,10 +13,12 @@
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `recheck` | the records whose replies a crash left unread |
+//! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod answer;
 mod batch;
 mod part;
 mod recheck;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -24,11 +26,12 @@ use self::batch::Batch;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
+use self::survey::Survey;
 use super::encode::Encoder;
 use super::letter::Letter;
 use super::record::Record;
 use super::retry::Backoff;
-use super::route::Route;
+use super::route::{self, Route};
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -168,6 +171,10 @@ pub enum Next {
 
 enum Stage {
     Idle,
+    /// The keys that a rebuilding batch would write to are being looked at.
+    Surveying(Survey),
+    /// None of them survived the loss.
+    Surveyed(Batch),
     /// The guard of this batch is being read.
     Guarding(Batch),
     /// The batch's transaction is out.
@@ -195,6 +202,8 @@ struct Burial {
 /// See the module's documentation.
 pub struct Lane {
     settings: Settings,
+    /// The routes as a rebuild applies them.
+    rebuilding: Arc<[Route]>,
     tallies: Arc<[Tally]>,
     parts: BTreeMap<u64, Part>,
     stage: Stage,
@@ -218,6 +227,7 @@ pub struct Lane {
 impl Lane {
     pub fn new(settings: Settings, tallies: Arc<[Tally]>) -> Self {
         Self {
+            rebuilding: route::without_publish(&settings.routes),
             settings,
             tallies,
             parts: BTreeMap::new(),
@@ -312,7 +322,7 @@ impl Lane {
     /// The connection is gone, and with it all that was known of the states: every partition is claimed again.
     pub fn lost(&mut self, why: &str) {
         let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
+            Stage::Surveying(Survey { batch, .. }) | Stage::Surveyed(batch) | Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
             _ => None,
         };
         for entry in batch.into_iter().flat_map(|b| b.entries) {
@@ -328,10 +338,11 @@ impl Lane {
 
     /// What to do next. `now` is the time since the process began.
     pub fn next(&mut self, now: Duration) -> Next {
-        if matches!(self.stage, Stage::Committing(_) | Stage::Burying(_)) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
             // Its guard has just been read and holds.
-            let stage = std::mem::replace(&mut self.stage, Stage::Idle);
-            return self.exchange(stage, now);
+            stage @ (Stage::Committing(_) | Stage::Burying(_)) => return self.exchange(stage, now),
+            Stage::Surveyed(batch) => return self.send_rebuilding(batch, now),
+            _ => {}
         }
         if let Some(until) = self.wait_until {
             if now < until {
@@ -355,7 +366,8 @@ impl Lane {
             return next;
         }
         match self.collect(now) {
-            Some(batch) => self.send_batch(batch, now),
+            Some(batch) if batch.grown.is_empty() => self.send_batch(batch, now),
+            Some(batch) => self.survey(batch, now),
             None => self.idle(now),
         }
     }

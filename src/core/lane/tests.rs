@@ -79,7 +79,7 @@ impl Bench {
         }
         let generation = u64::try_from(partition).unwrap() + 1;
         let guard = Some(Guard { key: state(partition), owner: b"me".to_vec() });
-        let opening = Opening { generation, at: at(partition), position, guard, check, unread, through: [0].into() };
+        let opening = Opening { generation, at: at(partition), position, guard, check, unread, through: [0].into(), rebuild: None };
         self.take(Input::Open(opening.into()));
         generation
     }
