@@ -8,6 +8,7 @@
 use crate::config::Config;
 use crate::config::validate::Valid;
 use crate::core::claimer;
+use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
 use crate::core::route::{Route, Topics};
@@ -251,7 +252,7 @@ fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
         guarantee: config.redis.guarantee.into(),
         on_state_lost: config.redis.on_state_lost.into(),
         routes,
-        fingerprint: fingerprint(&config.route),
+        fingerprints: config.route.iter().map(fingerprint).collect(),
         owner: token().into_bytes(),
         store_id: token(),
     }
@@ -262,8 +263,8 @@ fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// A fingerprint of the writes, kept in each state: a change of it is a change of configuration.
-fn fingerprint(routes: &[crate::config::Route]) -> Vec<u8> {
-    let text = serde_json::to_string(routes).unwrap_or_default();
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())).into_bytes()
+/// A fingerprint of a route's writes.
+fn fingerprint(route: &crate::config::Route) -> String {
+    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(w).unwrap_or_default()).collect();
+    fingerprint::route(&route.name, writes.iter().map(String::as_str))
 }

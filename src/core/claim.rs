@@ -5,6 +5,8 @@ use std::fmt;
 
 /// Commits of ours carry this in their metadata, so that they can be told from somebody else's.
 const MARK: &str = "kafka-redis-bridge/1";
+/// How the owner's token begins that a rewind leaves in the state.
+pub const REWINDER: &[u8] = b"rewind-";
 
 /// How a record's effect is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,19 @@ pub struct Facts {
     pub on_state_lost: OnStateLost,
 }
 
+/// Something about a claim that a person should know, by a stable code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Notice {
+    pub fn new(code: &'static str, text: String) -> Self {
+        Self { code, text }
+    }
+}
+
 /// Where to begin, or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -113,7 +128,7 @@ pub enum Decision {
         unread: Option<i64>,
         rebuild: Option<Rebuild>,
         /// What a person should know about it.
-        note: Option<String>,
+        notice: Option<Notice>,
     },
     /// The log seems to end before the position. It may be a broker that has not caught up: ask again for a while.
     Beyond {
@@ -138,20 +153,22 @@ pub fn decide(f: &Facts) -> Decision {
         );
         return Decision::Halt { code: "wrong-store", reason };
     }
-    let begin = |position, note| within_log(f, &Memory { position, unread: None, last: None, rebuild: None }, note);
+    let begin = |position, notice| within_log(f, &Memory { position, unread: None, last: None, rebuild: None }, notice);
     match (f.state.offset, ours) {
         (Some(offset), Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce && commit > offset => {
-            begin(commit, Some(format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}")))
+            let text = format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}");
+            begin(commit, Some(Notice::new("mode-changed", text)))
         }
         (Some(offset), _) => {
             let above = f.commit.as_ref().filter(|c| c.offset > offset);
-            let note = above.map(|c| format!("Kafka's commit {} is above the state's position {offset}, which counts: Redis has gone back", c.offset));
+            let notice = above.map(|c| above_the_state(f, c.offset, offset));
             let State { last, unread, rebuild, .. } = f.state;
-            within_log(f, &Memory { position: offset, last, unread, rebuild }, note)
+            within_log(f, &Memory { position: offset, last, unread, rebuild }, notice)
         }
         (None, _) if f.memory.is_some() => {
             let Some(memory) = &f.memory else { unreachable!("just looked at") };
-            within_log(f, memory, Some(format!("state-lost: the state is gone from Redis; going on at {} from memory", memory.position)))
+            let text = format!("the state is gone from Redis; going on at {} from memory", memory.position);
+            within_log(f, memory, Some(Notice::new("state-lost", text)))
         }
         (None, Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce => begin(commit, None),
         (None, Some((commit, _))) => match f.on_state_lost {
@@ -161,11 +178,11 @@ pub fn decide(f: &Facts) -> Decision {
                     "the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there, or \"rebuild\" to apply everything since kafka.start anew"
                 ),
             },
-            OnStateLost::Resume => begin(commit, Some(format!("state-lost: going on at the commit {commit}"))),
+            OnStateLost::Resume => begin(commit, Some(Notice::new("state-lost", format!("the state is gone from Redis; going on at the commit {commit}")))),
             OnStateLost::Rebuild => rebuild(f, commit),
         },
         (None, None) => match &f.commit {
-            Some(foreign) => begin(foreign.offset, Some(format!("taking over at {} from a commit that is not ours", foreign.offset))),
+            Some(foreign) => begin(foreign.offset, Some(Notice::new("migrated", format!("taking over at {} from a commit that is not ours", foreign.offset)))),
             None => begin(f.start, None),
         },
     }
@@ -175,14 +192,22 @@ pub fn decide(f: &Facts) -> Decision {
 fn rebuild(f: &Facts, commit: i64) -> Decision {
     let position = f.start.min(commit);
     let rebuild = (position < commit).then(|| Rebuild { until: commit, alone: f.known.then_some(f.state.epoch + 1) });
-    let note = match rebuild {
-        Some(_) => format!("state-lost: rebuilding {position}..{commit}; PUBLISH is left out until then"),
-        None => format!("state-lost: nothing to rebuild; going on at the commit {commit}"),
+    let text = match rebuild {
+        Some(_) => format!("the state is gone from Redis; rebuilding {position}..{commit}; PUBLISH is left out until then"),
+        None => format!("the state is gone from Redis; there is nothing to rebuild; going on at the commit {commit}"),
     };
-    within_log(f, &Memory { position, unread: None, last: None, rebuild }, Some(note))
+    within_log(f, &Memory { position, unread: None, last: None, rebuild }, Some(Notice::new("state-lost", text)))
 }
 
-fn within_log(f: &Facts, from: &Memory, note: Option<String>) -> Decision {
+/// Why a commit of ours may be above the state: somebody rewound, or Redis lost its tail.
+fn above_the_state(f: &Facts, commit: i64, offset: i64) -> Notice {
+    if f.state.owner.starts_with(REWINDER) {
+        return Notice::new("rewound", format!("the position was set to {offset} by a rewind; Kafka's commit {commit} follows"));
+    }
+    Notice::new("redis-went-back", format!("Kafka's commit {commit} is above the state's position {offset}, which counts: Redis has gone back"))
+}
+
+fn within_log(f: &Facts, from: &Memory, notice: Option<Notice>) -> Decision {
     let Memory { position, last, unread, rebuild } = *from;
     if position < f.low {
         let reason = format!("the position is {position}, and Kafka's log begins at {}: the records between were deleted before they were read", f.low);
@@ -191,7 +216,7 @@ fn within_log(f: &Facts, from: &Memory, note: Option<String>) -> Decision {
     if position > f.high {
         return Decision::Beyond { position };
     }
-    Decision::Begin { position, last, unread, rebuild: rebuild.filter(|r| r.until > position), note }
+    Decision::Begin { position, last, unread, rebuild: rebuild.filter(|r| r.until > position), notice }
 }
 
 #[cfg(test)]

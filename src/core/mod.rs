@@ -16,14 +16,17 @@
 //! | [`rebuild`] | what is applied anew after the state was lost |
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
 //! | [`ledger`] | what has been settled per partition |
+//! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
 //! | [`retry`] | back-off with jitter |
+//! | [`telling`] | what a person is told |
 //! | [`throttle`] | records a second |
 pub mod claim;
 pub mod claimer;
 pub mod decode;
 pub mod encode;
+pub mod fingerprint;
 pub mod flow;
 pub mod lane;
 pub mod ledger;
@@ -35,6 +38,7 @@ pub mod reply;
 pub mod retry;
 pub mod route;
 pub mod state;
+pub mod telling;
 pub mod template;
 pub mod throttle;
 pub mod write;

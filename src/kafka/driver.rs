@@ -5,8 +5,9 @@ use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::lane::Input;
-use crate::core::poller::{Action, Note, Poller, Seen, Telling};
+use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::{Record, TopicPartition};
+use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
 use crate::sink::lane::Load;
@@ -174,12 +175,8 @@ impl Driver {
             Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
             Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
             Telling::ClearSubject(subject) => self.conditions.clear_subject(&subject),
-            Telling::Claimed { at, position, epoch, note } => {
-                if let Some(note) = note {
-                    tracing::warn!(code = "claim", partition = %at, "{note}");
-                }
-                tracing::info!(partition = %at, position, epoch, "claimed");
-            }
+            Telling::Warn { code, message } => tracing::warn!(code, "{message}"),
+            Telling::Claimed { at, position, epoch } => tracing::info!(partition = %at, position, epoch, "claimed"),
             Telling::LetGo { at, position } => tracing::info!(partition = %at, position, "let go"),
             Telling::Debug(text) => tracing::debug!("{text}"),
         }

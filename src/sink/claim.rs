@@ -121,7 +121,7 @@ impl<L: Log> Claimer<L> {
     fn claim(&mut self, redis: &mut Connection, request: &Request) -> Result<Outcome, Failure> {
         let log = match self.log.facts(&request.at) {
             Ok(log) => log,
-            Err(why) => return Ok(Outcome::Again { why: format!("kafka: {why}") }),
+            Err(why) => return Ok(Outcome::Again { code: Some("kafka-unanswered"), why: format!("Kafka: {why}") }),
         };
         let mut next = self.claimer.begin(request.clone(), log, self.clock.now());
         loop {

@@ -8,9 +8,10 @@ use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::decode::Format;
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
-use crate::core::poller::{Action, Note, Poller, Seen, Telling};
+use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone, Topics};
+use crate::core::telling::Telling;
 use crate::core::template::Template;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::collections::VecDeque;
@@ -128,7 +129,7 @@ impl Bridge {
                 _ => OnStateLost::Halt,
             },
             routes: routes(env),
-            fingerprint: Vec::new(),
+            fingerprints: Vec::new(),
             owner: format!("owner-{}", env.lives).into_bytes(),
             store_id: "store".into(),
         };
@@ -282,7 +283,7 @@ impl Bridge {
                 let Some(request) = claims.inbox.pop_front() else { return };
                 claims.active = Some(request.clone());
                 if env.kafka.away {
-                    claimer::Next::Done(Outcome::Again { why: "Kafka is away".into() })
+                    claimer::Next::Done(Outcome::Again { code: Some("kafka-unanswered"), why: "Kafka is away".into() })
                 } else {
                     let facts = env.kafka.facts(request.at.partition);
                     claims.claimer.begin(request, facts, env.now)

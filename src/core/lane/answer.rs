@@ -4,7 +4,7 @@ use super::part::{Part, Verdict};
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
 use crate::core::reply::{Class, Reply, cause, triage};
-use crate::core::state::Guarded;
+use crate::core::state::{Guarded, Last};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Lane {
     pub(super) fn still_ours(&self, mut burial: Burial) -> Burial {
         let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
         burial.letters.retain(|l| open.contains(&l.record.at));
-        burial.settle.retain(|(g, _)| self.parts.contains_key(g));
+        burial.settle.retain(|(g, ..)| self.parts.contains_key(g));
         burial.clear.retain(|g| self.parts.contains_key(g));
         burial
     }
@@ -143,8 +143,11 @@ impl Lane {
         match &replies[exec_at] {
             Reply::Array(results) => self.applied(batch, results, n),
             Reply::Error(error) => self.aborted(batch, &replies[1..exec_at], error, now, jitter),
-            // Nil: a watched state was moved. The guards that ride behind tell whose.
-            _ => self.unbuild(batch),
+            // Nil: a watched state was moved. The guards that ride behind tell whose; it may have befallen others too.
+            _ => {
+                self.audit_due = now;
+                self.unbuild(batch);
+            }
         }
         if let Err(error) = self.read_guards(&guarded, replies) {
             self.refused_whole(&error, &guarded, now, jitter);
@@ -194,7 +197,7 @@ impl Lane {
                 part.unread = share.last.map(|_| share.from);
                 part.dirty = share.last.is_some() && part.guard.is_some();
             }
-            burial.settle.push((share.generation, share.from..share.to));
+            burial.settle.push((share.generation, share.from..share.to, share.last));
         }
         for (entry, grown) in batch.grown.iter().filter(|(_, g)| g.creates) {
             _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
@@ -226,8 +229,8 @@ impl Lane {
         };
         let failed: Vec<String> = errors.iter().map(|(sent, error)| format!("{}: {error}", name(sent))).collect();
         let stands = |c: &&Sent| c.entry() == entry && !matches!(c, Sent::Begun { .. }) && !errors.iter().any(|(sent, _)| sent == *c);
-        let route = batch.commands.iter().find_map(|c| match c {
-            Sent::Write { entry: e, origin } if *e == entry => Some(self.settings.routes[origin.route].name.clone()),
+        let route = errors.iter().find_map(|(sent, _)| match sent {
+            Sent::Write { origin, .. } => Some(self.settings.routes[origin.route].name.clone()),
             _ => None,
         });
         Letter {
@@ -288,6 +291,8 @@ impl Lane {
             }
         };
         self.wait_until = Some(now + self.backoff.next(jitter));
+        // Another server may have become the master meanwhile, or this one may have loaded older data.
+        self.audit_due = now;
         if !std::mem::replace(&mut self.troubled, true) {
             self.events.push(Event::Trouble(Some((code, error.to_owned()))));
         }
@@ -342,8 +347,8 @@ impl Lane {
     fn letter_stands(&mut self, letter: &Letter) {
         if let Some(route) = self.route_named(&letter.route) {
             self.count(route, |t| (&t.dead, 1));
+            self.events.push(Event::Buried { route: letter.route.clone(), code: letter.code, reason: letter.reason.clone() });
         }
-        self.events.push(Event::Buried { code: letter.code, reason: letter.reason.clone() });
     }
 
     fn route_named(&self, name: &str) -> Option<usize> {
@@ -354,7 +359,7 @@ impl Lane {
     pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
         let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
         let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
-        let settled = burial.settle.iter().filter(|(g, _)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
+        let settled = burial.settle.iter().filter(|(g, ..)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
         self.settle(settled);
         for (generation, reason) in owing {
             self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
@@ -362,9 +367,9 @@ impl Lane {
         self.halt_all(burial.halts);
     }
 
-    fn settle(&mut self, ranges: Vec<(u64, Range<i64>)>) {
-        for (generation, range) in ranges {
-            self.events.push(Event::Settled { generation, range });
+    fn settle(&mut self, ranges: Vec<(u64, Range<i64>, Option<Last>)>) {
+        for (generation, range, last) in ranges {
+            self.events.push(Event::Settled { generation, range, last });
         }
     }
 

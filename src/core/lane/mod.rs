@@ -32,6 +32,7 @@ use super::letter::Letter;
 use super::record::Record;
 use super::retry::Backoff;
 use super::route::{self, Route};
+use super::state::Last;
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,19 +108,25 @@ pub enum Input {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// These offsets are applied, dead-lettered or dropped by a rule.
-    Settled { generation: u64, range: Range<i64> },
+    Settled {
+        generation: u64,
+        range: Range<i64>,
+        /// The last record of the range, if it has one.
+        last: Option<Last>,
+    },
     /// Nothing more is known of this partition's state in Redis: claim it again, and read from there.
     Reclaim { generation: u64, why: Doubt },
     /// A person is needed. The position stays.
     Halt { generation: u64, code: &'static str, reason: String },
     /// Fetch no more of this partition for now, or go on.
     Hold { generation: u64, hold: bool },
-    /// Let go, after [`Input::Close`] or [`Input::Drain`].
-    Closed { generation: u64 },
+    /// Let go, after [`Input::Close`] or [`Input::Drain`]. `left`: what came of its last batch is for the next owner to find
+    /// out.
+    Closed { generation: u64, left: bool },
     /// Redis refuses everything for now, for this reason; `None`: it no longer does.
     Trouble(Option<(&'static str, String)>),
     /// A dead letter became durable.
-    Buried { code: &'static str, reason: String },
+    Buried { route: String, code: &'static str, reason: String },
 }
 
 /// Why a partition is claimed again.
@@ -192,7 +199,7 @@ enum Stage {
 struct Burial {
     letters: Vec<Letter>,
     /// What is settled then.
-    settle: Vec<(u64, Range<i64>)>,
+    settle: Vec<(u64, Range<i64>, Option<Last>)>,
     /// Partitions that halt then, and why.
     halts: Vec<(u64, &'static str, String)>,
     /// Partitions whose `unread` is cleared with the letters.
@@ -218,7 +225,7 @@ pub struct Lane {
     troubled: bool,
     unwatch: bool,
     sent_at: Duration,
-    last_audit: Duration,
+    audit_due: Duration,
     queued_since: Option<Duration>,
     turn: u64,
     draining: bool,
@@ -242,7 +249,7 @@ impl Lane {
             troubled: false,
             unwatch: false,
             sent_at: Duration::ZERO,
-            last_audit: Duration::ZERO,
+            audit_due: AUDIT_EVERY,
             queued_since: None,
             turn: 0,
             draining: false,
@@ -283,7 +290,7 @@ impl Lane {
                 part.closing = true;
                 self.discard_queue(generation);
             }
-            None => self.events.push(Event::Closed { generation }),
+            None => self.events.push(Event::Closed { generation, left: false }),
         }
     }
 
@@ -377,7 +384,7 @@ impl Lane {
         let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
         for generation in closing {
             self.parts.remove(&generation);
-            self.events.push(Event::Closed { generation });
+            self.events.push(Event::Closed { generation, left: false });
         }
         let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && p.may_clear()).map(|(g, _)| *g).collect();
         (!dirty.is_empty()).then(|| self.send_batch(Batch::clearing(&self.parts, &dirty), now))
@@ -402,7 +409,7 @@ impl Lane {
         }
         let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
         let clear = self.parts.values().filter(|p| p.may_clear()).map(|p| p.batched_at + IDLE_BEFORE_CLEAR).min();
-        let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.last_audit + AUDIT_EVERY);
+        let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.audit_due);
         let held = self.parts.values().filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
         Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
     }
@@ -415,10 +422,10 @@ impl Lane {
     }
 
     fn next_audit(&mut self, now: Duration) -> Option<Next> {
-        if now < self.last_audit + AUDIT_EVERY {
+        if now < self.audit_due {
             return None;
         }
-        self.last_audit = now;
+        self.audit_due = now + AUDIT_EVERY;
         let owned: Vec<u64> = self.parts.iter().filter(|(_, p)| p.guard.is_some() && !p.closing).map(|(g, _)| *g).collect();
         if owned.is_empty() {
             return None;
@@ -456,7 +463,7 @@ impl Lane {
     fn reclaim(&mut self, generation: u64, why: Doubt) {
         self.discard_queue(generation);
         if let Some(part) = self.parts.remove(&generation) {
-            self.events.push(if part.closing { Event::Closed { generation } } else { Event::Reclaim { generation, why } });
+            self.events.push(if part.closing { Event::Closed { generation, left: true } } else { Event::Reclaim { generation, why } });
         }
     }
 

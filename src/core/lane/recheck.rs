@@ -111,7 +111,7 @@ impl Lane {
         }
         if !recheck.letters.is_empty() {
             // What is below the position is settled now, too.
-            let settle = self.parts.get(&recheck.generation).map(|p| (recheck.generation, p.position..p.position));
+            let settle = self.parts.get(&recheck.generation).map(|p| (recheck.generation, p.position..p.position, None));
             let burial = Burial { letters: recheck.letters, settle: settle.into_iter().collect(), halts: Vec::new(), clear: vec![recheck.generation] };
             if self.settings.letters == Letters::Halt {
                 let reason = format!(
