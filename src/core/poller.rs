@@ -188,9 +188,6 @@ impl Poller {
     /// The group was joined, and these partitions were assigned, paused.
     pub fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         self.joined = true;
-        if !partitions.is_empty() {
-            self.tell(Telling::Clear { code: "topic-missing", subject: "kafka".into() });
-        }
         partitions.into_iter().for_each(|at| self.flow.assign(at));
     }
 

@@ -19,7 +19,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a revoke waits for what is in flight.
@@ -58,14 +58,17 @@ pub struct Driver {
     pub commits: Option<Sender<TopicPartitionList>>,
     pub conditions: Conditions,
     pub clock: Clock,
+    /// Set when Kafka does not know a topic; the claimer looks which.
+    pub topic_missing: Arc<AtomicBool>,
     /// Counts the poller's rounds: the watchdog's proof of life.
     pub rounds: Arc<AtomicU64>,
 }
 
 impl Driver {
-    /// Whether records could flow: the group is joined, Redis has answered, and neither is away.
+    /// Whether records could flow: the group is joined, Redis has answered, neither is away, and Redis takes writes.
     pub fn ready(&self) -> bool {
-        self.poller.ready() && !["redis-unreachable", "kafka-unreachable"].iter().any(|c| self.conditions.holds(c))
+        const HINDER: [&str; 5] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "kafka-unanswered"];
+        self.poller.ready() && !HINDER.iter().any(|c| self.conditions.holds(c))
     }
 
     fn moment(&self) -> Moment {
@@ -250,7 +253,7 @@ impl Driver {
         match error {
             KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.conditions.raise("topic-missing", "kafka", "a topic that a route names does not exist", "create it; the bridge takes it up by itself");
+                self.topic_missing.store(true, Ordering::Relaxed);
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 self.conditions.alert("kafka-refused", "kafka", &error.to_string(), "allow Read on the topics and the group to this client");

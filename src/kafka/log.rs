@@ -51,6 +51,16 @@ impl Log for KafkaLog {
         self.compacted.lock().insert(topic.to_owned(), compacted);
         Ok(compacted)
     }
+
+    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            if self.partitions(topic)? == 0 {
+                missing.push(topic.clone());
+            }
+        }
+        Ok(missing)
+    }
 }
 
 impl KafkaLog {

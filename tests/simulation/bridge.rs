@@ -8,6 +8,7 @@ use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::decode::Format;
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
+use crate::core::letter::Letter;
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone, Topics};
@@ -71,6 +72,15 @@ struct LaneThread {
     line: Line,
     /// Records handed to it that have not left it.
     held: usize,
+    undertaker: Undertaker,
+}
+
+/// The thread that produces a lane's letters.
+enum Undertaker {
+    Idle,
+    Producing(Vec<Letter>),
+    /// They are durable, and the lane has not heard of it.
+    Done,
 }
 
 struct ClaimThread {
@@ -134,7 +144,13 @@ impl Bridge {
             store_id: "store".into(),
         };
         let lanes = 1 + env.random.below(2);
-        let thread = |_| LaneThread { lane: Lane::new(lane.clone(), [Tally::default()].into()), inbox: VecDeque::new(), line: Line::default(), held: 0 };
+        let thread = |_| LaneThread {
+            lane: Lane::new(lane.clone(), [Tally::default()].into()),
+            inbox: VecDeque::new(),
+            line: Line::default(),
+            held: 0,
+            undertaker: Undertaker::Idle,
+        };
         Self {
             id,
             life: env.lives,
@@ -312,6 +328,17 @@ impl Bridge {
     fn lane(&mut self, n: usize, env: &mut Env) {
         let moment = env.moment();
         let thread = &mut self.lanes[n];
+        thread.undertaker = match std::mem::replace(&mut thread.undertaker, Undertaker::Idle) {
+            Undertaker::Producing(letters) if !env.kafka.away && env.random.percent(30) => {
+                env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
+                Undertaker::Done
+            }
+            Undertaker::Done if env.random.percent(50) => {
+                thread.lane.take(Input::Buried(Ok(())), moment.now);
+                Undertaker::Idle
+            }
+            other => other,
+        };
         if thread.line.waiting.is_some() {
             match thread.line.receive(env) {
                 Arrival::Pending => return,
@@ -326,8 +353,8 @@ impl Bridge {
             match thread.lane.next(moment.now) {
                 Next::Exchange { replies } => thread.line.send(thread.lane.outgoing(), replies, env),
                 Next::Bury(letters) => {
-                    env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
-                    thread.lane.letters_durable();
+                    assert!(matches!(thread.undertaker, Undertaker::Idle), "letters are produced one list at a time");
+                    thread.undertaker = Undertaker::Producing(letters);
                 }
                 Next::Wait(_) => {}
             }

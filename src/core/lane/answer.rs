@@ -1,9 +1,10 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
 use super::batch::{Batch, Sent};
-use super::part::{Part, Verdict};
+use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
 use crate::core::reply::{Class, Reply, cause, triage};
+use crate::core::route::Origin;
 use crate::core::state::{Guarded, Last};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -44,45 +45,8 @@ impl Lane {
         }
     }
 
-    fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
-        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
-        let Some((stream_type, guards)) = replies.split_last().filter(|(_, rest)| error.is_none() && !rest.is_empty()) else {
-            self.drop_watches();
-            let shares = burial.clear.clone();
-            self.burial = Some(burial);
-            return self.refused_whole(&error.unwrap_or_default(), &shares, now, jitter);
-        };
-        // Before the last one, the WATCH of the stream's key.
-        let held = self.read_guards(&guarded, &guards[..guards.len() - 1]) == Ok(true);
-        match stream_type {
-            Reply::Text(found) if found != b"none" && found != b"stream" => {
-                self.drop_watches();
-                self.unburied(burial, &format!("the key of dead_letter.stream holds a {}", String::from_utf8_lossy(found)));
-            }
-            _ if held => {
-                self.encode_burial(&burial);
-                self.stage = Stage::Burying(burial);
-            }
-            _ => {
-                self.drop_watches();
-                self.burial = Some(burial);
-            }
-        }
-    }
-
-    /// What of a burial belongs to partitions that are still open here: the letters of the others are found again by
-    /// their next claim, since their `unread` stands.
-    pub(super) fn still_ours(&self, mut burial: Burial) -> Burial {
-        let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
-        burial.letters.retain(|l| open.contains(&l.record.at));
-        burial.settle.retain(|(g, ..)| self.parts.contains_key(g));
-        burial.clear.retain(|g| self.parts.contains_key(g));
-        burial
-    }
-
     /// Reads the answers to WATCH and the guards, at the end of `replies`. `Ok(false)`: some did not hold.
-    fn read_guards(&mut self, generations: &[u64], replies: &[Reply]) -> Result<bool, String> {
+    pub(super) fn read_guards(&mut self, generations: &[u64], replies: &[Reply]) -> Result<bool, String> {
         if generations.is_empty() {
             return Ok(true);
         }
@@ -123,7 +87,7 @@ impl Lane {
         self.forget_watches();
     }
 
-    fn forget_watches(&mut self) {
+    pub(super) fn forget_watches(&mut self) {
         self.parts.values_mut().for_each(|p| p.watched_at = None);
     }
 
@@ -160,7 +124,7 @@ impl Lane {
         if std::mem::take(&mut self.troubled) {
             self.events.push(Event::Trouble(None));
         }
-        let mut burial = Burial { letters: Vec::new(), settle: Vec::new(), halts: Vec::new(), clear: Vec::new() };
+        let mut burial = Burial::default();
         let mut refused: BTreeMap<usize, Vec<(Sent, &str)>> = BTreeMap::new();
         for (command, result) in batch.commands.iter().zip(results) {
             match (result, command) {
@@ -215,8 +179,13 @@ impl Lane {
             // Nowhere to keep them: `unread` stands, and the records stay unsettled in Kafka.
             self.unburied(burial, "no [dead_letter] is set");
         } else {
-            self.burial = Some(burial);
+            self.owe(burial);
         }
+    }
+
+    /// A write, as letters identify it.
+    pub(super) fn write_name(&self, origin: Origin) -> String {
+        format!("{}/{}", self.settings.routes[origin.route].name, origin.write + 1)
     }
 
     fn refusal(&self, batch: &Batch, entry: usize, errors: &[(Sent, &str)]) -> Letter {
@@ -238,6 +207,7 @@ impl Lane {
             code: "refused",
             reason: errors.first().map(|(_, e)| (*e).to_owned()).unwrap_or_default(),
             route: route.unwrap_or_default(),
+            writes: errors.iter().filter_map(|(sent, _)| if let Sent::Write { origin, .. } = sent { Some(self.write_name(*origin)) } else { None }).collect(),
             failed,
             applied: batch.commands.iter().filter(stands).map(name).collect(),
         }
@@ -305,75 +275,13 @@ impl Lane {
         }
     }
 
-    fn burial_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
-        self.forget_watches();
-        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let exec_at = 1 + burial.letters.len() + guarded.len();
-        let exec = replies.get(exec_at);
-        let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
-        match exec {
-            Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
-                None => self.buried(burial, true),
-                Some(error) => self.unburied(burial, error),
-            },
-            Some(Reply::Error(error)) => {
-                let error = failed.unwrap_or_else(|| cause(error).to_owned());
-                if matches!(triage(&error), Class::Transient | Class::Capacity) {
-                    let shares = burial.clear.clone();
-                    self.burial = Some(burial);
-                    self.refused_whole(&error, &shares, now, jitter);
-                } else {
-                    self.unburied(burial, &error);
-                }
-            }
-            _ => self.burial = Some(burial),
-        }
-        // What could not be read, the next guard will meet again.
-        let _ = self.read_guards(&guarded, replies);
-    }
-
-    /// The letters are durable. `cleared`: `unread` was emptied with them.
-    pub(super) fn buried(&mut self, burial: Burial, cleared: bool) {
-        burial.letters.iter().for_each(|l| self.letter_stands(l));
-        for part in burial.clear.iter().filter(|_| cleared) {
-            if let Some(part) = self.parts.get_mut(part) {
-                (part.unread, part.dirty) = (None, false);
-            }
-        }
-        self.settle(burial.settle);
-        self.halt_all(burial.halts);
-    }
-
-    fn letter_stands(&mut self, letter: &Letter) {
-        if let Some(route) = self.route_named(&letter.route) {
-            self.count(route, |t| (&t.dead, 1));
-            self.events.push(Event::Buried { route: letter.route.clone(), code: letter.code, reason: letter.reason.clone() });
-        }
-    }
-
-    fn route_named(&self, name: &str) -> Option<usize> {
-        self.settings.routes.iter().position(|r| r.name == name)
-    }
-
-    /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
-    pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
-        let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
-        let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
-        let settled = burial.settle.iter().filter(|(g, ..)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
-        self.settle(settled);
-        for (generation, reason) in owing {
-            self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
-        }
-        self.halt_all(burial.halts);
-    }
-
-    fn settle(&mut self, ranges: Vec<(u64, Range<i64>, Option<Last>)>) {
+    pub(super) fn settle(&mut self, ranges: Vec<(u64, Range<i64>, Option<Last>)>) {
         for (generation, range, last) in ranges {
             self.events.push(Event::Settled { generation, range, last });
         }
     }
 
-    fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
+    pub(super) fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
         for (generation, code, reason) in halts {
             self.halt(generation, code, reason);
         }

@@ -1,6 +1,6 @@
 //! From the queues to a transaction's bytes.
 use super::part::{Part, Pending, Verdict};
-use super::{Burial, GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
+use super::{GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::route::{self, Grown, Origin, Outcome};
@@ -193,6 +193,7 @@ impl Lane {
                 code,
                 reason: reason.clone(),
                 route: self.settings.routes[route].name.clone(),
+                writes: vec!["*".into()],
                 failed: vec!["all".into()],
                 applied: Vec::new(),
             };
@@ -351,43 +352,5 @@ impl Lane {
         }
         out.finish();
         guarded().for_each(|p| p.read_guard(out));
-    }
-
-    /// Makes the letters durable that must be before their partitions go on: in a topic by the shell, in a stream by a
-    /// transaction of their own. A letter that the stream's key refused would not undo the clearing of `unread` beside
-    /// it, so the key's type is read under WATCH first, with the guards.
-    pub(super) fn send_burial(&mut self, burial: Burial, now: Duration) -> Next {
-        let Letters::Stream { name, .. } = &self.settings.letters else {
-            let letters = burial.letters.clone();
-            self.stage = Stage::Burying(burial);
-            return Next::Bury(letters);
-        };
-        let mut aux = std::mem::take(&mut self.aux);
-        aux.clear();
-        if std::mem::take(&mut self.unwatch) {
-            aux.command(&[b"UNWATCH"]);
-        }
-        self.watch(&burial.clear, &mut aux);
-        aux.command(&[b"WATCH", name.as_bytes()]);
-        aux.command(&[b"TYPE", name.as_bytes()]);
-        self.aux = aux;
-        self.exchange(Stage::GuardingBurial(burial), now)
-    }
-
-    /// Makes `aux` the transaction of the letters.
-    pub(super) fn encode_burial(&mut self, burial: &Burial) {
-        let Letters::Stream { name, maxlen } = &self.settings.letters else { return };
-        let mut aux = std::mem::take(&mut self.aux);
-        aux.clear();
-        aux.command(&[b"MULTI"]);
-        for letter in &burial.letters {
-            letter.encode(name, *maxlen, &mut aux);
-        }
-        for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
-            aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
-        }
-        aux.command(&[b"EXEC"]);
-        self.watch(&burial.clear, &mut aux);
-        self.aux = aux;
     }
 }

@@ -12,10 +12,12 @@
 //! | `part` | one open partition: queue, guard, checks |
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
+//! | `burial` | dead letters that must be durable before their partitions go on |
 //! | `recheck` | the records whose replies a crash left unread |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod answer;
 mod batch;
+mod burial;
 mod part;
 mod recheck;
 mod survey;
@@ -23,6 +25,7 @@ mod survey;
 mod tests;
 
 use self::batch::Batch;
+use self::burial::Burial;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
@@ -100,6 +103,8 @@ pub enum Input {
     Advance(u64, i64),
     /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
     Close(u64),
+    /// The letters of [`Next::Bury`] are durable, or why they can't be.
+    Buried(Result<(), String>),
     /// Write what the queues hold, then let every partition go.
     Drain,
 }
@@ -170,7 +175,7 @@ impl fmt::Display for Doubt {
 pub enum Next {
     /// Send [`Lane::outgoing`], read this many replies, call [`Lane::answered`] (or [`Lane::lost`]).
     Exchange { replies: usize },
-    /// Make these durable in the dead-letter topic, then call [`Lane::letters_durable`].
+    /// Make these durable in the dead-letter topic, beside all else, then hand in [`Input::Buried`].
     Bury(Vec<Letter>),
     /// Nothing to do before this time, unless something comes in.
     Wait(Option<Duration>),
@@ -188,22 +193,11 @@ enum Stage {
     Committing(Batch),
     /// The guard of the letters' transaction is being read.
     GuardingBurial(Burial),
-    /// The letters' transaction is out, or (topic) they are being produced.
+    /// The letters' transaction is out.
     Burying(Burial),
     /// The types of the keys of a recheck are being read.
     Rechecking(Recheck),
     Auditing(Vec<u64>),
-}
-
-/// Letters that must be durable before their partitions go on.
-struct Burial {
-    letters: Vec<Letter>,
-    /// What is settled then.
-    settle: Vec<(u64, Range<i64>, Option<Last>)>,
-    /// Partitions that halt then, and why.
-    halts: Vec<(u64, &'static str, String)>,
-    /// Partitions whose `unread` is cleared with the letters.
-    clear: Vec<u64>,
 }
 
 /// See the module's documentation.
@@ -214,8 +208,10 @@ pub struct Lane {
     tallies: Arc<[Tally]>,
     parts: BTreeMap<u64, Part>,
     stage: Stage,
-    /// Letters that wait for their transaction to be tried again.
+    /// Letters that wait to be made durable, or for that to be tried again.
     burial: Option<Burial>,
+    /// Letters that are on their way into the dead-letter topic.
+    producing: Option<Burial>,
     tx: Encoder,
     aux: Encoder,
     events: Vec<Event>,
@@ -240,6 +236,7 @@ impl Lane {
             parts: BTreeMap::new(),
             stage: Stage::Idle,
             burial: None,
+            producing: None,
             tx: Encoder::default(),
             aux: Encoder::default(),
             events: Vec::new(),
@@ -262,6 +259,7 @@ impl Lane {
             Input::Record(generation, record) => self.push(generation, record, now),
             Input::Advance(generation, to) => _ = self.parts.get_mut(&generation).map(|p| p.advance(to)),
             Input::Close(generation) => self.close(generation),
+            Input::Buried(result) => self.produced(result),
             Input::Drain => self.draining = true,
         }
     }
@@ -312,20 +310,6 @@ impl Lane {
         std::mem::take(&mut self.released)
     }
 
-    /// The letters of [`Next::Bury`] are durable.
-    pub fn letters_durable(&mut self) {
-        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.buried(burial, false);
-        }
-    }
-
-    /// The letters of [`Next::Bury`] can't be made durable: their partitions halt; `unread` keeps them.
-    pub fn letters_refused(&mut self, why: &str) {
-        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.unburied(burial, why);
-        }
-    }
-
     /// The connection is gone, and with it all that was known of the states: every partition is claimed again.
     pub fn lost(&mut self, why: &str) {
         let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
@@ -357,11 +341,8 @@ impl Lane {
             }
             self.wait_until = None;
         }
-        if let Some(burial) = self.burial.take().map(|b| self.still_ours(b)) {
-            if !burial.letters.is_empty() {
-                return self.send_burial(burial, now);
-            }
-            self.buried(burial, false);
+        if let Some(next) = self.next_burial(now) {
+            return next;
         }
         if let Some(next) = self.next_recheck(now) {
             return next;
@@ -381,7 +362,7 @@ impl Lane {
 
     /// Lets the closing partitions go, however busy the others are; what marks their last batch as unread is cleared first.
     fn let_go(&mut self, now: Duration) -> Option<Next> {
-        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
+        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty && !p.owes_letters).map(|(g, _)| *g).collect();
         for generation in closing {
             self.parts.remove(&generation);
             self.events.push(Event::Closed { generation, left: false });

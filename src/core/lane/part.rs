@@ -92,6 +92,8 @@ pub(super) struct Part {
     /// The poller was told to fetch no more.
     pub held: bool,
     pub closing: bool,
+    /// Dead letters of its last batch are not durable yet: nothing more of it goes until they are.
+    pub owes_letters: bool,
     pub rebuild: Option<(Rebuild, Begun)>,
     /// Keys that rebuilds are known to have begun, as many as there is room for.
     begun: HashSet<Vec<u8>>,
@@ -130,6 +132,7 @@ impl Part {
             admitted: 0,
             held: false,
             closing: false,
+            owes_letters: false,
             rebuild: o.rebuild,
             begun: HashSet::new(),
         }
@@ -216,7 +219,7 @@ impl Part {
 
     /// Whether it is ours to go on with, and nothing below its position is left to look at.
     fn decided(&self) -> bool {
-        !self.closing && self.check.is_none() && self.recheck_from.is_none()
+        !self.closing && !self.owes_letters && self.check.is_none() && self.recheck_from.is_none()
     }
 
     /// Whether all records of the unread range are here: the last settled record, which is checked, ends it.
@@ -253,7 +256,7 @@ impl Part {
 
     /// Whether `unread` may be emptied: all its replies were looked at.
     pub(super) fn may_clear(&self) -> bool {
-        self.dirty && self.recheck_from.is_none()
+        self.dirty && !self.owes_letters && self.recheck_from.is_none()
     }
 
     pub(super) fn read_guard(&self, out: &mut Encoder) {

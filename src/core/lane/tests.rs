@@ -114,7 +114,7 @@ impl Bench {
                 assert_eq!(answers.len(), replies);
                 self.lane.answered(answers, self.now, 0.0);
             }
-            Next::Bury(_) => self.lane.letters_durable(),
+            Next::Bury(_) => self.take(Input::Buried(Ok(()))),
             Next::Wait(until) => return Some(until),
         }
         None
