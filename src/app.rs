@@ -227,17 +227,17 @@ impl Source for View {
 }
 
 /// What all lanes have in common.
-struct Shared {
-    config: Arc<Config>,
-    connector: Connector,
-    conditions: Conditions,
-    to_poller: Sender<Note>,
-    clock: Clock,
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: Connector,
+    pub(crate) conditions: Conditions,
+    pub(crate) to_poller: Sender<Note>,
+    pub(crate) clock: Clock,
 }
 
 impl Shared {
     /// Starts the lanes' threads.
-    fn lanes(&self, valid: &Valid, tallies: &Arc<[Tally]>) -> Result<Vec<LaneHandle>, String> {
+    pub(crate) fn lanes(&self, valid: &Valid, tallies: &Arc<[Tally]>) -> Result<Vec<LaneHandle>, String> {
         let mut lanes = Vec::new();
         for id in 0..self.config.redis.lanes {
             // Bounded by the load that the poller keeps account of.
@@ -297,7 +297,7 @@ pub fn subscription(routes: &[Route]) -> Vec<String> {
 }
 
 /// What all claims have in common: who we are, under which keys.
-fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
+pub(crate) fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
     claimer::Settings {
         prefix: config.redis.state_prefix.clone(),
         group: config.kafka.group.clone(),

@@ -5,8 +5,9 @@ use std::fmt;
 
 /// Commits of ours carry this in their metadata, so that they can be told from somebody else's.
 const MARK: &str = "kafka-redis-bridge/1";
-/// How the owner's token begins that a rewind leaves in the state.
-pub const REWINDER: &[u8] = b"rewind-";
+/// How the owner's token begins while a rewind is under way, and how afterwards.
+pub const REWINDING: &[u8] = b"rewinding-";
+pub const REWOUND: &[u8] = b"rewound-";
 
 /// How a record's effect is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +202,7 @@ fn rebuild(f: &Facts, commit: i64) -> Decision {
 
 /// Why a commit of ours may be above the state: somebody rewound, or Redis lost its tail.
 fn above_the_state(f: &Facts, commit: i64, offset: i64) -> Notice {
-    if f.state.owner.starts_with(REWINDER) {
+    if f.state.owner.starts_with(REWOUND) {
         return Notice::new("rewound", format!("the position was set to {offset} by a rewind; Kafka's commit {commit} follows"));
     }
     Notice::new("redis-went-back", format!("Kafka's commit {commit} is above the state's position {offset}, which counts: Redis has gone back"))

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::claim::{Commit, Decision, Facts, Guarantee, Memory, Notice, OnStateLost, decide};
+use super::claim::{Commit, Decision, Facts, Guarantee, Memory, Notice, OnStateLost, REWINDING, decide};
 use super::encode::Encoder;
 use super::fingerprint;
 use super::lane::{Check, Guard, Opening};
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a log that ends before the position is given the benefit of the doubt.
-const BEYOND_MAX: Duration = Duration::from_secs(30);
+/// How long a log that ends before the position is given the benefit of the doubt, and a rewind its time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all claims have in common.
 #[derive(Clone, Debug)]
@@ -36,6 +36,33 @@ pub struct Settings {
     pub owner: Vec<u8>,
     /// The id that a Redis gets which has none, random.
     pub store_id: String,
+}
+
+impl Settings {
+    /// The key of a partition's state.
+    pub fn key(&self, at: &TopicPartition) -> StateKey {
+        StateKey::partition(&self.prefix, &self.group, at)
+    }
+
+    /// What the lane takes over under this owner's token, where to seek to, and what a person should know of records that
+    /// are gone. `low` is where Kafka's log begins.
+    pub(super) fn opening(&self, request: &Request, owner: Vec<u8>, state: &State, low: i64, compacted: Policy) -> (Opening, i64, Option<Notice>) {
+        let (at, position) = (&request.at, state.offset.unwrap_or(low));
+        let mut unread = state.unread.filter(|u| *u < position);
+        let mut lost = None;
+        if let Some(from) = unread.filter(|u| *u < low) {
+            let text = format!("the replies to {from}..{position} were never read, and Kafka no longer has the records below {low}");
+            lost = Some(Notice::new("outcome-unknown", text));
+            unread = state.last.filter(|l| l.offset >= low).map(|_| low);
+        }
+        let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted });
+        let begin = [Some(position), unread, check.as_ref().map(|c| c.last.offset)].into_iter().flatten().min().unwrap_or(position).max(low);
+        let through = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
+        let exactly = self.guarantee == Guarantee::ExactlyOnce;
+        let guard = exactly.then(|| Guard { key: self.key(at), owner });
+        let rebuild = state.rebuild.map(|r| (r, Begun::new(&self.prefix, &self.group, at, r)));
+        (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through, rebuild }, begin, lost)
+    }
 }
 
 /// A partition to become the owner of.
@@ -108,7 +135,7 @@ struct Found {
 }
 
 /// Whether a topic's cleanup policy has compact, or why that can't be read.
-type Policy = Result<bool, String>;
+pub(super) type Policy = Result<bool, String>;
 
 enum Stage {
     Idle,
@@ -125,13 +152,13 @@ pub struct Claimer {
     settings: Settings,
     stage: Stage,
     out: Encoder,
-    /// Since when a partition's log ends before its position.
-    beyond: BTreeMap<TopicPartition, Duration>,
+    /// Since when a partition is waited for, whose log ends before its position, or which is being rewound.
+    waiting: BTreeMap<TopicPartition, Duration>,
 }
 
 impl Claimer {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, stage: Stage::Idle, out: Encoder::default(), beyond: BTreeMap::new() }
+        Self { settings, stage: Stage::Idle, out: Encoder::default(), waiting: BTreeMap::new() }
     }
 
     /// The bytes of the exchange that was asked for.
@@ -145,7 +172,7 @@ impl Claimer {
             // Without a state the position is ours alone, else Kafka's.
             return self.begin_without_state(request, log, now);
         }
-        let (key, id, topics) = (self.key(&request.at), self.id_key(), self.topics_key());
+        let (key, id, topics) = (self.settings.key(&request.at), self.id_key(), self.topics_key());
         self.out.clear();
         self.out.command(&[b"WATCH", key.0.as_slice(), id.0.as_slice(), topics.0.as_slice()]);
         self.out.command(&[b"HGETALL", key.0.as_slice()]);
@@ -183,8 +210,8 @@ impl Claimer {
         if let Some(outcome) = refusal(replies) {
             return Err(outcome);
         }
-        let state = decode_state(&replies[1]).map_err(|why| {
-            let key = self.key(&request.at);
+        let state = State::read(&replies[1]).map_err(|why| {
+            let key = self.settings.key(&request.at);
             Outcome::Halt { code: "state-unreadable", reason: format!("the state {} can't be read: {why}", String::from_utf8_lossy(&key.0)) }
         })?;
         let Reply::Array(topic) = &replies[3] else {
@@ -217,6 +244,9 @@ impl Claimer {
 
     /// Weighs the facts: what the claim will be, and the state as it is to be written.
     fn weigh(&mut self, request: &Request, log: &LogFacts, found: Found, compacted: Policy, now: Duration) -> Result<(Box<Claimed>, State), Outcome> {
+        if found.state.owner.starts_with(REWINDING) && self.is_patient(&request.at, now) {
+            return Err(Outcome::Again { code: None, why: "a rewind is under way".into() });
+        }
         let facts = Facts {
             state: found.state,
             memory: request.memory,
@@ -233,22 +263,22 @@ impl Claimer {
             Decision::Halt { code, reason } => return Err(Outcome::Halt { code, reason }),
             Decision::Beyond { position } => {
                 let reason = format!("the log ends at {}, before the position {position}", log.high);
-                let since = *self.beyond.entry(request.at.clone()).or_insert(now);
-                return Err(if now < since + BEYOND_MAX {
+                return Err(if self.is_patient(&request.at, now) {
                     Outcome::Again { code: None, why: reason }
                 } else {
                     Outcome::Halt { code: "log-changed", reason: format!("{reason}: the topic was recreated or truncated") }
                 });
             }
         };
-        self.beyond.remove(&request.at);
+        self.waiting.remove(&request.at);
         let mut state = facts.state;
         (state.last, state.unread, state.rebuild) = (last, unread, rebuild);
         state.epoch += 1;
         state.offset = Some(position);
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
         let store_id = facts.store_id.or(marked.map(|m| m.store_id)).unwrap_or_else(|| self.settings.store_id.clone());
-        let (opening, begin, lost) = self.opening(request, &state, position, log.low, compacted);
+        let owner = self.owner(request.generation);
+        let (opening, begin, lost) = self.settings.opening(request, owner, &state, log.low, compacted);
         state.unread = opening.unread;
         let routes = self.fingerprint(&opening);
         let changed = fingerprint::added(&String::from_utf8_lossy(&state.routes), &routes).map(|added| changed(&request.at, position, &added));
@@ -257,29 +287,9 @@ impl Claimer {
         Ok((Box::new(Claimed { opening, begin, epoch: state.epoch, notices, store_id }), state))
     }
 
-    /// What the lane takes over, where to seek to, and what a person should know of records that are gone.
-    fn opening(&self, request: &Request, state: &State, position: i64, low: i64, compacted: Policy) -> (Opening, i64, Option<Notice>) {
-        let at = &request.at;
-        let mut unread = state.unread.filter(|u| *u < position);
-        let mut lost = None;
-        if let Some(from) = unread.filter(|u| *u < low) {
-            let text = format!("the replies to {from}..{position} were never read, and Kafka no longer has the records below {low}");
-            lost = Some(Notice::new("outcome-unknown", text));
-            unread = state.last.filter(|l| l.offset >= low).map(|_| low);
-        }
-        let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted });
-        let begin = [Some(position), unread, check.as_ref().map(|c| c.last.offset)].into_iter().flatten().min().unwrap_or(position).max(low);
-        let routes = &self.settings.routes;
-        let through = (0..routes.len()).filter(|r| routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
-        let exactly = self.settings.guarantee == Guarantee::ExactlyOnce;
-        let guard = exactly.then(|| Guard { key: self.key(at), owner: self.owner(request.generation) });
-        let begun = state.rebuild.map(|r| (r, Begun::new(&self.settings.prefix, &self.settings.group, at, r)));
-        (Opening { generation: request.generation, at: at.clone(), position, guard, check, unread, through, rebuild: begun }, begin, lost)
-    }
-
     /// Epoch, owner and every other field, empty where unknown, so that a batch's HSET adds none.
     fn encode_take(&mut self, at: &TopicPartition, claimed: &Claimed, state: &State, partitions: i32) {
-        let (key, id, topics) = (self.key(at), self.id_key(), self.topics_key());
+        let (key, id, topics) = (self.settings.key(at), self.id_key(), self.topics_key());
         let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default().into_bytes();
         let fields: [(&[u8], Vec<u8>); 8] = [
             (b"version", VERSION.to_string().into_bytes()),
@@ -305,6 +315,11 @@ impl Claimer {
         }
         out.finish();
         out.command(&[b"EXEC"]);
+    }
+
+    /// Whether it is too early to give a partition up.
+    fn is_patient(&mut self, at: &TopicPartition, now: Duration) -> bool {
+        now < *self.waiting.entry(at.clone()).or_insert(now) + PATIENCE
     }
 
     /// Of the writes that are applied to a partition.
@@ -341,10 +356,6 @@ impl Claimer {
     /// Ours, and of this claim alone: a claim fences what an earlier one of the same process may still have on its way.
     fn owner(&self, generation: u64) -> Vec<u8> {
         [self.settings.owner.as_slice(), format!("-{generation}").as_bytes()].concat()
-    }
-
-    fn key(&self, at: &TopicPartition) -> StateKey {
-        StateKey::partition(&self.settings.prefix, &self.settings.group, at)
     }
 
     fn id_key(&self) -> StateKey {
@@ -391,11 +402,4 @@ fn refusal(replies: &[Reply]) -> Option<Outcome> {
         Class::Capacity => Outcome::Again { code: Some("redis-oom"), why: error.clone() },
         _ => Outcome::Halt { code: "refused", reason: format!("Redis refuses the claim: {error}") },
     })
-}
-
-fn decode_state(reply: &Reply) -> Result<State, String> {
-    let Reply::Array(items) = reply else { return Err(format!("HGETALL answered {reply:?}")) };
-    let bytes = |r: &Reply| if let Reply::Text(t) = r { t.clone() } else { Vec::new() };
-    let fields: Vec<_> = items.chunks_exact(2).map(|p| (bytes(&p[0]), bytes(&p[1]))).collect();
-    State::decode(&fields)
 }

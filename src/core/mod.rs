@@ -6,6 +6,7 @@
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
 //! | [`template`] | literal text with holes, parsed once |
 //! | [`mod@write`] | one Redis command template of a route |
+//! | [`rewind`] | an operator sets where a partition goes on |
 //! | [`route`] | topics → writes; what a record becomes |
 //! | [`encode`] | RESP |
 //! | [`reply`] | what Redis answered, and its triage |
@@ -36,6 +37,7 @@ pub mod rebuild;
 pub mod record;
 pub mod reply;
 pub mod retry;
+pub mod rewind;
 pub mod route;
 pub mod state;
 pub mod telling;

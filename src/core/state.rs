@@ -82,6 +82,17 @@ impl State {
     /// Reads the answer to HGETALL.
     ///
     /// # Errors
+    /// See [`Self::decode`].
+    pub fn read(reply: &Reply) -> Result<Self, String> {
+        let Reply::Array(items) = reply else { return Err(format!("HGETALL answered {reply:?}")) };
+        let bytes = |r: &Reply| if let Reply::Text(t) = r { t.clone() } else { Vec::new() };
+        let fields: Vec<_> = items.chunks_exact(2).map(|p| (bytes(&p[0]), bytes(&p[1]))).collect();
+        Self::decode(&fields)
+    }
+
+    /// Reads the fields of the hash.
+    ///
+    /// # Errors
     /// The field that holds what this version can't read.
     pub fn decode(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Self, String> {
         let mut state = Self::default();

@@ -63,6 +63,16 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
     c
 }
 
+/// A client that reads where it is told to, and is no member of any group.
+pub fn reader(kafka: &Kafka) -> ClientConfig {
+    let mut c = consumer(kafka);
+    for name in ["group.protocol", "partition.assignment.strategy", "group.instance.id"] {
+        c.remove(name);
+    }
+    c.set("enable.partition.eof", "true");
+    c
+}
+
 /// The dead-letter topic's producer: acknowledged by all replicas, in order, without doubles of its own.
 pub fn producer(kafka: &Kafka) -> ClientConfig {
     let mut c = ClientConfig::new();

@@ -1,12 +1,13 @@
 //! What the poller's thread does with librdkafka: what comes from it goes into the core's machine, what the machine
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
+use super::range::record;
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::lane::Input;
 use crate::core::poller::{Action, Note, Poller, Seen};
-use crate::core::record::{Record, TopicPartition};
+use crate::core::record::TopicPartition;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
@@ -14,7 +15,7 @@ use crate::sink::lane::Load;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -79,9 +80,7 @@ impl Driver {
     pub fn record(&mut self, message: &BorrowedMessage<'_>) {
         let Some(entry) = self.poller.polled(message.topic(), message.partition(), message.offset()) else { return };
         let (generation, lane) = (entry.generation, entry.lane);
-        let headers = message.headers();
-        let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
-        let record = Record::copy(entry.at.clone(), message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers);
+        let record = record(entry.at.clone(), message);
         let handle = &self.lanes[lane];
         handle.load.records.fetch_add(1, Ordering::Relaxed);
         handle.load.bytes.fetch_add(record.weight(), Ordering::Relaxed);
@@ -156,12 +155,7 @@ impl Driver {
     }
 
     fn commit(&self, consumer: &Consumer, positions: &[(TopicPartition, i64)], mark: &str, awaited: bool) -> KafkaResult<()> {
-        let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
-        for (at, _) in positions {
-            if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
-                element.set_metadata(mark);
-            }
-        }
+        let offsets = commit_list(positions, mark);
         match self.commits.as_ref().filter(|_| awaited) {
             Some(commits) => {
                 // One at a time, so there is room.
@@ -308,6 +302,17 @@ impl Driver {
         all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         all
     }
+}
+
+/// Positions as a commit carries them, with this metadata.
+pub(super) fn commit_list(positions: &[(TopicPartition, i64)], mark: &str) -> TopicPartitionList {
+    let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
+    for (at, _) in positions {
+        if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
+            element.set_metadata(mark);
+        }
+    }
+    offsets
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
