@@ -46,6 +46,8 @@ pub struct Entry {
     rebuild: Option<Rebuild>,
     /// What was last handed to Kafka.
     committed: Option<i64>,
+    /// The offset after the last record handed to its lane, since it was opened.
+    handed: Option<i64>,
     /// The offset after the last record polled, since the partition was last sought or resumed.
     polled: Option<i64>,
     /// The log's end as of the last statistics, if nothing of it was polled since, and how many records must have been
@@ -66,6 +68,12 @@ impl Entry {
     /// What is settled: everything below.
     pub fn position(&self) -> Option<i64> {
         self.ledger.as_ref().map(Ledger::position)
+    }
+
+    /// Whether its lane has records that are not settled yet. It is not taken from the lane then without need: what the
+    /// lane has learnt of them is not known to Redis.
+    pub fn is_busy(&self) -> bool {
+        self.handed.zip(self.position()).is_some_and(|(handed, position)| handed > position)
     }
 
     /// What a claim after the first one begins with, should the state be lost.
@@ -123,6 +131,7 @@ impl Flow {
             last: None,
             rebuild: None,
             committed: None,
+            handed: None,
             polled: None,
             at_end: None,
             read_again: None,
@@ -186,7 +195,7 @@ impl Flow {
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
-            (entry.polled, entry.at_end) = (None, None);
+            (entry.handed, entry.polled, entry.at_end) = (None, None, None);
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
@@ -324,7 +333,7 @@ impl Flow {
     pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
         self.polled += 1;
         let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
-        (entry.polled, entry.at_end, entry.read_again) = (Some(offset + 1), None, None);
+        (entry.handed, entry.polled, entry.at_end, entry.read_again) = (Some(offset + 1), Some(offset + 1), None, None);
         Some(entry)
     }
 
@@ -351,7 +360,7 @@ impl Flow {
                 entry.at_end = None;
                 Some((entry.generation, AtEnd::Advance))
             }
-            None if entry.read_again == Some(end) => None,
+            None if entry.read_again == Some(end) || entry.is_busy() => None,
             None => {
                 entry.read_again = Some(end);
                 Some((entry.generation, AtEnd::ReadAgain))

@@ -370,9 +370,9 @@ impl Poller {
     /// Takes the statistics' word on a partition.
     pub fn seen(&mut self, topic: &str, partition: i32, seen: Seen, moment: Moment) {
         let Some(entry) = self.flow.get(topic, partition) else { return };
-        let (at, generation, lane, open) = (entry.at.clone(), entry.generation, entry.lane, entry.phase == Phase::Open);
+        let (at, generation, lane, idle) = (entry.at.clone(), entry.generation, entry.lane, entry.phase == Phase::Open && !entry.is_busy());
         self.ends.insert(at, seen.end);
-        if open && seen.stalled {
+        if idle && seen.stalled {
             // The claim finds what Kafka still has.
             return self.claim_again(generation, moment);
         }

@@ -27,13 +27,19 @@ const HELD_MAX: usize = ROOM + 1;
 /// A connection to Redis and the answer that is waited for.
 #[derive(Default)]
 struct Line {
+    /// Of which process it is.
+    life: usize,
     wire: Option<usize>,
     waiting: Option<usize>,
 }
 
 impl Line {
+    fn of(life: usize) -> Self {
+        Self { life, ..Self::default() }
+    }
+
     fn send(&mut self, bytes: &[u8], replies: usize, env: &mut Env) {
-        let wire = *self.wire.get_or_insert_with(|| env.net.connect());
+        let wire = *self.wire.get_or_insert_with(|| env.net.connect(self.life));
         env.net.send(wire, bytes);
         self.waiting = Some(replies);
     }
@@ -52,7 +58,7 @@ impl Line {
         match arrival {
             Arrival::Pending => {}
             Arrival::All(_) => self.waiting = None,
-            Arrival::Broken => *self = Self::default(),
+            Arrival::Broken => *self = Self::of(self.life),
         }
         arrival
     }
@@ -147,7 +153,7 @@ impl Bridge {
         let thread = |_| LaneThread {
             lane: Lane::new(lane.clone(), [Tally::default()].into()),
             inbox: VecDeque::new(),
-            line: Line::default(),
+            line: Line::of(env.lives),
             held: 0,
             undertaker: Undertaker::Idle,
         };
@@ -156,7 +162,7 @@ impl Bridge {
             life: env.lives,
             poller: Poller::new(lanes, Guarantee::ExactlyOnce, Duration::from_secs(5)),
             lanes: (0..lanes).map(thread).collect(),
-            claims: ClaimThread { claimer: Claimer::new(claims), inbox: VecDeque::new(), active: None, line: Line::default() },
+            claims: ClaimThread { claimer: Claimer::new(claims), inbox: VecDeque::new(), active: None, line: Line::of(env.lives) },
             notes: VecDeque::new(),
             client: Client::default(),
         }

@@ -36,6 +36,12 @@ pub(crate) struct Faults {
     pub(crate) denials: bool,
     /// A partition is recreated, or loses records that were not read.
     pub(crate) logs: bool,
+    /// Redis refuses for reasons that need a person, who restarts the bridge.
+    pub(crate) permissions: bool,
+    /// No fault: the group begins in the middle, and a partition is added later.
+    pub(crate) grows: bool,
+    /// No fault: three bridges instead of two.
+    pub(crate) third: bool,
     /// No fault: dead letters go to a topic, which gets them at least once.
     pub(crate) topic: bool,
     /// No fault: a second write of which nobody can tell whether it was refused.
@@ -59,7 +65,8 @@ impl Faults {
         // A compacted topic that was recreated can't be told from the former one where the last record is a hole.
         let compaction = chance(20) && plain;
         let failovers = chance(40) && plain;
-        let logs = chance(15) && plain && !compaction && !failovers;
+        let grows = chance(10);
+        let logs = !grows && chance(15) && plain && !compaction && !failovers;
         Self {
             cuts: chance(50) && !denials,
             late: chance(50),
@@ -76,7 +83,10 @@ impl Faults {
             evictions,
             denials,
             logs,
-            flushes: chance(10) && plain && !compaction && !logs,
+            flushes: chance(10) && plain && !compaction && !logs && !grows,
+            permissions: chance(10) && plain,
+            grows,
+            third: chance(30),
             topic: chance(30),
             explicit: chance(20) && !evictions,
             quiet,
@@ -87,7 +97,7 @@ impl Faults {
     }
 
     /// The faults by name, each to be switched off.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 19] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 22] {
         [
             ("cuts", &mut self.cuts),
             ("late", &mut self.late),
@@ -104,6 +114,9 @@ impl Faults {
             ("evictions", &mut self.evictions),
             ("denials", &mut self.denials),
             ("flushes", &mut self.flushes),
+            ("permissions", &mut self.permissions),
+            ("grows", &mut self.grows),
+            ("third", &mut self.third),
             ("logs", &mut self.logs),
             ("topic", &mut self.topic),
             ("explicit", &mut self.explicit),

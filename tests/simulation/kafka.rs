@@ -81,6 +81,10 @@ impl Log {
 /// See the module's documentation.
 pub(crate) struct Kafka {
     pub(crate) logs: Vec<Log>,
+    /// How many partitions there are by now.
+    pub(crate) present: i32,
+    /// Where a new group begins.
+    pub(crate) start: i64,
     pub(crate) compacted: bool,
     pub(crate) commits: BTreeMap<i32, (i64, String)>,
     /// Which bridge owns each partition, as the coordinator sees it.
@@ -99,7 +103,7 @@ impl Kafka {
     pub(crate) fn facts(&self, partition: i32) -> LogFacts {
         let log = self.log(partition);
         let commit = self.commits.get(&partition).map(|(offset, mark)| Commit { offset: *offset, ours: Marked::decode(mark) });
-        LogFacts { low: log.low, high: log.end, commit, start: 0, partitions: PARTITIONS }
+        LogFacts { low: log.low, high: log.end, commit, start: self.start, partitions: self.present }
     }
 
     pub(crate) fn owner(&self, partition: i32) -> usize {

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 struct Wire {
     server: usize,
+    /// Which process is at the other end.
+    life: usize,
     /// Sent, and not yet served.
     inbound: VecDeque<Command>,
     replies: Vec<Reply>,
@@ -44,9 +46,13 @@ impl Net {
         self.servers.last().unwrap()
     }
 
-    pub(crate) fn connect(&mut self) -> usize {
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Redis> {
+        self.servers.iter()
+    }
+
+    pub(crate) fn connect(&mut self, life: usize) -> usize {
         self.made += 1;
-        let wire = Wire { server: self.servers.len() - 1, inbound: VecDeque::new(), replies: Vec::new(), listening: true, broken: false };
+        let wire = Wire { server: self.servers.len() - 1, life, inbound: VecDeque::new(), replies: Vec::new(), listening: true, broken: false };
         self.wires.insert(self.made, wire);
         self.made
     }
@@ -99,7 +105,14 @@ impl Net {
         let n = if random.percent(70) { wire.inbound.len() } else { 1 + random.below(wire.inbound.len()) };
         for _ in 0..n {
             let Some(command) = wire.inbound.pop_front() else { break };
-            wire.replies.push(self.servers[wire.server].command(id, command));
+            let server = &mut self.servers[wire.server];
+            let owners = if command[0] == b"EXEC" { server.owners_of_queued_positions(id) } else { Vec::new() };
+            let reply = server.command(id, command);
+            if matches!(reply, Reply::Array(_)) {
+                let ours = format!("owner-{}-", wire.life);
+                assert!(owners.iter().all(|o| o.starts_with(&ours)), "a batch of {ours} was applied under {owners:?}");
+            }
+            wire.replies.push(reply);
         }
         if wire.inbound.is_empty() && !wire.listening {
             self.servers[wire.server].drop_connection(id);

@@ -2,7 +2,7 @@
 //! nothing else. It knows the logs and nothing of the bridge's code.
 use super::kafka::{Log, PARTITIONS, is_bad};
 use super::server::Redis;
-use super::world::World;
+use super::world::{LATE_START, World};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was applied of one partition: offsets by key of the record, in order.
@@ -50,6 +50,28 @@ fn firsts(offsets: &[i64]) -> Vec<i64> {
     offsets.iter().copied().filter(|o| seen.insert(*o)).collect()
 }
 
+/// Where the records begin that are to be applied.
+fn start(world: &World, partition: i32) -> i64 {
+    if world.env.faults.grows && partition < PARTITIONS - 1 { LATE_START } else { 0 }
+}
+
+/// At any moment, on every server: the state is neither ahead of the data nor behind it.
+pub(crate) fn consistent(world: &World) {
+    let f = world.env.faults;
+    // Where records may be applied twice or be denied, and where logs change, only the end tells.
+    if f.evictions || f.denials || f.compaction || f.logs {
+        return;
+    }
+    for (server, partition) in world.env.net.servers().flat_map(|s| (0..PARTITIONS).map(move |p| (s, p))) {
+        let Some(position) = server.field(&super::world::key(partition).0, "offset").map(|o| o.parse::<i64>().unwrap()) else { continue };
+        let found = applied(server, partition);
+        for (name, mut wanted) in wanted(world.env.kafka.log(partition)) {
+            wanted.retain(|o| *o < position && *o >= start(world, partition));
+            assert_eq!(found[&name], wanted, "[{partition}] {name}: applied, and wanted below the state's position {position}");
+        }
+    }
+}
+
 /// At the end of a run.
 pub(crate) fn judge(world: &World) {
     for partition in 0..PARTITIONS {
@@ -65,7 +87,8 @@ fn judge_partition(world: &World, partition: i32) {
     let letters = letters(world, redis, partition);
     // Where a partition is halted for good, it has come so far and no farther.
     let until = if world.condemned.contains_key(&partition) { world.position(partition).unwrap_or(0) } else { i64::MAX };
-    let cut = |offsets: &[i64]| -> Vec<i64> { offsets.iter().copied().filter(|o| *o < until).collect() };
+    let from = start(world, partition);
+    let cut = |offsets: &[i64]| -> Vec<i64> { offsets.iter().copied().filter(|o| (from..until).contains(o)).collect() };
     let dead: BTreeSet<i64> = letters.iter().map(|(_, o)| *o).collect();
     for (name, wanted) in wanted(log) {
         let (mut found, mut wanted) = (found[&name].clone(), cut(&wanted));
@@ -91,7 +114,7 @@ fn judge_partition(world: &World, partition: i32) {
             kept.push(*offset);
         }
     }
-    let mut due: Vec<i64> = log.all().iter().filter(|r| is_bad(r)).map(|r| r.offset).collect();
+    let mut due: Vec<i64> = log.all().iter().filter(|r| is_bad(r)).map(|r| r.offset).filter(|o| *o >= from).collect();
     if world.condemned.contains_key(&partition) {
         // What it left unread is for a person to look at.
         let read = world.state(partition)["unread"].parse().unwrap_or(until);

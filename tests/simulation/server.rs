@@ -89,6 +89,13 @@ impl Redis {
         parse_commands(bytes).expect("whole commands").into_iter().map(|c| self.command(connection, c)).collect()
     }
 
+    /// The owners of the states whose positions a connection's queued commands would move. A claim brings its own owner.
+    pub(crate) fn owners_of_queued_positions(&self, connection: usize) -> Vec<String> {
+        let queued = self.connections.get(&connection).and_then(|c| c.queued.as_deref()).unwrap_or_default();
+        let moves = |c: &&Command| is(c, &["HSET"]) && c.get(2).is_some_and(|field| field == b"offset");
+        queued.iter().filter(moves).filter_map(|c| self.field(&c[1], "owner")).collect()
+    }
+
     /// A connection is gone, with what it watched and queued.
     pub(crate) fn drop_connection(&mut self, connection: usize) {
         self.connections.remove(&connection);
@@ -116,7 +123,8 @@ impl Redis {
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET", "SADD", "EXPIRE"]);
+        // EXPIRE takes no memory.
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET", "SADD"]) || is(c, &["EXPIRE"]) && !error.starts_with("OOM");
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))

@@ -12,7 +12,8 @@ use crate::core::state::StateKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-const BRIDGES: usize = 2;
+/// Where a group begins that begins late.
+pub(crate) const LATE_START: i64 = 3;
 /// Steps in which all must be settled once the faults have ended.
 const CALM: usize = 60_000;
 
@@ -63,8 +64,11 @@ pub(crate) struct World {
     /// Who was not told yet that it lost a partition.
     zombies: Vec<(usize, i32)>,
     replica: Option<Data>,
-    /// Redis has gone back since: commits may be above the state.
-    pub(crate) went_back: bool,
+    /// How far each partition's state has ever come, on any server: what explains a commit above it once Redis has gone
+    /// back.
+    reached: BTreeMap<i32, i64>,
+    /// Redis has gone back since.
+    went_back: bool,
     /// Partitions that are to end halted, and by which code.
     pub(crate) condemned: BTreeMap<i32, &'static [&'static str]>,
     /// What a condemned partition had in its log before.
@@ -87,14 +91,28 @@ impl World {
         if faults.quiet {
             logs.iter_mut().for_each(|log| log.produce(1000));
         }
-        let owners = (0..PARTITIONS).map(|_| random.below(BRIDGES)).collect();
-        let kafka = Kafka { logs, compacted: faults.compaction, commits: BTreeMap::new(), owners, letters: Vec::new(), away: false };
+        let count = if faults.third { 3 } else { 2 };
+        let owners = (0..PARTITIONS).map(|_| random.below(count)).collect();
+        let (present, start) = if faults.grows { (PARTITIONS - 1, LATE_START) } else { (PARTITIONS, 0) };
+        if faults.grows {
+            logs.iter_mut().for_each(|log| log.produce(6));
+        }
+        let kafka = Kafka { logs, present, start, compacted: faults.compaction, commits: BTreeMap::new(), owners, letters: Vec::new(), away: false };
         let mut net = Net::new([Dialect::Redis6, Dialect::Redis7, Dialect::Valkey8][random.below(3)]);
         (0..PARTITIONS).for_each(|p| net.redis().occupy(bad(p).as_bytes()));
         let mut env = Env { random, faults, net, kafka, now: Duration::ZERO, commits: VecDeque::new(), lives: 0, calm: false, trace: Vec::new() };
-        let bridges = (0..BRIDGES).map(|id| Bridge::new(id, &mut env)).collect();
-        let mut world = Self { env, bridges, zombies: Vec::new(), replica: None, went_back: false, condemned: BTreeMap::new(), former: BTreeMap::new() };
-        for partition in 0..PARTITIONS {
+        let bridges = (0..count).map(|id| Bridge::new(id, &mut env)).collect();
+        let mut world = Self {
+            env,
+            bridges,
+            zombies: Vec::new(),
+            replica: None,
+            reached: BTreeMap::new(),
+            went_back: false,
+            condemned: BTreeMap::new(),
+            former: BTreeMap::new(),
+        };
+        for partition in 0..present {
             world.bridges[world.env.kafka.owner(partition)].assign(partition);
         }
         world
@@ -102,14 +120,18 @@ impl World {
 
     /// Runs it through; panics where a promise is broken.
     pub(crate) fn run(&mut self) {
-        for _ in 0..self.env.faults.steps {
+        for step in 0..self.env.faults.steps {
             self.befall();
             self.work();
+            if step % 32 == 0 {
+                oracle::consistent(self);
+            }
         }
         self.calm_down();
         for step in 0..CALM {
             self.work();
             if step % 16 == 0 {
+                oracle::consistent(self);
                 self.attend();
                 if self.finished() {
                     return oracle::judge(self);
@@ -148,10 +170,12 @@ impl World {
 
     /// A person restarts what needs a person.
     fn attend(&mut self) {
-        for b in 0..BRIDGES {
+        self.add_partition();
+        for b in 0..self.bridges.len() {
             let halted = (0..PARTITIONS).filter(|p| !self.condemned.contains_key(p)).find_map(|p| self.bridges[b].halted(p));
             if let Some(code) = halted {
-                assert!(self.env.faults.denials && code == "refused", "halted without a reason: {code}");
+                let f = self.env.faults;
+                assert!((f.denials || f.permissions) && ["refused", "dead-letter-refused"].contains(&code), "halted without a reason: {code}");
                 // Not by a kill: with the ACL changing under it, nothing could tell what a write's unread reply was.
                 self.bridges[b].drain(usize::MAX, &mut self.env);
                 self.restart(b);
@@ -196,29 +220,52 @@ impl World {
         let env = &mut self.env;
         env.now += Duration::from_millis(env.random.below(60).try_into().unwrap());
         match env.random.below(20) {
-            0..=6 => env.net.serve(&mut env.random),
+            0..=6 => {
+                env.net.serve(&mut env.random);
+                self.look();
+            }
             7 => self.commit(),
             8 => {
                 let p = env.random.below(env.kafka.logs.len());
                 env.kafka.logs[p].produce(env.random.below(6));
             }
             _ => {
-                let b = env.random.below(BRIDGES);
+                let b = env.random.below(self.bridges.len());
                 self.bridges[b].step(env);
             }
         }
     }
 
+    /// After each step of a server: how far its states have come.
+    fn look(&mut self) {
+        for partition in 0..PARTITIONS {
+            let key = key(partition);
+            let positions = self.env.net.servers().filter_map(|s| s.field(&key.0, "offset")?.parse::<i64>().ok());
+            if let Some(farthest) = positions.max() {
+                let reached = self.reached.entry(partition).or_insert(farthest);
+                *reached = farthest.max(*reached);
+            }
+        }
+    }
+
+    /// Redis is about to lose something.
+    fn goes_back(&mut self) {
+        self.look();
+        self.went_back = true;
+    }
+
     /// The coordinator takes a commit, or refuses it: a zombie's, one of a process that is gone.
     fn commit(&mut self) {
         let Some(request) = self.env.commits.pop_front() else { return };
+        self.look();
         let CommitRequest { bridge, life, positions, mark, awaited } = request;
         let fails = !self.env.calm && self.env.faults.commits && self.env.random.percent(20);
         let known = positions.iter().all(|(at, _)| self.env.kafka.owner(at.partition) == bridge) && self.bridges[bridge].life == life;
         let taken = known && !fails && !self.env.kafka.away;
         for (at, position) in positions.into_iter().filter(|_| taken) {
             let state = self.position(at.partition).unwrap_or(-1);
-            assert!(self.went_back || position <= state, "committed {position} of {at} above the state's {state}");
+            let explained = if self.went_back { self.reached.get(&at.partition).copied().unwrap_or(-1) } else { state };
+            assert!(position <= explained, "committed {position} of {at} above the state's {state}, which never came farther than {explained}");
             self.env.kafka.commits.insert(at.partition, (position, mark.clone()));
         }
         if awaited && self.bridges[bridge].life == life {
@@ -231,7 +278,7 @@ impl World {
         let f = self.env.faults;
         match self.env.random.below(150) {
             0 if f.crashes => {
-                let b = self.env.random.below(BRIDGES);
+                let b = self.env.random.below(self.bridges.len());
                 self.stop(b);
             }
             1..=2 if f.moves => self.rebalance(false),
@@ -252,7 +299,7 @@ impl World {
             24..=28 if f.evictions => {
                 let p = i32::try_from(self.env.random.below(4)).unwrap();
                 self.env.trace(|| format!("the state of {p} is evicted"));
-                self.went_back = true;
+                self.goes_back();
                 self.env.net.redis().remove(&key(p).0);
             }
             17..=20 if f.compaction => {
@@ -268,14 +315,51 @@ impl World {
                 redis.denies = if redis.denies.is_some() { None } else { Some("s:") };
                 self.env.trace(|| "the ACL changes".into());
             }
+            30 if f.grows => self.add_partition(),
+            31 if f.permissions => self.forbid(),
             29 if f.flushes && self.env.random.percent(30) => self.flush(),
             23 if f.logs && self.condemned.is_empty() && self.env.random.percent(30) => self.replace_log(),
             _ => {}
         }
     }
 
+    /// The last partition is added.
+    fn add_partition(&mut self) {
+        // After the group's first look at the topic.
+        if self.env.kafka.present < PARTITIONS && self.reached.len() > 1 {
+            self.env.trace(|| "a partition is added".into());
+            self.env.kafka.present = PARTITIONS;
+            let partition = PARTITIONS - 1;
+            self.bridges[self.env.kafka.owner(partition)].assign(partition);
+        }
+    }
+
+    /// Redis begins to refuse for a reason that needs a person, or no longer does.
+    fn forbid(&mut self) {
+        const ERRORS: [&str; 6] = [
+            "NOAUTH Authentication required.",
+            "NOPERM User bridge has no permissions to run the 'xadd' command",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "ERR unknown command 'XADD', with args beginning with: 's:0:k0'",
+            "ERR wrong number of arguments for 'xadd' command",
+            "NEWCODE something that no version of the bridge knows",
+        ];
+        let error = ERRORS[self.env.random.below(ERRORS.len())];
+        let redis = self.env.net.redis();
+        redis.refuses = if redis.refuses.is_some() { None } else { Some(error) };
+        let now = redis.refuses;
+        self.env.trace(|| format!("Redis refuses: {now:?}"));
+    }
+
     fn refuse(&mut self) {
-        const ERRORS: [&str; 5] = [
+        const ERRORS: [&str; 12] = [
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "MOVED 3999 127.0.0.1:6381",
+            "ASK 3999 127.0.0.1:6381",
+            "ERR max number of clients reached",
             "OOM command not allowed when used memory > 'maxmemory'.",
             "READONLY You can't write against a read only replica.",
             "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
@@ -310,7 +394,7 @@ impl World {
         self.bridges[b].die(&mut self.env);
         self.bridges[b] = Bridge::new(b, &mut self.env);
         self.zombies.retain(|(z, _)| *z != b);
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.env.kafka.present {
             if self.env.kafka.owner(partition) == b {
                 self.bridges[b].assign(partition);
             }
@@ -319,9 +403,9 @@ impl World {
 
     /// Moves a partition; as a zombie its former owner is not told.
     fn rebalance(&mut self, zombie: bool) {
-        let p = self.env.random.below(self.env.kafka.owners.len());
+        let p = self.env.random.below(self.env.kafka.present.try_into().unwrap());
         let (partition, from) = (i32::try_from(p).unwrap(), self.env.kafka.owners[p]);
-        let to = (from + 1) % BRIDGES;
+        let to = (from + 1) % self.bridges.len();
         if self.zombies.contains(&(to, partition)) {
             return;
         }
@@ -350,12 +434,12 @@ impl World {
             return;
         }
         self.env.trace(|| "all partitions are assigned anew".into());
-        for b in 0..BRIDGES {
-            let own: Vec<i32> = (0..PARTITIONS).filter(|p| self.env.kafka.owner(*p) == b).collect();
+        for b in 0..self.bridges.len() {
+            let own: Vec<i32> = (0..self.env.kafka.present).filter(|p| self.env.kafka.owner(*p) == b).collect();
             self.let_go(b, &own);
         }
-        for partition in 0..PARTITIONS {
-            let to = self.env.random.below(BRIDGES);
+        for partition in 0..self.env.kafka.present {
+            let to = self.env.random.below(self.bridges.len());
             self.env.kafka.owners[usize::try_from(partition).unwrap()] = to;
             self.bridges[to].assign(partition);
         }
@@ -373,7 +457,7 @@ impl World {
             self.env.net.end_split();
         }
         let Some(data) = self.replica.take() else { return };
-        self.went_back = true;
+        self.goes_back();
         if self.env.random.percent(30) {
             // A master that was demoted for a moment and took over another's data: its connections live on.
             self.env.trace(|| "Redis goes back, and keeps its connections".into());
@@ -393,15 +477,15 @@ impl World {
         self.halt_all();
         self.env.net.end_split();
         self.replica = None;
-        self.went_back = true;
+        self.goes_back();
         self.env.net.redis().go_back(Data::new());
         (0..PARTITIONS).for_each(|p| self.env.net.redis().occupy(bad(p).as_bytes()));
-        (0..BRIDGES).for_each(|b| self.restart(b));
+        (0..self.bridges.len()).for_each(|b| self.restart(b));
     }
 
     /// Every bridge is killed, and what they sent has arrived or is lost.
     fn halt_all(&mut self) {
-        for b in 0..BRIDGES {
+        for b in 0..self.bridges.len() {
             self.bridges[b].die(&mut self.env);
         }
         while !self.env.net.is_quiet() {
@@ -430,7 +514,7 @@ impl World {
             self.condemned.insert(p, &["log-changed", "history-gone"]);
             self.env.trace(|| format!("[{p}] is recreated, its position is {position}"));
         }
-        for b in 0..BRIDGES {
+        for b in 0..self.bridges.len() {
             self.restart(b);
         }
     }
