@@ -1,5 +1,5 @@
 //! Routes: topics → writes. What a record becomes.
-use super::decode::{Decoded, Format};
+use super::decode::{Decoded, Format, Scratch};
 use super::encode::Encoder;
 use super::record::Record;
 use super::write::{Effect, Kind, Rendered, Write};
@@ -78,7 +78,7 @@ impl Route {
     }
 }
 
-/// Renders all that a record becomes through the routes given (indexes into `routes`), in their order.
+/// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
 /// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///
 /// # Errors
@@ -90,8 +90,11 @@ pub fn render(
     out: &mut Encoder,
     mut on_command: impl FnMut(Origin),
     outcomes: &mut Vec<(usize, Outcome)>,
+    scratch: &mut Scratch,
 ) -> Result<(), Poison> {
     let mark = out.mark();
+    let json = through.iter().any(|r| routes[*r].format == Format::Json);
+    let decoded = if json { Format::Json.decode(record.payload(), scratch) } else { Decoded::Opaque };
     for &r in through {
         let route = &routes[r];
         let mut outcome = Outcome::default();
@@ -114,11 +117,10 @@ pub fn render(
                 Tombstone::Skip | Tombstone::Write => Ok(()),
             }
         } else {
-            let decoded = route.format.decode(record.payload());
-            let doc = match &decoded {
-                Decoded::Fields(doc) => Ok(Some(doc)),
-                Decoded::Opaque => Ok(None),
-                Decoded::Dead(reason) => Err(Poison { route: r, write: None, reason: reason.clone() }),
+            let doc = match (route.format, &decoded) {
+                (Format::Json, Decoded::Fields(doc)) => Ok(Some(doc)),
+                (Format::Json, Decoded::Dead(reason)) => Err(Poison { route: r, write: None, reason: reason.clone() }),
+                (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
             };
             doc.and_then(|doc| {
                 let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect == Effect::Apply);

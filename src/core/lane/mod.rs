@@ -24,6 +24,7 @@ use self::batch::Batch;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
+use super::decode::Scratch;
 use super::encode::Encoder;
 use super::letter::Letter;
 use super::record::Record;
@@ -202,6 +203,7 @@ pub struct Lane {
     burial: Option<Burial>,
     tx: Encoder,
     aux: Encoder,
+    scratch: Scratch,
     events: Vec<Event>,
     released: (usize, usize),
     backoff: Backoff,
@@ -225,6 +227,7 @@ impl Lane {
             burial: None,
             tx: Encoder::default(),
             aux: Encoder::default(),
+            scratch: Scratch::default(),
             events: Vec::new(),
             released: (0, 0),
             backoff: Backoff::default(),
