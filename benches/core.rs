@@ -63,12 +63,12 @@ fn encode_setex(b: Bencher<'_, '_>) {
 /// A thousand of one kind as one read hands them over.
 fn replies(b: Bencher<'_, '_>, one: &[u8]) {
     let wire = one.repeat(1000);
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut replies) = (Decoder::default(), Vec::new());
     b.counter(ItemsCount::new(1000usize)).bench_local(|| {
         decoder.feed(black_box(&wire));
-        while let Some(reply) = decoder.next().unwrap() {
-            black_box(reply);
-        }
+        replies.clear();
+        decoder.decode(&mut replies).unwrap();
+        black_box(&replies);
     });
 }
 
@@ -91,12 +91,12 @@ fn a_thousand_replies_id(b: Bencher<'_, '_>) {
 #[divan::bench(sample_size = 10)]
 fn replies_of_500_records(b: Bencher<'_, '_>) {
     let wire = [b"+QUEUED\r\n".repeat(1500), b"*1500\r\n".to_vec(), b"$15\r\n1701878400000-0\r\n+OK\r\n:1\r\n".repeat(500)].concat();
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut replies) = (Decoder::default(), Vec::new());
     b.counter(ItemsCount::new(500usize)).bench_local(|| {
         decoder.feed(black_box(&wire));
-        while let Some(reply) = decoder.next().unwrap() {
-            black_box(reply);
-        }
+        replies.clear();
+        decoder.decode(&mut replies).unwrap();
+        black_box(&replies);
     });
 }
 

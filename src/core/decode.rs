@@ -67,6 +67,7 @@ impl<'a> Document<'a> {
     }
 
     /// The top-level fields in the record's order, each with its value as it stood; `None` where the value is no object.
+    #[inline]
     pub fn fields(&self) -> Option<impl Iterator<Item = (Cow<'a, str>, &'a str)>> {
         let Self { text, fields, value } = *self;
         value.starts_with('{').then(|| fields.iter().map(move |f| (f.name(text), &text[f.value.clone()])))
@@ -88,6 +89,7 @@ impl<'a> Document<'a> {
 }
 
 /// A JSON value as a stream field or a hole shows it; `None` for null and for a string that no UTF-8 text can hold.
+#[inline]
 pub fn text_of(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes().first() {
         Some(b'"') => json::unescape(value),

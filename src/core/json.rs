@@ -77,6 +77,7 @@ pub fn element(array: &str, index: usize) -> Option<&str> {
 }
 
 /// What a string with its quotes stands for; `None` where that is no Unicode text (half of a surrogate pair).
+#[inline]
 pub fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
     let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
     if inner.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
@@ -84,9 +85,9 @@ pub fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
 
 impl Field {
     /// The name, unescaped; `text` is what was scanned.
+    #[inline]
     pub fn name<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let plain = &text[self.name.clone()];
-        if self.escaped { unescape(&text[self.name.start - 1..=self.name.end]).unwrap_or_default() } else { Cow::Borrowed(plain) }
+        if self.escaped { unescape(&text[self.name.start - 1..=self.name.end]).unwrap_or_default() } else { Cow::Borrowed(&text[self.name.clone()]) }
     }
 
     pub fn is_named(&self, text: &str, name: &str) -> bool {

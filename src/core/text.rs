@@ -3,7 +3,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// The most that stands in place. With it a [`super::reply::Reply`] takes 32 bytes.
-const SHORT_MAX: usize = 30;
+pub const SHORT_MAX: usize = 24;
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -11,9 +11,14 @@ pub struct Text(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Short { len: u8, bytes: [u8; SHORT_MAX] },
+    Short { len: u8, bytes: Bytes },
     Long(Box<[u8]>),
 }
+
+/// Aligned, so that a reply is moved in words.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Bytes([u8; SHORT_MAX]);
 
 impl Text {
     /// At most [`SHORT_MAX`] bytes, known when this is compiled.
@@ -25,7 +30,7 @@ impl Text {
             i += 1;
         }
         #[allow(clippy::cast_possible_truncation, reason = "an index above SHORT_MAX did not compile")]
-        Self(Repr::Short { len: text.len() as u8, bytes })
+        Self(Repr::Short { len: text.len() as u8, bytes: Bytes(bytes) })
     }
 }
 
@@ -34,7 +39,7 @@ impl Deref for Text {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Repr::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Short { len, bytes } => &bytes.0[..usize::from(*len)],
             Repr::Long(bytes) => bytes,
         }
     }
@@ -47,7 +52,7 @@ impl From<&[u8]> for Text {
             Ok(len) if text.len() <= SHORT_MAX => {
                 let mut bytes = [0; SHORT_MAX];
                 bytes[..text.len()].copy_from_slice(text);
-                Self(Repr::Short { len, bytes })
+                Self(Repr::Short { len, bytes: Bytes(bytes) })
             }
             _ => Self(Repr::Long(text.into())),
         }
