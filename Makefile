@@ -33,6 +33,10 @@ simulate:
 mutants:
 	scripts/mutants $(ONLY)
 
+# The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
+fuzz:
+	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
+
 # The hot lane in pieces: decode, render, encode, replies, ledger.
 bench-core:
 	cargo bench --bench core -- $(ARGS)

@@ -89,7 +89,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// One reply may take `bytes_max` bytes of memory: its texts, and 32 for each element of an array.
+    /// One reply may take `bytes_max` bytes of memory: its longer texts, and 32 for each element of an array.
     pub fn new(bytes_max: usize) -> Self {
         Self { input: Input::default(), arrays: Vec::new(), bulk: None, taken: 0, bytes_max, garbage: None }
     }
@@ -119,6 +119,7 @@ impl Decoder {
     }
 
     /// Appends all replies that are whole; the others come once more is read. What came before garbage is appended, too.
+    /// That there are more of them than commands is for the caller to notice.
     pub fn decode(&mut self, replies: &mut Vec<Reply>) -> Result<(), Garbage> {
         if let Some(garbage) = &self.garbage {
             return Err(garbage.clone());
@@ -185,7 +186,7 @@ impl Decoder {
                 let Some(line) = self.input.line()? else { return Ok(Piece::Unfinished) };
                 let len = line.len();
                 let reply = if error { Reply::Error(String::from_utf8_lossy(line).into_owned()) } else { Reply::Text(line.into()) };
-                self.charge(len, "a line")?;
+                self.charge_text(len, "a line")?;
                 Ok(Piece::Whole(reply))
             }
             Some(other) => Err(Garbage(format!("a reply that begins with {:?}, where one of + - : $ * is expected", char::from(*other)))),
@@ -203,6 +204,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Counts what takes memory of its own; a short text does not.
+    fn charge_text(&mut self, len: usize, what: &str) -> Result<(), Garbage> {
+        self.charge(if len > SHORT_MAX { len } else { 0 }, what)
+    }
+
     fn charge(&mut self, bytes: usize, what: &str) -> Result<(), Garbage> {
         self.taken = self.taken.saturating_add(bytes);
         if self.taken > self.bytes_max { Err(Garbage(format!("{what} with which a reply takes more than {} bytes", self.bytes_max))) } else { Ok(()) }
@@ -210,7 +216,7 @@ impl Decoder {
 
     fn bulk(&mut self, len: i64) -> Result<Piece, Garbage> {
         let len = usize::try_from(len).map_err(|_| Garbage(format!("a bulk string of {len} bytes")))?;
-        self.charge(len, "a bulk string")?;
+        self.charge_text(len, "a bulk string")?;
         if let Some((text, [b'\r', b'\n', ..])) = self.input.unread().split_at_checked(len) {
             let reply = Reply::Text(text.into());
             self.input.start += len + 2;
@@ -294,7 +300,11 @@ impl Input {
                 _ => break,
             };
         }
-        self.start = self.end - unread.len();
+        let start = self.end - unread.len();
+        if start != self.start {
+            // What was searched is gone with the line that has its end now.
+            (self.start, self.searched) = (start, 0);
+        }
     }
 
     /// The number of a line `:n`, `$n` or `*n`, once the line is whole.
@@ -309,9 +319,13 @@ impl Input {
     fn line(&mut self) -> Result<Option<&[u8]>, Garbage> {
         let bytes = &self.buffer[self.start..self.end];
         let from = self.searched.max(1);
-        let Some(at) = bytes.get(from..).and_then(|rest| rest.iter().position(|b| matches!(b, b'\r' | b'\n'))).map(|i| from + i) else {
+        let end = bytes.get(from..).and_then(|rest| rest.iter().position(|b| matches!(b, b'\r' | b'\n'))).map(|i| from + i);
+        if end.unwrap_or(bytes.len()) > LINE_BYTES_MAX {
+            return Err(Garbage(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+        }
+        let Some(at) = end else {
             self.searched = bytes.len();
-            return if bytes.len() > LINE_BYTES_MAX { Err(Garbage(format!("a line of more than {LINE_BYTES_MAX} bytes"))) } else { Ok(None) };
+            return Ok(None);
         };
         match bytes[at..] {
             [b'\r', b'\n', ..] => {
@@ -400,6 +414,13 @@ mod tests {
         assert!(decode(&mut Decoder::default(), deep.as_bytes()).unwrap_err().to_string().contains("deeper"));
         let endless = "+".repeat(LINE_BYTES_MAX + 1);
         assert!(decode(&mut Decoder::default(), endless.as_bytes()).unwrap_err().to_string().contains("line"));
+    }
+
+    #[test]
+    fn a_line_is_searched_from_its_beginning_though_the_one_before_came_in_pieces() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decode(&mut decoder, b":0\r").unwrap(), []);
+        assert!(decode(&mut decoder, b"\n:\r$\r\n").unwrap_err().to_string().contains("CR LF"));
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub enum TrimBy {
     MinId(Template),
 }
 
+/// The longest time to live. Redis refuses an expire time whose milliseconds overflow; a century is plenty.
+pub const TTL_SECONDS_MAX: u64 = 3_155_760_000;
+
 #[derive(Clone, Debug)]
 pub enum Ttl {
     /// Milliseconds, above zero.
@@ -252,8 +255,8 @@ fn argument(template: &Template, record: &Record, doc: Option<&Document<'_>>, ou
 
 /// A rendered TTL in whole seconds; zero stands for all that is not above it.
 fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> Result<u64, String> {
-    // Redis refuses an expire time whose milliseconds overflow; a century is plenty.
-    const SECONDS_MAX: f64 = 3_155_760_000.0;
+    #[allow(clippy::cast_precision_loss, reason = "it is far below 2^53")]
+    const SECONDS_MAX: f64 = TTL_SECONDS_MAX as f64;
     let mut text = Vec::new();
     template.render(record, doc, &mut text).map_err(|e| e.to_string())?;
     let shown = String::from_utf8_lossy(&text);
