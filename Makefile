@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate mutants reference clean
+.PHONY: build demo test check simulate mutants reference fuzz bench-core clean
 
 build:
 	scripts/install build
@@ -32,6 +32,14 @@ simulate:
 # Whether the simulation can fail: the core is broken in each of the ways of tests/simulation/mutants.
 mutants:
 	scripts/mutants $(ONLY)
+
+# The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
+fuzz:
+	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
+
+# The hot lane in pieces: decode, render, encode, replies, ledger.
+bench-core:
+	cargo bench --bench core -- $(ARGS)
 
 # The pages that are generated from the code.
 reference:

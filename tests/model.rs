@@ -52,7 +52,7 @@ fn command(random: &mut Random, multi: bool) -> Vec<String> {
 /// what it means.
 fn meaning(reply: &Reply) -> Reply {
     match reply {
-        Reply::Text(t) if t.first().is_some_and(u8::is_ascii_digit) && t.contains(&b'-') || t == b"*" => Reply::Text(b"an id".to_vec()),
+        Reply::Text(t) if t.first().is_some_and(u8::is_ascii_digit) && t.contains(&b'-') || t == b"*" => Reply::Text(b"an id".into()),
         Reply::Array(items) => Reply::Array(items.iter().map(meaning).collect()),
         Reply::Error(e) if e.contains("MULTI") => Reply::Error("MULTI".into()),
         Reply::Error(e) if e.contains("previous errors") => Reply::Error("previous errors".into()),

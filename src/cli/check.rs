@@ -2,6 +2,7 @@
 use super::{Args as Global, Exit, Output, configuration};
 use crate::app::subscription;
 use crate::config::validate::{Valid, effective_guarantee};
+use crate::core::decode::Scratch;
 use crate::core::encode::{Encoder, parse_commands};
 use crate::core::record::{Record, TopicPartition};
 use crate::core::route::{self, Topics};
@@ -117,7 +118,7 @@ fn show_record(output: Output, args: &Args, file: &str, valid: &Valid) -> Exit {
     let value = (!args.tombstone).then_some(payload.as_slice());
     let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
     let (mut out, mut origins) = (Encoder::default(), Vec::new());
-    let rendered = route::render(routes, &through, &record, &mut out, |o| origins.push(o), &mut Vec::new());
+    let rendered = route::render(routes, &through, &record, &mut out, |o| origins.push(o), &mut Vec::new(), &mut Scratch::default());
     let commands = parse_commands(out.bytes()).unwrap_or_default();
     let dead = rendered.err().map(|p| format!("dead letter: route {}: {}", routes[p.route].name, p.reason));
     match output {

@@ -21,13 +21,18 @@ pub(super) fn check(mut tree: Value, source_of: impl Fn(&str) -> String) -> (Vec
         let path: Vec<String> = pointer.split('/').skip(1).map(|p| p.replace("~1", "/").replace("~0", "~")).collect();
         for (name, found, allowed, nearest) in describe(&schema, &path, &error) {
             let path: Vec<String> = path.iter().cloned().chain(name).collect();
-            let key = path.join(".");
+            let key = dotted(&path);
             mistakes.push(Mistake { source: source_of(&key), key, found, allowed, nearest });
             wrong.push(path);
         }
     }
     wrong.iter().for_each(|path| mend(&mut tree, path));
     (mistakes, tree)
+}
+
+/// The key as messages name it; TOML allows an empty name.
+fn dotted(path: &[String]) -> String {
+    path.iter().map(|name| if name.is_empty() { "\"\"" } else { name }).collect::<Vec<_>>().join(".")
 }
 
 /// A key below the path, what was found, what is allowed, the nearest known name.

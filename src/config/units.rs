@@ -70,7 +70,9 @@ impl From<Period> for String {
 
 impl From<Size> for String {
     fn from(s: Size) -> Self {
-        bytesize::ByteSize(s.0).display().iec().to_string().replace(' ', "").replace(".0", "")
+        // The largest unit in which it is a whole number: what is read again must be the same.
+        let unit = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter().find(|(_, bits)| s.0 > 0 && s.0.trailing_zeros() >= *bits);
+        unit.map_or_else(|| format!("{}B", s.0), |(name, bits)| format!("{}{name}", s.0 >> bits))
     }
 }
 
@@ -102,7 +104,7 @@ mod tests {
             let p: Period = text.parse().unwrap();
             assert_eq!(String::from(p), text);
         }
-        for text in ["1MiB", "64KiB"] {
+        for text in ["1MiB", "64KiB", "1048577B", "0B", "1025MiB"] {
             let s: Size = text.parse().unwrap();
             assert_eq!(String::from(s), text);
         }

@@ -8,7 +8,7 @@ use crate::core::lane::{Letters, Settings, Span};
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
-use crate::core::write::{self, Effect, Kind, Trim, TrimBy, Ttl, Write};
+use crate::core::write::{self, Effect, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 
@@ -102,7 +102,16 @@ impl Checker<'_> {
             self.add(key, found.to_string(), format!("{from} to {to}"));
         }
     }
+
+    fn period(&mut self, key: &str, found: Period) {
+        if found.0 > PERIOD_MAX.0 {
+            self.add(key, String::from(found), "at most a day");
+        }
+    }
 }
+
+/// The longest of the bridge's own waits: with centuries the time to wait until would overflow.
+const PERIOD_MAX: Period = Period::secs(24 * 60 * 60);
 
 /// Checks everything that the shape does not say, and compiles.
 ///
@@ -118,6 +127,8 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     if config.http.listen.parse::<std::net::SocketAddr>().is_err() {
         c.add("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"");
     }
+    c.period("batch.linger", config.batch.linger);
+    c.period("drain.deadline", config.drain.deadline);
     let letters = check_letters(&mut c);
     if config.route.is_empty() && loaded.mistakes.iter().all(|m| m.key != "route") {
         c.add("route", "no route", "at least one [[route]]");
@@ -184,6 +195,7 @@ fn check_redis(c: &mut Checker<'_>) {
         if period.0.is_zero() {
             c.add(key, "0ms", "a duration above zero");
         }
+        c.period(key, period);
     }
     if !redis.password.0.is_empty() && !redis.password_file.is_empty() {
         c.add("redis.password_file", "a file, and redis.password too", "one of the two");
@@ -306,7 +318,8 @@ fn kind_templates(kind: &Kind) -> Vec<&Template> {
     match kind {
         Kind::Xadd(x) => {
             let fields: Vec<&Template> = if let write::Fields::Table(t) = &x.fields { t.iter().map(|(_, t)| t).collect() } else { Vec::new() };
-            [&x.key, &x.id].into_iter().chain(fields).collect()
+            let minid = if let Some(Trim { by: TrimBy::MinId(t), .. }) = &x.trim { Some(t) } else { None };
+            [&x.key, &x.id].into_iter().chain(fields).chain(minid).collect()
         }
         Kind::Set { key, value, ttl } => {
             let ttl = if let Some(Ttl::Rendered(t)) = ttl { Some(t) } else { None };
@@ -364,10 +377,11 @@ fn compile_ttl(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
     if text.contains('{') {
         return c.template(key.to_owned(), text).map(Ttl::Rendered);
     }
-    match Period::from_str(text) {
-        Ok(p) if p.0.as_millis() > 0 => u64::try_from(p.0.as_millis()).ok().map(Ttl::Fixed),
-        _ => {
-            c.add(key, format!("{text:?}"), "a duration above zero, such as \"1h\", or a template that renders seconds");
+    let fixed = Period::from_str(text).ok().filter(|p| p.0.as_secs() <= TTL_SECONDS_MAX);
+    match fixed.and_then(|p| u64::try_from(p.0.as_millis()).ok()).filter(|ms| *ms > 0) {
+        Some(ms) => Some(Ttl::Fixed(ms)),
+        None => {
+            c.add(key, format!("{text:?}"), "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds");
             None
         }
     }

@@ -1,9 +1,6 @@
 //! Decoding: a payload's fields, found by path, with the very text that stood in the record.
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
+use super::json::{self, Field, Invalid};
 use std::borrow::Cow;
-use std::fmt;
 
 /// How a route reads its payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +18,17 @@ pub enum Decoded<'a> {
     Dead(String),
 }
 
+/// Where the fields of one record after the other are noted, so that none costs an allocation.
+#[derive(Debug, Default)]
+pub struct Scratch(Vec<Field>);
+
 /// A validated JSON value. Nested values stay text until a path asks for them.
-#[derive(Debug)]
-pub enum Document<'a> {
-    Object(Vec<(Cow<'a, str>, &'a RawValue)>),
-    Other(&'a RawValue),
+#[derive(Clone, Copy, Debug)]
+pub struct Document<'a> {
+    text: &'a str,
+    /// Of an object.
+    fields: &'a [Field],
+    value: &'a str,
 }
 
 /// A step of a path: `.name` or `[3]`.
@@ -37,106 +40,68 @@ pub enum Step {
 
 impl Format {
     /// Decodes the payload of a record that is no tombstone.
-    pub fn decode(self, payload: Option<&[u8]>) -> Decoded<'_> {
+    pub fn decode<'a>(self, payload: Option<&'a [u8]>, scratch: &'a mut Scratch) -> Decoded<'a> {
         let (Self::Json, Some(payload)) = (self, payload) else { return Decoded::Opaque };
         let text = match std::str::from_utf8(payload) {
             Ok(text) => text,
             Err(e) => return Decoded::Dead(format!("payload is not JSON: invalid UTF-8 at byte {}", e.valid_up_to())),
         };
-        match Document::parse(text) {
+        match Document::parse(text, scratch) {
             Ok(document) => Decoded::Fields(document),
             Err(e) => Decoded::Dead(format!("payload is not JSON: {e}")),
         }
     }
 }
 
+impl<'a> Decoded<'a> {
+    pub fn document(&self) -> Option<&Document<'a>> {
+        if let Self::Fields(document) = self { Some(document) } else { None }
+    }
+}
+
 impl<'a> Document<'a> {
-    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        if text.trim_start().starts_with('{') {
-            let mut de = serde_json::Deserializer::from_str(text);
-            let fields = de.deserialize_map(Fields)?;
-            de.end()?;
-            Ok(Self::Object(fields))
-        } else {
-            serde_json::from_str(text).map(Self::Other)
-        }
+    pub fn parse(text: &'a str, scratch: &'a mut Scratch) -> Result<Self, Invalid> {
+        scratch.0.clear();
+        let value = json::scan(text, &mut scratch.0)?;
+        Ok(Self { text, fields: &scratch.0, value: &text[value] })
+    }
+
+    /// The top-level fields in the record's order, each with its value as it stood; `None` where the value is no object.
+    #[inline]
+    pub fn fields(&self) -> Option<impl Iterator<Item = (Cow<'a, str>, &'a str)>> {
+        let Self { text, fields, value } = *self;
+        value.starts_with('{').then(|| fields.iter().map(move |f| (f.name(text), &text[f.value.clone()])))
     }
 
     /// The value at a path as text: a string unescaped, anything else as it stood; `None` where nothing is, or null.
     pub fn get(&self, path: &[Step]) -> Option<Cow<'a, str>> {
         let (first, rest) = path.split_first()?;
-        let mut raw = match (self, first) {
+        let mut value = match first {
             // The last of repeated names wins, as JSON parsers have it.
-            (Self::Object(fields), Step::Field(name)) => fields.iter().rev().find(|(n, _)| n == name)?.1,
-            (Self::Other(raw), step) => descend(raw, step)?,
-            (Self::Object(_), Step::Index(_)) => return None,
+            Step::Field(name) => &self.text[self.fields.iter().rev().find(|f| f.is_named(self.text, name))?.value.clone()],
+            step @ Step::Index(_) => descend(self.value, step)?,
         };
         for step in rest {
-            raw = descend(raw, step)?;
+            value = descend(value, step)?;
         }
-        text_of(raw)
+        text_of(value)
     }
 }
 
 /// A JSON value as a stream field or a hole shows it; `None` for null and for a string that no UTF-8 text can hold.
-pub fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    match raw.get().as_bytes().first() {
-        Some(b'"') => {
-            let inner = &raw.get()[1..raw.get().len() - 1];
-            if inner.contains('\\') { serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
-        }
+#[inline]
+pub fn text_of(value: &str) -> Option<Cow<'_, str>> {
+    match value.as_bytes().first() {
+        Some(b'"') => json::unescape(value),
         Some(b'n') => None,
-        _ => Some(Cow::Borrowed(raw.get())),
+        _ => Some(Cow::Borrowed(value)),
     }
 }
 
-fn descend<'a>(raw: &'a RawValue, step: &Step) -> Option<&'a RawValue> {
+fn descend<'a>(value: &'a str, step: &Step) -> Option<&'a str> {
     match step {
-        Step::Field(name) => match Document::parse(raw.get()).ok()? {
-            Document::Object(fields) => fields.into_iter().rev().find(|(n, _)| n == name).map(|(_, v)| v),
-            Document::Other(_) => None,
-        },
-        Step::Index(i) => serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok()?.get(*i).copied(),
-    }
-}
-
-struct Fields;
-
-impl<'de> Visitor<'de> for Fields {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::with_capacity(8);
-        while let Some(Name(name)) = map.next_key()? {
-            fields.push((name, map.next_value()?));
-        }
-        Ok(fields)
-    }
-}
-
-/// A field's name, borrowed where no escape stands in it (serde's own `Cow` always copies).
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for Name<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field name")
-            }
-            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(v)))
-            }
-            fn visit_str<E>(self, v: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(v.to_owned())))
-            }
-        }
-        d.deserialize_str(V)
+        Step::Field(name) => json::member(value, name),
+        Step::Index(i) => json::element(value, *i),
     }
 }
 
@@ -145,7 +110,7 @@ mod tests {
     use super::*;
 
     fn get(json: &str, path: &[Step]) -> Option<String> {
-        Document::parse(json).unwrap().get(path).map(Cow::into_owned)
+        Document::parse(json, &mut Scratch::default()).unwrap().get(path).map(Cow::into_owned)
     }
     fn field(name: &str) -> Step {
         Step::Field(name.into())
@@ -170,16 +135,16 @@ mod tests {
     #[test]
     fn what_is_not_json_is_dead_with_the_place() {
         for bad in [&b""[..], b"{", b"{\"a\":1,}", b"\xff", b"{}x", b"nul"] {
-            assert!(matches!(Format::Json.decode(Some(bad)), Decoded::Dead(_)), "{bad:?}");
+            assert!(matches!(Format::Json.decode(Some(bad), &mut Scratch::default()), Decoded::Dead(_)), "{bad:?}");
         }
-        assert!(matches!(Format::Raw.decode(Some(b"\xff")), Decoded::Opaque));
+        assert!(matches!(Format::Raw.decode(Some(b"\xff"), &mut Scratch::default()), Decoded::Opaque));
     }
 
     #[test]
-    fn deep_nesting_neither_overflows_the_stack_nor_passes_for_an_object() {
-        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        let _ = Format::Json.decode(Some(deep.as_bytes()));
-        let inside = format!("{{\"a\":{deep}}}");
-        let _ = Format::Json.decode(Some(inside.as_bytes()));
+    fn a_string_that_no_text_can_hold_is_nothing_and_a_repeated_name_means_its_last() {
+        assert_eq!(get(r#"{"a":"\ud800","b":1,"b":"2"}"#, &[field("a")]), None);
+        assert_eq!(get(r#"{"a":"\ud800","b":1,"\u0062":"2"}"#, &[field("b")]).as_deref(), Some("2"));
+        assert_eq!(get(r#"{"a":{"b":1,"b":"2"}}"#, &[field("a"), field("b")]).as_deref(), Some("2"));
+        assert_eq!(get(r#"[1,"two"]"#, &[Step::Index(1)]).as_deref(), Some("two"));
     }
 }

@@ -43,7 +43,7 @@ impl Letter {
         if let Some(n) = maxlen {
             out.arg(b"MAXLEN");
             out.arg(b"~");
-            out.arg(n.to_string().as_bytes());
+            out.arg_number(n);
         }
         out.arg(b"*");
         for (name, text) in self.facts() {

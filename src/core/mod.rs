@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`record`] | a Kafka record, copied out of librdkafka; partition names |
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
+//! | [`json`] | a text's validity and the places of its fields, in one pass |
 //! | [`template`] | literal text with holes, parsed once |
 //! | [`mod@write`] | one Redis command template of a route |
 //! | [`rewind`] | an operator sets where a partition goes on |
 //! | [`route`] | topics → writes; what a record becomes |
 //! | [`encode`] | RESP |
+//! | [`resp`] | replies from a connection's bytes, however they are split |
 //! | [`reply`] | what Redis answered, and its triage |
+//! | [`text`] | a byte string that needs no allocation where it is short |
 //! | [`claim`] | where a claimed partition begins |
 //! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
 //! | [`state`] | the ledger's record in Redis, its key, its guard |
@@ -29,6 +32,7 @@ pub mod decode;
 pub mod encode;
 pub mod fingerprint;
 pub mod flow;
+pub mod json;
 pub mod lane;
 pub mod ledger;
 pub mod letter;
@@ -36,11 +40,13 @@ pub mod poller;
 pub mod rebuild;
 pub mod record;
 pub mod reply;
+pub mod resp;
 pub mod retry;
 pub mod rewind;
 pub mod route;
 pub mod state;
 pub mod telling;
 pub mod template;
+pub mod text;
 pub mod throttle;
 pub mod write;

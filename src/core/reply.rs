@@ -1,4 +1,5 @@
 //! What Redis answered, and what each error means.
+use super::text::Text;
 
 /// A reply, free of any client library.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -6,10 +7,15 @@ pub enum Reply {
     Nil,
     Int(i64),
     /// A status (`OK`, `QUEUED`) or a bulk string.
-    Text(Vec<u8>),
+    Text(Text),
     Array(Vec<Reply>),
     /// The whole error line, code first.
     Error(String),
+}
+
+impl Reply {
+    pub const OK: Self = Self::Text(Text::constant(b"OK"));
+    pub const QUEUED: Self = Self::Text(Text::constant(b"QUEUED"));
 }
 
 /// What an error asks for. See the triage table in `docs/delivery.md`.

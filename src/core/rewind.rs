@@ -145,7 +145,7 @@ impl<'s> Rewind<'s> {
     }
 
     fn set(&mut self, state: &State, owner: &Reply) -> Next {
-        if *owner != Reply::Text(state.owner.clone()) {
+        if !matches!(owner, Reply::Text(t) if **t == *state.owner) {
             return Next::Again;
         }
         let key = self.key();

@@ -1,5 +1,5 @@
 //! Routes: topics → writes. What a record becomes.
-use super::decode::{Decoded, Format};
+use super::decode::{Decoded, Format, Scratch};
 use super::encode::Encoder;
 use super::record::Record;
 use super::write::{Effect, Kind, Rendered, Write};
@@ -101,17 +101,17 @@ pub struct Grown {
 pub fn grown(routes: &[Route], through: &[usize], record: &Record) -> Vec<Grown> {
     let mut keys = Vec::new();
     for route in through.iter().map(|r| &routes[*r]).filter(|r| record.payload().is_some() || r.tombstone == Tombstone::Write) {
-        let decoded = route.format.decode(record.payload());
-        let doc = if let Decoded::Fields(doc) = &decoded { Some(doc) } else { None };
+        let mut scratch = Scratch::default();
+        let decoded = route.format.decode(record.payload(), &mut scratch);
         for kind in route.writes.iter().filter(|w| w.effect == Effect::Apply && w.kind.grows()).map(|w| &w.kind) {
             let creates = !matches!(kind, Kind::Xadd(x) if x.nomkstream);
-            keys.extend(kind.key(record, doc).map(|key| Grown { key, creates, expected: kind.expects() }));
+            keys.extend(kind.key(record, decoded.document()).map(|key| Grown { key, creates, expected: kind.expects() }));
         }
     }
     keys
 }
 
-/// Renders all that a record becomes through the routes given (indexes into `routes`), in their order.
+/// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
 /// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///
 /// # Errors
@@ -123,8 +123,11 @@ pub fn render(
     out: &mut Encoder,
     mut on_command: impl FnMut(Origin),
     outcomes: &mut Vec<(usize, Outcome)>,
+    scratch: &mut Scratch,
 ) -> Result<(), Poison> {
     let mark = out.mark();
+    let json = through.iter().any(|r| routes[*r].format == Format::Json);
+    let decoded = if json { Format::Json.decode(record.payload(), scratch) } else { Decoded::Opaque };
     for &r in through {
         let route = &routes[r];
         let mut outcome = Outcome::default();
@@ -147,11 +150,10 @@ pub fn render(
                 Tombstone::Skip | Tombstone::Write => Ok(()),
             }
         } else {
-            let decoded = route.format.decode(record.payload());
-            let doc = match &decoded {
-                Decoded::Fields(doc) => Ok(Some(doc)),
-                Decoded::Opaque => Ok(None),
-                Decoded::Dead(reason) => Err(Poison { route: r, write: None, reason: reason.clone() }),
+            let doc = match (route.format, &decoded) {
+                (Format::Json, Decoded::Fields(doc)) => Ok(Some(doc)),
+                (Format::Json, Decoded::Dead(reason)) => Err(Poison { route: r, write: None, reason: reason.clone() }),
+                (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
             };
             doc.and_then(|doc| {
                 let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect == Effect::Apply);

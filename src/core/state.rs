@@ -85,7 +85,7 @@ impl State {
     /// See [`Self::decode`].
     pub fn read(reply: &Reply) -> Result<Self, String> {
         let Reply::Array(items) = reply else { return Err(format!("HGETALL answered {reply:?}")) };
-        let bytes = |r: &Reply| if let Reply::Text(t) = r { t.clone() } else { Vec::new() };
+        let bytes = |r: &Reply| if let Reply::Text(t) = r { t.to_vec() } else { Vec::new() };
         let fields: Vec<_> = items.chunks_exact(2).map(|p| (bytes(&p[0]), bytes(&p[1]))).collect();
         Self::decode(&fields)
     }

@@ -2,7 +2,6 @@
 use super::decode::{Document, Step};
 use super::record::Record;
 use std::fmt;
-use std::io::Write as _;
 
 /// A parsed template. `{{` and `}}` stand for the braces themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +84,16 @@ impl Template {
         }
     }
 
+    /// What it renders to, where that stands in the template or the record as a whole.
+    pub fn whole<'a>(&'a self, record: &'a Record) -> Option<&'a [u8]> {
+        match self.parts.as_slice() {
+            [Part::Literal(text)] => Some(text),
+            [Part::Hole { hole: Hole::Key, .. }] => record.key(),
+            [Part::Hole { hole: Hole::Payload, .. }] => record.payload(),
+            _ => None,
+        }
+    }
+
     /// Whether a hole asks for a field of the decoded value.
     pub fn needs_fields(&self) -> bool {
         self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Hole::Value(_), .. }))
@@ -110,15 +119,16 @@ impl Hole {
     /// Whether there was something to render.
     fn render(&self, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> bool {
         let bytes = |out: &mut Vec<u8>, found: Option<&[u8]>| found.map(|b| out.extend_from_slice(b)).is_some();
+        let number = |out: &mut Vec<u8>, found: Option<i64>| found.map(|n| out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes())).is_some();
         match self {
             Self::Key => bytes(out, record.key()),
             Self::Payload => bytes(out, record.payload()),
             Self::Value(path) => document.and_then(|d| d.get(path)).map(|t| out.extend_from_slice(t.as_bytes())).is_some(),
             Self::Header(name) => bytes(out, record.header(name)),
             Self::Topic => bytes(out, Some(record.at.topic.as_bytes())),
-            Self::Partition => write!(out, "{}", record.at.partition).is_ok(),
-            Self::Offset => write!(out, "{}", record.offset).is_ok(),
-            Self::Timestamp => record.timestamp_ms.is_some_and(|ms| write!(out, "{ms}").is_ok()),
+            Self::Partition => number(out, Some(record.at.partition.into())),
+            Self::Offset => number(out, Some(record.offset)),
+            Self::Timestamp => number(out, record.timestamp_ms),
         }
     }
 }
@@ -219,11 +229,13 @@ fn parse_path(mut text: &str) -> Option<Vec<Step>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::decode::Scratch;
     use crate::core::record::TopicPartition;
 
     fn render(template: &str, key: Option<&[u8]>, payload: &str) -> Result<String, String> {
         let record = Record::copy(TopicPartition::new("t", 3), 7, None, key, Some(payload.as_bytes()), [("h", Some(&b"1"[..])), ("h", Some(&b"2"[..]))]);
-        let document = Document::parse(payload).ok();
+        let mut scratch = Scratch::default();
+        let document = Document::parse(payload, &mut scratch).ok();
         let mut out = Vec::new();
         Template::parse(template)?.render(&record, document.as_ref(), &mut out).map_err(|e| e.to_string())?;
         Ok(String::from_utf8(out).unwrap())

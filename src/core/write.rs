@@ -2,7 +2,7 @@
 use super::decode::{Document, text_of};
 use super::encode::Encoder;
 use super::record::Record;
-use super::template::{Missing, Template};
+use super::template::Template;
 
 /// One write and what is done with it.
 #[derive(Clone, Debug)]
@@ -59,6 +59,9 @@ pub enum TrimBy {
     MaxLen(u64),
     MinId(Template),
 }
+
+/// The longest time to live. Redis refuses an expire time whose milliseconds overflow; a century is plenty.
+pub const TTL_SECONDS_MAX: u64 = 3_155_760_000;
 
 #[derive(Clone, Debug)]
 pub enum Ttl {
@@ -149,8 +152,7 @@ impl Kind {
     }
 
     fn render_args(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
-        let arg =
-            |out: &mut Encoder, t: &Template| -> Result<(), String> { out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string()) };
+        let arg = |out: &mut Encoder, t: &Template| argument(t, record, doc, out);
         match self {
             Self::Xadd(x) => x.render(record, doc, out)?,
             Self::Set { key, value, ttl } => {
@@ -168,11 +170,11 @@ impl Kind {
                 match ttl {
                     Some(ms) if ms % 1000 == 0 => {
                         out.arg(b"EX");
-                        out.arg((ms / 1000).to_string().as_bytes());
+                        out.arg_number(ms / 1000);
                     }
                     Some(ms) => {
                         out.arg(b"PX");
-                        out.arg(ms.to_string().as_bytes());
+                        out.arg_number(ms);
                     }
                     None => {}
                 }
@@ -206,8 +208,7 @@ impl Kind {
 
 impl Xadd {
     fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<(), String> {
-        let arg =
-            |out: &mut Encoder, t: &Template| -> Result<(), String> { out.arg_with(|bytes| t.render(record, doc, bytes)).map_err(|e: Missing| e.to_string()) };
+        let arg = |out: &mut Encoder, t: &Template| argument(t, record, doc, out);
         out.arg(b"XADD");
         arg(out, &self.key)?;
         if self.nomkstream {
@@ -219,7 +220,7 @@ impl Xadd {
                 TrimBy::MaxLen(n) => {
                     out.arg(b"MAXLEN");
                     out.arg(sign);
-                    out.arg(n.to_string().as_bytes());
+                    out.arg_number(*n);
                 }
                 TrimBy::MinId(t) => {
                     out.arg(b"MINID");
@@ -229,7 +230,7 @@ impl Xadd {
             }
             if let Some(limit) = trim.limit {
                 out.arg(b"LIMIT");
-                out.arg(limit.to_string().as_bytes());
+                out.arg_number(limit);
             }
         }
         arg(out, &self.id)?;
@@ -241,15 +242,15 @@ impl Xadd {
                 }
             }
             Fields::All => {
-                let Some(Document::Object(fields)) = doc else {
+                let Some(fields) = doc.and_then(Document::fields) else {
                     return Err("fields = \"*\" needs a JSON object, and the payload is none".into());
                 };
                 let mut any = false;
-                for (name, raw) in fields {
-                    if raw.get() == "null" {
+                for (name, value) in fields {
+                    if value == "null" {
                         continue;
                     }
-                    let text = text_of(raw).ok_or_else(|| format!("field {name:?} holds a string that is no Unicode text"))?;
+                    let text = text_of(value).ok_or_else(|| format!("field {name:?} holds a string that is no Unicode text"))?;
                     out.arg(name.as_bytes());
                     out.arg(text.as_bytes());
                     any = true;
@@ -263,10 +264,19 @@ impl Xadd {
     }
 }
 
+/// Appends a template as an argument.
+fn argument(template: &Template, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<(), String> {
+    if let Some(bytes) = template.whole(record) {
+        out.arg(bytes);
+        return Ok(());
+    }
+    out.arg_with(|bytes| template.render(record, doc, bytes)).map_err(|e| e.to_string())
+}
+
 /// A rendered TTL in whole seconds; zero stands for all that is not above it.
 fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> Result<u64, String> {
-    // Redis refuses an expire time whose milliseconds overflow; a century is plenty.
-    const SECONDS_MAX: f64 = 3_155_760_000.0;
+    #[allow(clippy::cast_precision_loss, reason = "it is far below 2^53")]
+    const SECONDS_MAX: f64 = TTL_SECONDS_MAX as f64;
     let mut text = Vec::new();
     template.render(record, doc, &mut text).map_err(|e| e.to_string())?;
     let shown = String::from_utf8_lossy(&text);

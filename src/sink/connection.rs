@@ -110,15 +110,15 @@ fn reply(value: Value) -> Reply {
     match value {
         Value::Nil => Reply::Nil,
         Value::Int(n) => Reply::Int(n),
-        Value::BulkString(bytes) => Reply::Text(bytes),
-        Value::SimpleString(text) => Reply::Text(text.into_bytes()),
-        Value::Okay => Reply::Text(b"OK".to_vec()),
+        Value::BulkString(bytes) => Reply::Text(bytes.into()),
+        Value::SimpleString(text) => Reply::Text(text.into_bytes().into()),
+        Value::Okay => Reply::OK,
         Value::Array(items) | Value::Set(items) => Reply::Array(items.into_iter().map(reply).collect()),
         Value::Map(pairs) => Reply::Array(pairs.into_iter().flat_map(|(k, v)| [reply(k), reply(v)]).collect()),
         Value::ServerError(e) => Reply::Error(match e.details() {
             Some(details) => format!("{} {details}", e.code()),
             None => e.code().to_owned(),
         }),
-        other => Reply::Text(format!("{other:?}").into_bytes()),
+        other => Reply::Text(format!("{other:?}").into_bytes().into()),
     }
 }

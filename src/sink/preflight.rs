@@ -54,7 +54,7 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route])
     if exactly
         && server.version.starts_with("6.")
         && let Reply::Array(answer) = connection.command(&["CONFIG", "GET", "repl-diskless-load"])?
-        && answer.contains(&Reply::Text(b"swapdb".to_vec()))
+        && answer.contains(&Reply::Text(b"swapdb".into()))
     {
         problems.push("repl-diskless-load is swapdb on a Redis below 7.0: a full resync would escape the guard. Set it to disabled".into());
     }

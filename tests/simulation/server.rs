@@ -72,7 +72,7 @@ pub(crate) struct Redis {
 }
 
 fn ok() -> Reply {
-    Reply::Text(b"OK".to_vec())
+    Reply::OK
 }
 
 fn is(command: &Command, names: &[&str]) -> bool {
@@ -153,7 +153,7 @@ impl Redis {
                 if !state.aborted && (self.dialect == Dialect::Redis6 || !state.moved(writes)) {
                     state.queued.get_or_insert_default().push(c);
                 }
-                return Reply::Text(b"QUEUED".to_vec());
+                return Reply::QUEUED;
             }
             b"UNWATCH" => state.watched.clear(),
             _ => return self.apply(&c),
@@ -219,18 +219,20 @@ impl Redis {
 
     /// `None`: the key holds another type.
     fn try_apply(&mut self, c: &Command) -> Option<Reply> {
-        let text = |t: Option<&Vec<u8>>| t.map_or(Reply::Nil, |t| Reply::Text(t.clone()));
+        let text = |t: Option<&Vec<u8>>| t.map_or(Reply::Nil, |t| Reply::Text(t.as_slice().into()));
         let key = &c[1];
         Some(match c[0].as_slice() {
             b"HMGET" => {
                 let hash = self.hash(key)?;
                 Reply::Array(c[2..].iter().map(|f| text(hash.and_then(|h| h.get(f)))).collect())
             }
-            b"HGETALL" => Reply::Array(self.hash(key)?.into_iter().flatten().flat_map(|(f, v)| [Reply::Text(f.clone()), Reply::Text(v.clone())]).collect()),
+            b"HGETALL" => Reply::Array(
+                self.hash(key)?.into_iter().flatten().flat_map(|(f, v)| [Reply::Text(f.as_slice().into()), Reply::Text(v.as_slice().into())]).collect(),
+            ),
             b"HGET" => text(self.hash(key)?.and_then(|h| h.get(&c[2]))),
             b"GET" => match self.data.get(key) {
                 None => Reply::Nil,
-                Some(Value::Text(t)) => Reply::Text(t.clone()),
+                Some(Value::Text(t)) => Reply::Text(t.as_slice().into()),
                 Some(_) => return None,
             },
             b"TYPE" => Reply::Text(self.data.get(key).map_or("none", Value::name).into()),
@@ -297,7 +299,7 @@ impl Redis {
         if let Value::Stream(entries) = self.data.entry(c[1].clone()).or_insert_with(|| Value::Stream(Vec::new())) {
             entries.push(c[2..].to_vec());
         }
-        Some(Reply::Text(c[2].clone()))
+        Some(Reply::Text(c[2].as_slice().into()))
     }
 
     pub(crate) fn stream(&self, key: &str) -> &[Command] {

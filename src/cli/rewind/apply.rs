@@ -145,7 +145,7 @@ impl<'v> Apply<'v> {
                 _ => {}
             }
             let unread = self.redis.command(&[b"HGET", key.0.as_slice(), b"unread"]).map_err(|e| e.to_string())?;
-            if unread == Reply::Text(Vec::new()) {
+            if matches!(&unread, Reply::Text(t) if t.is_empty()) {
                 return Ok(());
             }
         }

@@ -176,7 +176,8 @@ impl Lane {
             Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
             Verdict::None => {
                 let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
-                match route::render(routes, &part.through, &pending.record, &mut self.tx, sent, &mut batch.outcomes) {
+                let (tx, outcomes_of) = (&mut self.tx, &mut batch.outcomes);
+                match route::render(routes, &part.through, &pending.record, tx, sent, outcomes_of, &mut self.scratch) {
                     Ok(()) => None,
                     Err(poison) => {
                         batch.commands.truncate(commands);

@@ -30,6 +30,7 @@ pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
 use self::survey::Survey;
+use super::decode::Scratch;
 use super::encode::Encoder;
 use super::letter::Letter;
 use super::record::Record;
@@ -214,6 +215,7 @@ pub struct Lane {
     producing: Option<Burial>,
     tx: Encoder,
     aux: Encoder,
+    scratch: Scratch,
     events: Vec<Event>,
     released: (usize, usize),
     backoff: Backoff,
@@ -239,6 +241,7 @@ impl Lane {
             producing: None,
             tx: Encoder::default(),
             aux: Encoder::default(),
+            scratch: Scratch::default(),
             events: Vec::new(),
             released: (0, 0),
             backoff: Backoff::default(),

@@ -1,7 +1,7 @@
 //! The records whose replies a crash left unread: applied for certain, but which of their writes were refused?
 use super::burial::Burial;
 use super::{Lane, Letters, Next, Stage};
-use crate::core::decode::Decoded;
+use crate::core::decode::Scratch;
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::record::Record;
@@ -47,7 +47,8 @@ impl Lane {
         let Some(part) = self.parts.get(&recheck.generation) else { return };
         let record = &recheck.records[i];
         let mut origins = Vec::new();
-        let rendered = route::render(&self.settings.routes, &part.through, record, &mut Encoder::default(), |o| origins.push(o), &mut Vec::new());
+        let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
+        let rendered = route::render(&self.settings.routes, &part.through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.scratch);
         if let Err(poison) = rendered {
             let (code, route, reason) = self.describe(&poison);
             let route = self.settings.routes[route].name.clone();
@@ -67,9 +68,9 @@ impl Lane {
         for origin in origins {
             let route = &self.settings.routes[origin.route];
             let kind = &route.writes[origin.write].kind;
-            let decoded = route.format.decode(record.payload());
-            let doc = if let Decoded::Fields(doc) = &decoded { Some(doc) } else { None };
-            match (kind.refusable(), kind.key(record, doc)) {
+            let mut scratch = Scratch::default();
+            let decoded = route.format.decode(record.payload(), &mut scratch);
+            match (kind.refusable(), kind.key(record, decoded.document())) {
                 (Refusable::Never, _) => {}
                 (Refusable::ByType(expected), Some(key)) => {
                     self.aux.command(&[b"TYPE", key.as_slice()]);
