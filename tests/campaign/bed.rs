@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 pub(crate) const PARTITIONS: i32 = 8;
 pub(crate) const LETTERS: &str = "bridge:dead";
-/// Up to here a lag is what a running bridge has at any time: about a second of the feed.
-const LAG_SMALL: i64 = 3_000;
 
 /// The campaign's own Kafka, and a door into it for each bridge.
 pub(crate) struct Broker {
@@ -71,7 +69,7 @@ impl<'b> Bed<'b> {
         let watch = Watch::start();
         bridges.iter().enumerate().for_each(|(n, b)| watch.at(n, b.http));
         let bed = Self { broker, redis, wire, topic, setups, bridges, watch, feed, logs: logs.to_owned(), since: Instant::now() };
-        eventually("both bridges are at work", 60, || bed.well());
+        eventually("both bridges are at work", 60, || bed.well(1));
         bed
     }
 
@@ -112,13 +110,18 @@ impl<'b> Bed<'b> {
         self.bridges.iter().map(Daemon::status).collect()
     }
 
-    /// Nothing holds, all partitions are open, and none lags behind.
-    pub(crate) fn well(&self) -> bool {
+    /// How far the producer is.
+    pub(crate) fn produced(&self) -> i64 {
+        self.feed.records()
+    }
+
+    /// Nothing holds, all partitions are open, and so many records are settled.
+    pub(crate) fn well(&self, settled: i64) -> bool {
         self.statuses().is_some_and(|all| {
-            let open = all.iter().flat_map(|s| &s.partitions).filter(|p| p.phase == "open").count();
-            let lag: Option<i64> = all.iter().flat_map(|s| &s.partitions).map(|p| p.lag).sum();
+            let partitions = || all.iter().flat_map(|s| &s.partitions);
+            let open = partitions().filter(|p| p.phase == "open").count();
             let calm = all.iter().all(|s| s.ready && s.conditions.is_empty());
-            calm && open == usize::try_from(PARTITIONS).unwrap() && lag.is_some_and(|l| l < LAG_SMALL)
+            calm && open == usize::try_from(PARTITIONS).unwrap() && partitions().filter_map(|p| p.position).sum::<i64>() >= settled
         })
     }
 

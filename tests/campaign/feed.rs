@@ -5,7 +5,7 @@ use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, tick};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ pub(crate) struct Produced {
 
 pub(crate) struct Feed {
     stop: Arc<AtomicBool>,
+    records: Arc<AtomicI64>,
     thread: JoinHandle<Produced>,
 }
 
@@ -39,8 +40,14 @@ pub(crate) fn prepare(redis: &RedisServer) {
 impl Feed {
     pub(crate) fn start(topic: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, topic) = (stop.clone(), topic.to_owned());
-        Self { stop, thread: std::thread::spawn(move || produce(&topic, &stopped)) }
+        let records = Arc::new(AtomicI64::new(0));
+        let (stopped, count, topic) = (stop.clone(), records.clone(), topic.to_owned());
+        Self { stop, records, thread: std::thread::spawn(move || produce(&topic, &stopped, &count)) }
+    }
+
+    /// How many records were handed to the client so far, which is how far the positions must come, all together.
+    pub(crate) fn records(&self) -> i64 {
+        self.records.load(Ordering::Relaxed)
     }
 
     /// Stops it, and waits until Kafka has everything.
@@ -50,7 +57,7 @@ impl Feed {
     }
 }
 
-fn produce(topic: &str, stopped: &AtomicBool) -> Produced {
+fn produce(topic: &str, stopped: &AtomicBool, records: &AtomicI64) -> Produced {
     let producer = Producer::new();
     let mut produced = Produced::default();
     let begun = Instant::now();
@@ -66,6 +73,7 @@ fn produce(topic: &str, stopped: &AtomicBool) -> Produced {
                 produced.poison += 1;
             }
         }
+        records.store(i64::try_from(produced.records()).unwrap(), Ordering::Relaxed);
         std::thread::park_timeout(STEP);
     }
     producer.flush();

@@ -11,7 +11,7 @@ pub(crate) struct Fault {
     pub(crate) name: String,
     /// From its beginning until a condition showed it; none where none need show.
     pub(crate) detected: Option<f64>,
-    /// From its end until both bridges were well: no condition, all partitions open, no lag to speak of.
+    /// From its end until both bridges were well: no condition, all partitions open, all settled that was produced by then.
     pub(crate) recovered: Option<f64>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn machine() -> String {
 
 pub(crate) fn versions() -> String {
     let jars = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/testbed/kafka")).into_iter().flatten().flatten();
-    let kafka = jars.filter_map(|j| j.file_name().to_str()?.strip_prefix("kafka-server-")?.strip_suffix(".jar").map(str::to_owned));
+    let kafka = jars.filter_map(|j| j.file_name().to_str()?.strip_prefix("kafka-clients-")?.strip_suffix(".jar").map(str::to_owned));
     let redis = first_line("redis-server", &["--version"]);
     format!(
         "kafka-redis-bridge {}, librdkafka {}, Apache Kafka {}, Redis {}",

@@ -115,7 +115,7 @@ pub(crate) fn corrupt_batch(broker: &mut Broker) -> Option<String> {
     bytes[at + 7] = b'6';
     std::fs::write(&segment, bytes).unwrap();
     broker.server.run();
-    let daemon = Setup::new(&topic, &redis.url()).start();
+    let daemon = Setup::new(&topic, &redis.url()).start_with(&[("BRIDGE__LOG__LEVEL","debug")]);
     daemon.wait_settled(10);
     eventually("it is named", 30, || daemon.status().is_some_and(|s| s.conditions.iter().any(|c| c.needs_person)));
     assert_eq!(stream(&redis, "K"), (0..10).collect::<Vec<u64>>());

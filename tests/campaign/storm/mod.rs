@@ -54,7 +54,8 @@ pub(crate) fn run(broker: &mut Broker, cases: &[&Case], faults: usize, seed: u64
             bed.begin_fault();
             inject(&mut bed, &mut rng);
             healed = Some(Instant::now());
-            eventually("the bridges are well again", RECOVERY_MAX_SECS, || bed.well());
+            let produced = bed.produced();
+            eventually("the bridges are well again", RECOVERY_MAX_SECS, || bed.well(produced));
         }));
         let (since, recovered) = (bed.since(), healed.map(|h| h.elapsed().as_secs_f64()));
         let detected = bed.watch.first(shows, since).map(|at| (at - since).as_secs_f64());
