@@ -131,7 +131,7 @@ impl<'b> Bed<'b> {
         for (n, bridge) in self.bridges.iter().enumerate() {
             self.keep_log(n);
             let log = bridge.log();
-            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            let tail = log.lines().rev().take(30).collect::<Vec<_>>();
             text += &format!("--- bridge {} ---\n{}\n", ["a", "b"][n], bridge.status().map(|s| s.to_string()).unwrap_or_default());
             tail.iter().rev().for_each(|l| text += &format!("{l}\n"));
         }

@@ -64,17 +64,23 @@ pub(crate) fn oom(bed: &mut Bed<'_>, rng: &mut StdRng) {
 
 /// A replica of a master that is not there: refuses writes, keeps its data.
 pub(crate) fn readonly(bed: &mut Bed<'_>, rng: &mut StdRng) {
-    bed.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
-    bed.until_seen("redis-refuses");
-    pass(millis(rng, 0..1000));
-    bed.redis.command("REPLICAOF NO ONE");
+    demote(bed, rng, "yes");
 }
 
 /// The same, and it does not answer reads either.
 pub(crate) fn masterdown(bed: &mut Bed<'_>, rng: &mut StdRng) {
-    bed.redis.command("CONFIG SET replica-serve-stale-data no");
-    readonly(bed, rng);
-    bed.redis.command("CONFIG SET replica-serve-stale-data yes");
+    demote(bed, rng, "no");
+}
+
+fn demote(bed: &Bed<'_>, rng: &mut StdRng, serves_stale_data: &str) {
+    // Made before: a new connection would be answered MASTERDOWN.
+    let mut c = bed.redis.connect();
+    let mut replica_of = |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).query::<()>(&mut c).unwrap();
+    bed.redis.command(&format!("CONFIG SET replica-serve-stale-data {serves_stale_data}"));
+    replica_of("127.0.0.1", &free_port().to_string());
+    bed.until_seen("redis-refuses");
+    pass(millis(rng, 0..1000));
+    replica_of("NO", "ONE");
 }
 
 /// Loads its file again under open connections, slowly.
