@@ -1,7 +1,7 @@
 //! What Redis does to the bridge that no bridge can make undone.
 use crate::bed::Broker;
 use crate::support::daemon::Setup;
-use crate::support::kafka;
+use crate::support::kafka::{self, Produce};
 use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::Ticks;
@@ -53,7 +53,7 @@ pub(crate) fn noperm(_: &mut Broker) -> Option<String> {
     None
 }
 
-/// A record that is larger than Redis takes is one record's trouble: a dead letter, and its neighbours arrive.
+/// Redis closes the connection on a record that is larger than it takes: that is told, and over when Redis takes it.
 pub(crate) fn oversized(_: &mut Broker) -> Option<String> {
     let redis = RedisServer::start();
     redis.command("CONFIG SET proto-max-bulk-len 1mb");
@@ -61,9 +61,14 @@ pub(crate) fn oversized(_: &mut Broker) -> Option<String> {
     let mut ticks = Ticks::default();
     ticks.produce(&topic, 100, 10);
     let large = format!(r#"{{"blob":"{}"}}"#, "x".repeat(2 << 20));
-    kafka::produce(&topic, [kafka::Produce::new("BIG", &large)]);
+    kafka::produce(&topic, [Produce::new("BIG", &large)]);
     ticks.produce(&topic, 100, 10);
     let daemon = Setup::new(&topic, &redis.url()).start();
-    eventually("it is named, or the neighbours arrive", 40, || daemon.settled() >= 201 || daemon.status().is_some_and(|s| s.conditions.iter().any(|c| c.needs_person)));
+    daemon.wait_holds("redis-drops-us");
+    assert_eq!(daemon.settled(), 100, "nothing is left out");
+    redis.command("CONFIG SET proto-max-bulk-len 512mb");
+    daemon.wait_settled(201);
+    ticks.expect_exactly(&redis);
+    eventually("the condition is over", 30, || !daemon.holds("redis-drops-us"));
     None
 }
