@@ -8,6 +8,7 @@
 use crate::config::Config;
 use crate::config::validate::Valid;
 use crate::core::claimer;
+use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
 use crate::core::route::{Route, Topics};
@@ -25,7 +26,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,8 @@ use std::time::{Duration, Instant};
 const POLLER_INBOX: usize = 4096;
 /// How many full batches a lane may hold, queued and in flight.
 const BATCHES_HELD: usize = 8;
-/// How long the poller may take for a round before it counts as stuck.
-const ROUND_MAX: Duration = Duration::from_secs(30);
+/// How long the poller or a lane may take for a round before it counts as stuck.
+const STILL_MAX: Duration = Duration::from_secs(30);
 
 /// The time since the process began: the only clock of the core's shells.
 #[derive(Clone, Copy, Debug)]
@@ -57,11 +58,39 @@ pub struct Bridge {
     deadline: Duration,
 }
 
+/// A thread that turns, seen from outside.
+struct Wheel {
+    turns: Box<dyn Fn() -> u64 + Send>,
+    seen: u64,
+    moved: Instant,
+}
+
+impl Wheel {
+    fn turns_within(&mut self, still_max: Duration) -> bool {
+        let turns = (self.turns)();
+        if turns != self.seen {
+            (self.seen, self.moved) = (turns, Instant::now());
+        }
+        self.moved.elapsed() < still_max
+    }
+}
+
+/// What turns: the lanes and the poller.
+fn wheels(driver: &Driver) -> Vec<Wheel> {
+    let loads: Vec<Arc<Load>> = driver.lanes.iter().map(|l| l.load.clone()).collect();
+    let poller = driver.rounds.clone();
+    let turns = loads.into_iter().map(|load| Box::new(move || load.rounds.load(Ordering::Relaxed)) as Box<dyn Fn() -> u64 + Send>);
+    let turns = turns.chain([Box::new(move || poller.load(Ordering::Relaxed)) as Box<dyn Fn() -> u64 + Send>]);
+    turns.map(|turns| Wheel { turns, seen: 0, moved: Instant::now() }).collect()
+}
+
 /// What can be seen of a running bridge from outside.
 pub struct View {
     driver: Arc<Mutex<Driver>>,
-    rounds: Arc<AtomicU64>,
-    seen: Mutex<(u64, Instant)>,
+    /// What turns while the bridge lives: the rounds of the poller and of the lanes, and when each last moved.
+    wheels: Mutex<Vec<Wheel>>,
+    /// How long one may stand still.
+    still_max: Duration,
     conditions: Conditions,
     routes: Arc<[Route]>,
     tallies: Arc<[Tally]>,
@@ -82,29 +111,9 @@ impl Bridge {
         let connector = Connector::new(config.redis.clone());
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let mut lanes = Vec::new();
-        for id in 0..config.redis.lanes {
-            // Bounded by the load that the poller keeps account of.
-            let (input, lane_inbox) = unbounded();
-            let load = Arc::new(Load::default());
-            let undertaker = match valid.lane.letters {
-                Letters::Topic => Some(Box::new(LetterTopic::new(&config.kafka, &config.dead_letter.topic).map_err(|e| e.to_string())?) as Box<dyn Undertaker>),
-                _ => None,
-            };
-            let shell = Shell {
-                id,
-                lane: Lane::new(valid.lane.clone(), tallies.clone()),
-                connector: connector.clone(),
-                undertaker,
-                inbox: lane_inbox,
-                to_poller: to_poller.clone(),
-                load: load.clone(),
-                conditions: conditions.clone(),
-                clock,
-            };
-            spawn(&format!("lane-{id}"), &to_poller, move || shell.run())?;
-            lanes.push(LaneHandle { inbox: input, load });
-        }
+        let shared = Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock };
+        let lanes = shared.lanes(valid, &tallies)?;
+        let topic_missing = Arc::new(AtomicBool::new(false));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let claimer = Claimer {
             connector,
@@ -114,10 +123,10 @@ impl Bridge {
             log,
             conditions: conditions.clone(),
             to_poller: to_poller.clone(),
+            topic_missing: topic_missing.clone(),
             clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
-        let rounds = Arc::new(AtomicU64::new(0));
         let (commits, to_commit) = bounded(1);
         let driver = Driver {
             poller: Poller::new(lanes.len(), config.redis.guarantee.into(), config.drain.deadline.0),
@@ -128,7 +137,8 @@ impl Bridge {
             commits: Some(commits),
             conditions: conditions.clone(),
             clock,
-            rounds: rounds.clone(),
+            topic_missing,
+            rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));
         let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
@@ -141,7 +151,9 @@ impl Bridge {
         let of_poller = driver.clone();
         let polls = move || poller::run(consumer, &of_poller, &committer);
         let poller = std::thread::Builder::new().name("poller".into()).spawn(polls).map_err(|e| e.to_string())?;
-        let view = Arc::new(View { driver: driver.clone(), rounds, seen: Mutex::new((0, Instant::now())), conditions, routes, tallies, clock });
+        let wheels = wheels(&driver.lock());
+        let still_max = STILL_MAX.max(2 * (config.redis.connect_timeout.0 + config.redis.response_timeout.0));
+        let view = Arc::new(View { driver: driver.clone(), wheels: Mutex::new(wheels), still_max, conditions, routes, tallies, clock });
         Ok(Self { driver, poller, view, deadline: config.drain.deadline.0 })
     }
 
@@ -166,8 +178,9 @@ impl Bridge {
         self.driver.lock().poller.stopping()
     }
 
-    /// Waits for the end. Closing a consumer can hang in librdkafka: `None` where it did not end in time.
-    pub fn join(self) -> Option<Drained> {
+    /// Waits for the end; `waiting` is called again and again meanwhile. Closing a consumer can hang in librdkafka: `None`
+    /// where it did not end in time.
+    pub fn join(self, mut waiting: impl FnMut()) -> Option<Drained> {
         let mut asked = None;
         while !self.poller.is_finished() {
             if self.driver.try_lock().is_some_and(|d| d.poller.stopping()) {
@@ -177,6 +190,7 @@ impl Bridge {
                 }
             }
             std::thread::park_timeout(Duration::from_millis(20));
+            waiting();
         }
         self.poller.join().ok()
     }
@@ -208,12 +222,51 @@ impl Source for View {
     }
 
     fn alive(&self) -> bool {
-        let rounds = self.rounds.load(Ordering::Relaxed);
-        let mut seen = self.seen.lock();
-        if seen.0 != rounds {
-            *seen = (rounds, Instant::now());
+        self.wheels.lock().iter_mut().all(|wheel| wheel.turns_within(self.still_max))
+    }
+}
+
+/// What all lanes have in common.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: Connector,
+    pub(crate) conditions: Conditions,
+    pub(crate) to_poller: Sender<Note>,
+    pub(crate) clock: Clock,
+}
+
+impl Shared {
+    /// Starts the lanes' threads.
+    pub(crate) fn lanes(&self, valid: &Valid, tallies: &Arc<[Tally]>) -> Result<Vec<LaneHandle>, String> {
+        let mut lanes = Vec::new();
+        for id in 0..self.config.redis.lanes {
+            // Bounded by the load that the poller keeps account of.
+            let (input, inbox) = unbounded();
+            let load = Arc::new(Load::default());
+            let shell = Shell {
+                id,
+                lane: Lane::new(valid.lane.clone(), tallies.clone()),
+                connector: self.connector.clone(),
+                undertaker: if valid.lane.letters == Letters::Topic { Some(self.undertaker(id)?) } else { None },
+                inbox,
+                to_poller: self.to_poller.clone(),
+                load: load.clone(),
+                conditions: self.conditions.clone(),
+                clock: self.clock,
+            };
+            spawn(&format!("lane-{id}"), &self.to_poller, move || shell.run())?;
+            lanes.push(LaneHandle { inbox: input, load });
         }
-        seen.1.elapsed() < ROUND_MAX
+        Ok(lanes)
+    }
+
+    /// Starts the thread that produces a lane's dead letters.
+    fn undertaker(&self, lane: usize) -> Result<Undertaker, String> {
+        let topic = LetterTopic::new(&self.config.kafka, &self.config.dead_letter.topic, self.conditions.clone(), format!("lane {lane}"));
+        let topic = topic.map_err(|e| format!("the dead-letter topic's producer: {e}"))?;
+        let ((letters, to_bury), (done, buried)) = (bounded(1), bounded(1));
+        spawn(&format!("letters-{lane}"), &self.to_poller, move || topic.run(&to_bury, &done))?;
+        Ok(Undertaker { letters, buried })
     }
 }
 
@@ -244,14 +297,14 @@ pub fn subscription(routes: &[Route]) -> Vec<String> {
 }
 
 /// What all claims have in common: who we are, under which keys.
-fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
+pub(crate) fn claim_settings(config: &Config, routes: Arc<[Route]>) -> claimer::Settings {
     claimer::Settings {
         prefix: config.redis.state_prefix.clone(),
         group: config.kafka.group.clone(),
         guarantee: config.redis.guarantee.into(),
         on_state_lost: config.redis.on_state_lost.into(),
         routes,
-        fingerprint: fingerprint(&config.route),
+        fingerprints: config.route.iter().map(fingerprint).collect(),
         owner: token().into_bytes(),
         store_id: token(),
     }
@@ -262,8 +315,8 @@ fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// A fingerprint of the writes, kept in each state: a change of it is a change of configuration.
-fn fingerprint(routes: &[crate::config::Route]) -> Vec<u8> {
-    let text = serde_json::to_string(routes).unwrap_or_default();
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())).into_bytes()
+/// A fingerprint of a route's writes.
+fn fingerprint(route: &crate::config::Route) -> String {
+    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(w).unwrap_or_default()).collect();
+    fingerprint::route(&route.name, writes.iter().map(String::as_str))
 }

@@ -14,6 +14,8 @@ mod life_cycle;
 mod model;
 mod rate_limit;
 mod rebalance;
+mod rebuild;
+mod rewind;
 mod secured;
 mod structure;
 mod transactions;

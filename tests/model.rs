@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 fn command(random: &mut Random, multi: bool) -> Vec<String> {
     let key = KEYS[random.below(KEYS.len())];
     let n = (1 + random.below(9)).to_string();
-    let words: &[&str] = match random.below(if multi { 18 } else { 22 }) {
+    let words: &[&str] = match random.below(if multi { 22 } else { 26 }) {
         0..=1 => &["EXEC"],
         2 if !multi => &["MULTI"],
         2 => &["EXEC"],
@@ -38,7 +38,11 @@ fn command(random: &mut Random, multi: bool) -> Vec<String> {
         15 => &["HGET", key, "f"],
         16 => &["GET", key],
         17 => &["TYPE", key],
-        18..=20 => &["WATCH", key, "a"],
+        18 => &["SADD", key, &n],
+        19 => &["SADD", key, &n, "1"],
+        20 => &["SISMEMBER", key, &n],
+        21 => &["EXPIRE", key, "1000"],
+        22..=24 => &["WATCH", key, "a"],
         _ => &["UNWATCH"],
     };
     words.iter().map(|w| (*w).to_owned()).collect()
@@ -81,6 +85,7 @@ fn data(model: &Redis, redis: &RedisServer) -> (String, String) {
             None => format!("{key} none\n"),
             Some(Value::Hash(hash)) => format!("{key} {:?}\n", hash.iter().map(|(f, v)| (text(f), text(v))).collect::<std::collections::BTreeMap<_, _>>()),
             Some(Value::Text(t)) => format!("{key} {}\n", text(t)),
+            Some(Value::Set(set)) => format!("{key} {:?}\n", set.iter().map(|m| text(m)).collect::<std::collections::BTreeSet<_>>()),
             Some(Value::Stream(entries)) => format!("{key} {:?}\n", entries.iter().map(|e| text(&e[2])).collect::<Vec<_>>()),
         };
         let kind: String = redis::cmd("TYPE").arg(key).query(&mut real).unwrap();
@@ -88,6 +93,10 @@ fn data(model: &Redis, redis: &RedisServer) -> (String, String) {
             "hash" => {
                 let hash: std::collections::BTreeMap<String, String> = redis::cmd("HGETALL").arg(key).query(&mut real).unwrap();
                 format!("{key} {hash:?}\n")
+            }
+            "set" => {
+                let set: std::collections::BTreeSet<String> = redis::cmd("SMEMBERS").arg(key).query(&mut real).unwrap();
+                format!("{key} {set:?}\n")
             }
             "string" => format!("{key} {}\n", redis::cmd("GET").arg(key).query::<String>(&mut real).unwrap()),
             "stream" => format!("{key} {:?}\n", redis.entries::<String>(key).into_iter().map(|(_, f)| f[0].1.clone()).collect::<Vec<_>>()),

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 pub mod check;
 pub mod demo;
+pub mod rewind;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -64,6 +65,8 @@ pub enum Command {
     Check(check::Args),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::Args),
+    /// Set where the bridge goes on in a topic
+    Rewind(rewind::Args),
     /// Ask a running bridge how it is
     Status(status::Args),
     /// Show the whole thing at work, with a Kafka and a Redis of its own
@@ -76,6 +79,7 @@ pub fn main(args: &Args) -> Exit {
         None | Some(Command::Run) => run::run(args),
         Some(Command::Check(check)) => check::run(args, check),
         Some(Command::Schema(schema)) => schema::run(schema),
+        Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(demo),
     }

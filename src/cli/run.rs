@@ -8,7 +8,7 @@ use crate::ops::http::{self, Source as _};
 use crate::ops::signals::{self, Asked};
 use crate::ops::telemetry;
 use sd_notify::NotifyState;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs until a signal or a fatal error, then drains.
 pub fn run(args: &Args) -> Exit {
@@ -57,34 +57,45 @@ pub fn run(args: &Args) -> Exit {
         tracing::error!(code = "start-failed", "signals: {e}");
         return Exit::Fatal;
     }
-    watch(&bridge);
-    report(bridge.join())
+    let mut watchdog = Watchdog::new();
+    watch(&bridge, &mut watchdog);
+    report(bridge.join(|| watchdog.feed()))
 }
 
-/// Tells systemd when the bridge is ready, and feeds its watchdog while the poller turns.
-fn watch(bridge: &Bridge) {
-    let mut watchdog = 0;
-    let fed = sd_notify::watchdog_enabled(false, &mut watchdog);
-    let every = if fed { Duration::from_micros(watchdog / 3) } else { Duration::from_secs(1) }.min(Duration::from_secs(1));
-    let mut announced = false;
-    let mut waited = Duration::ZERO;
+/// systemd's watchdog, fed three times in its period at the least.
+struct Watchdog {
+    every: Duration,
+    fed: Instant,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        let mut period = 0;
+        let every = if sd_notify::watchdog_enabled(false, &mut period) { Duration::from_micros(period / 3) } else { Duration::from_secs(1) };
+        Self { every: every.min(Duration::from_secs(1)), fed: Instant::now() }
+    }
+
+    fn feed(&mut self) {
+        if self.fed.elapsed() >= self.every {
+            self.fed = Instant::now();
+            let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Tells systemd when the bridge is ready, and feeds its watchdog while the poller and the lanes turn; until a stop.
+fn watch(bridge: &Bridge, watchdog: &mut Watchdog) {
     const STEP: Duration = Duration::from_millis(50);
-    while !bridge.finished() {
+    let mut announced = false;
+    while !bridge.finished() && !bridge.stopping() {
         std::thread::park_timeout(STEP);
-        waited += STEP;
         if !announced && bridge.view.status().ready {
             announced = true;
             tracing::info!("ready");
             let _ = sd_notify::notify(false, &[NotifyState::Ready]);
         }
-        if waited >= every {
-            waited = Duration::ZERO;
-            if bridge.view.alive() {
-                let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
-            }
-        }
-        if bridge.stopping() {
-            return;
+        if bridge.view.alive() {
+            watchdog.feed();
         }
     }
 }

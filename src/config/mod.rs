@@ -96,8 +96,9 @@ pub struct Redis {
     /// `exactly-once`: the position is kept in the same transaction as the data. `at-least-once`: in Kafka's commits
     /// only; after a failure some records are applied again.
     pub guarantee: Guarantee,
-    /// When the state is gone from Redis, but Kafka has a commit of ours: `halt` the partition, or `resume` from the
-    /// commit.
+    /// When the state is gone from Redis, but Kafka has a commit of ours: `halt` the partition, `resume` from the
+    /// commit, or `rebuild`: apply everything from `kafka.start` on anew, without PUBLISH up to the commit; a partition
+    /// that meets a stream which survived the loss halts.
     pub on_state_lost: OnStateLost,
     /// The first part of the name of every key that the bridge keeps for itself.
     pub state_prefix: String,
@@ -152,6 +153,7 @@ impl From<OnStateLost> for crate::core::claim::OnStateLost {
         match o {
             OnStateLost::Halt => Self::Halt,
             OnStateLost::Resume => Self::Resume,
+            OnStateLost::Rebuild => Self::Rebuild,
         }
     }
 }
@@ -173,6 +175,7 @@ impl Guarantee {
 pub enum OnStateLost {
     Halt,
     Resume,
+    Rebuild,
 }
 
 /// What goes in one transaction.

@@ -1,9 +1,13 @@
 //! Where a claimed partition begins: what the state, Kafka's commit and our own memory say, weighed against each other.
+use super::rebuild::Rebuild;
 use super::state::{Last, State};
 use std::fmt;
 
 /// Commits of ours carry this in their metadata, so that they can be told from somebody else's.
 const MARK: &str = "kafka-redis-bridge/1";
+/// How the owner's token begins while a rewind is under way, and how afterwards.
+pub const REWINDING: &[u8] = b"rewinding-";
+pub const REWOUND: &[u8] = b"rewound-";
 
 /// How a record's effect is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum OnStateLost {
     Halt,
     /// Begin at the commit.
     Resume,
+    /// Begin at the start, and apply anew what the state's loss may have taken with it.
+    Rebuild,
 }
 
 /// Where a group begins that has no position yet.
@@ -46,6 +52,8 @@ pub struct Memory {
     /// Where the records begin that a former owner left unread, if they are not decided about yet, and the last of them.
     pub unread: Option<i64>,
     pub last: Option<Last>,
+    /// The rebuild that it is in the middle of.
+    pub rebuild: Option<Rebuild>,
 }
 
 /// A commit found in Kafka.
@@ -88,12 +96,27 @@ pub struct Facts {
     pub commit: Option<Commit>,
     /// This Redis' id, where it has one.
     pub store_id: Option<String>,
+    /// Whether the partition had a state since this Redis was last emptied.
+    pub known: bool,
     /// What Kafka holds: `[low, high)`.
     pub low: i64,
     pub high: i64,
     /// Where the group begins if nothing else says so.
     pub start: i64,
     pub on_state_lost: OnStateLost,
+}
+
+/// Something about a claim that a person should know, by a stable code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Notice {
+    pub fn new(code: &'static str, text: String) -> Self {
+        Self { code, text }
+    }
 }
 
 /// Where to begin, or why not.
@@ -104,8 +127,9 @@ pub enum Decision {
         /// By which record this log is known to be the one we knew, and what of it is to be looked at again.
         last: Option<Last>,
         unread: Option<i64>,
+        rebuild: Option<Rebuild>,
         /// What a person should know about it.
-        note: Option<String>,
+        notice: Option<Notice>,
     },
     /// The log seems to end before the position. It may be a broker that has not caught up: ask again for a while.
     Beyond {
@@ -130,38 +154,62 @@ pub fn decide(f: &Facts) -> Decision {
         );
         return Decision::Halt { code: "wrong-store", reason };
     }
-    let begin = |position, note| within_log(f, position, (None, None), note);
+    let begin = |position, notice| within_log(f, &Memory { position, unread: None, last: None, rebuild: None }, notice);
     match (f.state.offset, ours) {
         (Some(offset), Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce && commit > offset => {
-            begin(commit, Some(format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}")))
+            let text = format!("the group was at-least-once meanwhile: its commit {commit} is taken instead of the state's {offset}");
+            begin(commit, Some(Notice::new("mode-changed", text)))
         }
         (Some(offset), _) => {
             let above = f.commit.as_ref().filter(|c| c.offset > offset);
-            let note = above.map(|c| format!("Kafka's commit {} is above the state's position {offset}, which counts: Redis has gone back", c.offset));
-            within_log(f, offset, (f.state.last, f.state.unread), note)
+            let notice = above.map(|c| above_the_state(f, c.offset, offset));
+            let State { last, unread, rebuild, .. } = f.state;
+            within_log(f, &Memory { position: offset, last, unread, rebuild }, notice)
         }
         (None, _) if f.memory.is_some() => {
-            let Some(Memory { position, unread, last }) = f.memory else { unreachable!("just looked at") };
-            within_log(f, position, (last, unread), Some(format!("state-lost: the state is gone from Redis; going on at {position} from memory")))
+            let Some(memory) = &f.memory else { unreachable!("just looked at") };
+            let text = format!("the state is gone from Redis; going on at {} from memory", memory.position);
+            within_log(f, memory, Some(Notice::new("state-lost", text)))
         }
         (None, Some((commit, marked))) if marked.guarantee == Guarantee::AtLeastOnce => begin(commit, None),
         (None, Some((commit, _))) => match f.on_state_lost {
             OnStateLost::Halt => Decision::Halt {
                 code: "state-lost",
                 reason: format!(
-                    "the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there"
+                    "the state is gone from Redis (FLUSHALL, eviction, DEL), and the group had come to {commit}. What Redis lost with it is not known: set redis.on_state_lost = \"resume\" to go on from there, or \"rebuild\" to apply everything since kafka.start anew"
                 ),
             },
-            OnStateLost::Resume => begin(commit, Some(format!("state-lost: going on at the commit {commit}"))),
+            OnStateLost::Resume => begin(commit, Some(Notice::new("state-lost", format!("the state is gone from Redis; going on at the commit {commit}")))),
+            OnStateLost::Rebuild => rebuild(f, commit),
         },
         (None, None) => match &f.commit {
-            Some(foreign) => begin(foreign.offset, Some(format!("taking over at {} from a commit that is not ours", foreign.offset))),
+            Some(foreign) => begin(foreign.offset, Some(Notice::new("migrated", format!("taking over at {} from a commit that is not ours", foreign.offset)))),
             None => begin(f.start, None),
         },
     }
 }
 
-fn within_log(f: &Facts, position: i64, (last, unread): (Option<Last>, Option<i64>), note: Option<String>) -> Decision {
+/// Begins at the start, up to the commit as a rebuild.
+fn rebuild(f: &Facts, commit: i64) -> Decision {
+    let position = f.start.min(commit);
+    let rebuild = (position < commit).then(|| Rebuild { until: commit, alone: f.known.then_some(f.state.epoch + 1) });
+    let text = match rebuild {
+        Some(_) => format!("the state is gone from Redis; rebuilding {position}..{commit}; PUBLISH is left out until then"),
+        None => format!("the state is gone from Redis; there is nothing to rebuild; going on at the commit {commit}"),
+    };
+    within_log(f, &Memory { position, unread: None, last: None, rebuild }, Some(Notice::new("state-lost", text)))
+}
+
+/// Why a commit of ours may be above the state: somebody rewound, or Redis lost its tail.
+fn above_the_state(f: &Facts, commit: i64, offset: i64) -> Notice {
+    if f.state.owner.starts_with(REWOUND) {
+        return Notice::new("rewound", format!("the position was set to {offset} by a rewind; Kafka's commit {commit} follows"));
+    }
+    Notice::new("redis-went-back", format!("Kafka's commit {commit} is above the state's position {offset}, which counts: Redis has gone back"))
+}
+
+fn within_log(f: &Facts, from: &Memory, notice: Option<Notice>) -> Decision {
+    let Memory { position, last, unread, rebuild } = *from;
     if position < f.low {
         let reason = format!("the position is {position}, and Kafka's log begins at {}: the records between were deleted before they were read", f.low);
         return Decision::Halt { code: "history-gone", reason };
@@ -169,7 +217,7 @@ fn within_log(f: &Facts, position: i64, (last, unread): (Option<Last>, Option<i6
     if position > f.high {
         return Decision::Beyond { position };
     }
-    Decision::Begin { position, last, unread, note }
+    Decision::Begin { position, last, unread, rebuild: rebuild.filter(|r| r.until > position), notice }
 }
 
 #[cfg(test)]
@@ -177,7 +225,17 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        Facts { state: State::default(), memory: None, commit: None, store_id: Some("A".into()), low: 0, high: 100, start: 3, on_state_lost: OnStateLost::Halt }
+        Facts {
+            state: State::default(),
+            memory: None,
+            commit: None,
+            store_id: Some("A".into()),
+            known: false,
+            low: 0,
+            high: 100,
+            start: 3,
+            on_state_lost: OnStateLost::Halt,
+        }
     }
     fn ours(offset: i64, store: &str, guarantee: Guarantee) -> Option<Commit> {
         Some(Commit { offset, ours: Some(Marked { guarantee, store_id: store.into() }) })
@@ -200,13 +258,13 @@ mod tests {
         assert_eq!(position(&Facts { state: at(7), ..facts() }), Ok(7));
         assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", ExactlyOnce), ..facts() }), Ok(7), "the state wins over the commit");
         assert_eq!(
-            position(&Facts { state: at(7), memory: Some(Memory { position: 9, unread: None, last: None }), ..facts() }),
+            position(&Facts { state: at(7), memory: Some(Memory { position: 9, unread: None, last: None, rebuild: None }), ..facts() }),
             Ok(7),
             "and over memory: Redis went back"
         );
         assert_eq!(position(&Facts { state: at(7), commit: ours(9, "A", AtLeastOnce), ..facts() }), Ok(9), "the mode was changed meanwhile");
         assert_eq!(
-            position(&Facts { memory: Some(Memory { position: 9, unread: None, last: None }), commit: ours(8, "A", ExactlyOnce), ..facts() }),
+            position(&Facts { memory: Some(Memory { position: 9, unread: None, last: None, rebuild: None }), commit: ours(8, "A", ExactlyOnce), ..facts() }),
             Ok(9),
             "a live owner goes on from memory"
         );
@@ -216,6 +274,19 @@ mod tests {
         assert_eq!(position(&Facts { commit: Some(Commit { offset: 5, ours: None }), ..facts() }), Ok(5), "a migration");
         assert_eq!(position(&Facts { state: at(7), low: 8, ..facts() }), Err("history-gone"));
         assert_eq!(position(&Facts { state: at(101), ..facts() }), Err("beyond"));
+    }
+
+    #[test]
+    fn a_rebuild_begins_at_the_start_and_survives_a_restart() {
+        let begun = |f: &Facts| if let Decision::Begin { position, rebuild, .. } = decide(f) { Some((position, rebuild)) } else { None };
+        let lost = Facts { commit: ours(8, "A", Guarantee::ExactlyOnce), on_state_lost: OnStateLost::Rebuild, ..facts() };
+        assert_eq!(begun(&lost), Some((3, Some(Rebuild { until: 8, alone: None }))));
+        let again = Facts { known: true, state: State { epoch: 4, ..State::default() }, ..lost.clone() };
+        assert_eq!(begun(&again), Some((3, Some(Rebuild { until: 8, alone: Some(5) }))), "it had a state since: it stands alone");
+        assert_eq!(begun(&Facts { start: 60, ..lost.clone() }), Some((8, None)), "nothing lies between");
+        let restarted = |offset| Facts { state: State { rebuild: Some(Rebuild { until: 8, alone: None }), ..at(offset) }, ..lost.clone() };
+        assert_eq!(begun(&restarted(5)), Some((5, Some(Rebuild { until: 8, alone: None }))));
+        assert_eq!(begun(&restarted(8)), Some((8, None)), "it is over");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 use super::claim::Memory;
 use super::lane::Opening;
 use super::ledger::Ledger;
+use super::rebuild::Rebuild;
 use super::record::TopicPartition;
 use super::retry::Backoff;
 use super::state::Last;
@@ -37,8 +38,12 @@ pub struct Entry {
     /// What is settled; `None` before the first claim.
     pub ledger: Option<Ledger>,
     pub epoch: i64,
-    /// What was left unread when it was claimed, and the last record then, until that is decided about.
-    undecided: (Option<i64>, Option<Last>),
+    /// What was left unread when it was claimed, until that is decided about.
+    unread: Option<i64>,
+    /// The last record settled, as far as this process knows.
+    last: Option<Last>,
+    /// The rebuild that it was in the middle of when it was claimed.
+    rebuild: Option<Rebuild>,
     /// What was last handed to Kafka.
     committed: Option<i64>,
     /// The offset after the last record polled, since the partition was last sought or resumed.
@@ -65,8 +70,8 @@ impl Entry {
 
     /// What a claim after the first one begins with, should the state be lost.
     fn memory(&self) -> Option<Memory> {
-        let (unread, last) = self.undecided;
-        self.position().map(|position| Memory { position, unread, last })
+        let Self { unread, last, rebuild, .. } = *self;
+        self.position().map(|position| Memory { position, unread, last, rebuild })
     }
 }
 
@@ -114,7 +119,9 @@ impl Flow {
             phase: Phase::Claiming { due: Some(Duration::ZERO) },
             ledger: None,
             epoch: 0,
-            undecided: (None, None),
+            unread: None,
+            last: None,
+            rebuild: None,
             committed: None,
             polled: None,
             at_end: None,
@@ -170,11 +177,12 @@ impl Flow {
 
     /// A claim succeeded: the partition's records flow from `position` on, under this same generation.
     pub fn opened(&mut self, opening: &Opening, epoch: i64) {
-        let Opening { generation, position, unread, ref check, .. } = *opening;
+        let Opening { generation, position, unread, ref check, ref rebuild, .. } = *opening;
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Open;
             entry.ledger = Some(Ledger::new(position));
-            entry.undecided = (unread, unread.and(check.as_ref()).map(|c| c.last));
+            (entry.unread, entry.last) = (unread, check.as_ref().map(|c| c.last));
+            entry.rebuild = rebuild.as_ref().map(|(rebuild, _)| *rebuild);
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
@@ -226,11 +234,12 @@ impl Flow {
     ///
     /// # Errors
     /// The range does not continue what is settled: a bug.
-    pub fn settle(&mut self, generation: u64, range: Range<i64>) -> Result<(), super::ledger::NotContiguous> {
+    pub fn settle(&mut self, generation: u64, range: Range<i64>, last: Option<Last>) -> Result<(), super::ledger::NotContiguous> {
         let Some(entry) = self.of_mut(generation) else { return Ok(()) };
         entry.backoff.reset();
         // Nothing is settled before what was unread is decided about.
-        entry.undecided = (None, None);
+        entry.unread = None;
+        entry.last = last.or(entry.last);
         entry.ledger.as_mut().map_or(Ok(()), |ledger| ledger.settle(range))
     }
 
@@ -283,7 +292,7 @@ impl Flow {
         let mut commits = Vec::new();
         for entry in self.iter_mut().filter(|e| of(&e.at)) {
             // What was left unread is not settled yet.
-            let Some(position) = entry.position().map(|p| entry.undecided.0.unwrap_or(p)) else { continue };
+            let Some(position) = entry.position().map(|p| entry.unread.unwrap_or(p)) else { continue };
             let asks = matches!(entry.phase, Phase::Confirming { due, asked: false } if due <= now);
             if let Phase::Confirming { asked, .. } = &mut entry.phase {
                 *asked |= asks;
@@ -359,7 +368,7 @@ mod tests {
 
     fn opened(flow: &mut Flow, generation: u64) {
         let at = TopicPartition::new("t", 0);
-        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into() }, 1);
+        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into(), rebuild: None }, 1);
     }
 
     fn open(flow: &mut Flow, partition: i32) -> u64 {
@@ -376,7 +385,7 @@ mod tests {
         assert!(flow.to_commit(Duration::ZERO, |_| true).is_empty());
         let generation = flow.due_claims(Duration::ZERO)[0].1;
         opened(&mut flow, generation);
-        flow.settle(generation, 10..12).unwrap();
+        flow.settle(generation, 10..12, None).unwrap();
         assert_eq!(flow.to_commit(Duration::ZERO, |_| true), vec![(TopicPartition::new("t", 0), 12)]);
         assert!(flow.to_commit(Duration::ZERO, |_| true).is_empty());
         flow.committed(&TopicPartition::new("t", 0), false, AT_ZERO);
@@ -414,9 +423,9 @@ mod tests {
         assert_eq!(seen(&mut flow, 0), None, "something was queued");
         flow.polled("another", 0, 5);
         assert_eq!(seen(&mut flow, 0), None, "the record polled is not settled");
-        flow.settle(generation, 10..12).unwrap();
+        flow.settle(generation, 10..12, None).unwrap();
         assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::Advance)));
-        flow.settle(generation, 12..13).unwrap();
+        flow.settle(generation, 12..13, None).unwrap();
         assert_eq!((seen(&mut flow, 0), seen(&mut flow, 0)), (None, None));
     }
 
@@ -425,7 +434,7 @@ mod tests {
         let mut flow = Flow::new(1);
         let old = open(&mut flow, 0);
         flow.reclaim(old, false, AT_ZERO);
-        flow.settle(old, 10..20).unwrap();
+        flow.settle(old, 10..20, None).unwrap();
         assert_eq!(flow.get("t", 0).unwrap().position(), Some(10));
         assert!(flow.of(old).is_none());
         assert_eq!(flow.due_claims(Backoff::LONGEST)[0].2.map(|m| m.position), Some(10));

@@ -11,6 +11,8 @@ pub struct Letter {
     /// What a person needs to know.
     pub reason: String,
     pub route: String,
+    /// The writes that were not applied, as route/number, by which a repeated letter is known; `*` for all of the record.
+    pub writes: Vec<String>,
     /// The writes that were refused, with their replies, and those that stand.
     pub failed: Vec<String>,
     pub applied: Vec<String>,
@@ -24,6 +26,7 @@ impl Letter {
             ("code", self.code.into()),
             ("reason", self.reason.clone()),
             ("route", self.route.clone()),
+            ("write", self.writes.join(",")),
             ("topic", r.at.topic.to_string()),
             ("partition", r.at.partition.to_string()),
             ("offset", r.offset.to_string()),

@@ -6,6 +6,7 @@
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
 //! | [`template`] | literal text with holes, parsed once |
 //! | [`mod@write`] | one Redis command template of a route |
+//! | [`rewind`] | an operator sets where a partition goes on |
 //! | [`route`] | topics → writes; what a record becomes |
 //! | [`encode`] | RESP |
 //! | [`reply`] | what Redis answered, and its triage |
@@ -13,26 +14,33 @@
 //! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
 //! | [`state`] | the ledger's record in Redis, its key, its guard |
 //! | [`letter`] | dead letters |
+//! | [`rebuild`] | what is applied anew after the state was lost |
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
 //! | [`ledger`] | what has been settled per partition |
+//! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
 //! | [`retry`] | back-off with jitter |
+//! | [`telling`] | what a person is told |
 //! | [`throttle`] | records a second |
 pub mod claim;
 pub mod claimer;
 pub mod decode;
 pub mod encode;
+pub mod fingerprint;
 pub mod flow;
 pub mod lane;
 pub mod ledger;
 pub mod letter;
 pub mod poller;
+pub mod rebuild;
 pub mod record;
 pub mod reply;
 pub mod retry;
+pub mod rewind;
 pub mod route;
 pub mod state;
+pub mod telling;
 pub mod template;
 pub mod throttle;
 pub mod write;

@@ -11,6 +11,7 @@ use super::claimer::{Claimed, Outcome, Request};
 use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
 use super::record::TopicPartition;
+use super::telling::{Holder, Letters, Telling, Troubles};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -62,48 +63,11 @@ pub enum Action {
     Tell(Telling),
 }
 
-/// What a person is told.
-#[derive(Debug)]
-pub enum Telling {
-    /// A condition that passes by itself.
-    Raise {
-        code: &'static str,
-        subject: String,
-        message: String,
-        remedy: &'static str,
-    },
-    /// A condition that needs a person.
-    Alert {
-        code: &'static str,
-        subject: String,
-        message: String,
-        remedy: &'static str,
-    },
-    Clear {
-        code: &'static str,
-        subject: String,
-    },
-    /// Everything about a subject has passed.
-    ClearSubject(String),
-    /// A partition was claimed; with what a person should know of it.
-    Claimed {
-        at: TopicPartition,
-        position: i64,
-        epoch: i64,
-        note: Option<String>,
-    },
-    LetGo {
-        at: TopicPartition,
-        position: Option<i64>,
-    },
-    Debug(String),
-}
-
 /// What Kafka's statistics say of a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// Where the log ends for us: the last stable offset.
-    pub end: i64,
+    /// Where the log ends for us: the last stable offset. Not known where the last fetch was out of range.
+    pub end: Option<i64>,
     /// Up to where everything was fetched.
     pub fetched_to: i64,
     /// How many records wait to be polled, of all partitions.
@@ -136,6 +100,8 @@ pub struct Poller {
     commit_due: Duration,
     joined: bool,
     redis_seen: bool,
+    troubles: Troubles,
+    letters: Letters,
     stop: Option<Option<String>>,
     draining: Option<Draining>,
     actions: VecDeque<Action>,
@@ -154,6 +120,8 @@ impl Poller {
             commit_due: Duration::ZERO,
             joined: false,
             redis_seen: false,
+            troubles: Troubles::default(),
+            letters: Letters::default(),
             stop: None,
             draining: None,
             actions: VecDeque::new(),
@@ -220,9 +188,6 @@ impl Poller {
     /// The group was joined, and these partitions were assigned, paused.
     pub fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         self.joined = true;
-        if !partitions.is_empty() {
-            self.tell(Telling::Clear { code: "topic-missing", subject: "kafka".into() });
-        }
         partitions.into_iter().for_each(|at| self.flow.assign(at));
     }
 
@@ -289,8 +254,14 @@ impl Poller {
                 self.claimed.insert(generation, claimed);
             }
             Outcome::Halt { code, reason } => self.halt(generation, code, reason),
-            Outcome::Again { why } => {
+            Outcome::Again { code, why } => {
                 let text = format!("claim of {}: {why}", entry.at);
+                let holder = Holder::Partition(entry.at.clone());
+                let told = match code {
+                    Some(code) => self.troubles.meet(holder, code, &text),
+                    None => self.troubles.leave(&holder),
+                };
+                self.tell_all(told);
                 self.tell(Telling::Debug(text));
                 self.flow.reclaim(generation, false, moment);
             }
@@ -310,10 +281,12 @@ impl Poller {
             // Claimed again shortly, under a number of its own.
             return self.flow.reclaim(generation, false, moment);
         }
-        let Claimed { opening, epoch, note, store_id, .. } = *claimed;
+        let Claimed { opening, epoch, notices, store_id, .. } = *claimed;
         self.store_id = store_id;
         self.tell(Telling::ClearSubject(at.to_string()));
-        self.tell(Telling::Claimed { at, position: opening.position, epoch, note });
+        self.out_of_trouble(&Holder::Partition(at.clone()));
+        self.tell_all(notices.into_iter().map(|n| Telling::Warn { code: n.code, message: format!("{at}: {}", n.text) }));
+        self.tell(Telling::Claimed { at, position: opening.position, epoch });
         self.flow.opened(&opening, epoch);
         self.act(Action::ToLane(lane, Input::Open(Box::new(opening))));
         self.sync_pauses();
@@ -321,8 +294,8 @@ impl Poller {
 
     fn lane_event(&mut self, lane: usize, event: Event, moment: Moment) {
         match event {
-            Event::Settled { generation, range } => {
-                if let Err(e) = self.flow.settle(generation, range) {
+            Event::Settled { generation, range, last } => {
+                if let Err(e) = self.flow.settle(generation, range, last) {
                     let (subject, message) = (format!("lane {lane}"), format!("a settled range does not continue the ledger: {e:?}"));
                     self.tell(Telling::Alert { code: "bug", subject, message, remedy: "please report it; the partition is claimed again" });
                     self.flow.reclaim(generation, false, moment);
@@ -346,25 +319,22 @@ impl Poller {
                 self.halt(generation, code, reason);
             }
             Event::Hold { generation, hold } => self.flow.hold(generation, hold),
-            Event::Closed { generation } => self.lane_let_go(generation, false),
+            Event::Closed { generation, left } => self.lane_let_go(generation, left),
             Event::Trouble(Some((code, message))) => {
-                let remedy = match code {
-                    "redis-oom" => "Redis is at its maxmemory: give it more, shorten streams (maxlen), or set TTLs; the bridge resumes by itself",
-                    _ => "the bridge retries by itself; see Redis' log if it lasts",
-                };
-                self.tell(Telling::Raise { code, subject: format!("lane {lane}"), message, remedy });
+                let told = self.troubles.meet(Holder::Lane(lane), code, &message);
+                self.tell_all(told);
             }
-            Event::Trouble(None) => {
-                for code in ["redis-oom", "redis-refuses"] {
-                    self.tell(Telling::Clear { code, subject: format!("lane {lane}") });
-                }
+            Event::Trouble(None) => self.out_of_trouble(&Holder::Lane(lane)),
+            Event::Buried { route, code, reason } => {
+                let told = self.letters.count(&route, code, &reason, moment.now);
+                self.tell_all(told);
             }
-            Event::Buried { code, reason } => self.tell(Telling::Debug(format!("dead letter ({code}): {reason}"))),
         }
     }
 
     fn halt(&mut self, generation: u64, code: &'static str, reason: String) {
         if let Some(at) = self.flow.of(generation).map(|e| e.at.clone()) {
+            self.out_of_trouble(&Holder::Partition(at.clone()));
             let remedy = match code {
                 "poison" => "set [dead_letter] to keep such records, or correct the route; then restart",
                 "state-lost" => "set redis.on_state_lost, then restart",
@@ -401,7 +371,9 @@ impl Poller {
     pub fn seen(&mut self, topic: &str, partition: i32, seen: Seen, moment: Moment) {
         let Some(entry) = self.flow.get(topic, partition) else { return };
         let (at, generation, lane, open) = (entry.at.clone(), entry.generation, entry.lane, entry.phase == Phase::Open);
-        self.ends.insert(at, seen.end);
+        if let Some(end) = seen.end {
+            self.ends.insert(at, end);
+        }
         if open && seen.stalled {
             // The claim finds what Kafka still has.
             return self.claim_again(generation, moment);
@@ -429,7 +401,7 @@ impl Poller {
     /// Which generation a note says that its lane let go of.
     pub fn lets_go(note: &Note) -> Option<u64> {
         match note {
-            Note::Lane(_, Event::Closed { generation } | Event::Reclaim { generation, .. } | Event::Halt { generation, .. }) => Some(*generation),
+            Note::Lane(_, Event::Closed { generation, .. } | Event::Reclaim { generation, .. } | Event::Halt { generation, .. }) => Some(*generation),
             _ => None,
         }
     }
@@ -445,6 +417,7 @@ impl Poller {
             self.lane_let_go(entry.generation, true);
             self.claimed.remove(&entry.generation);
             self.tell(Telling::LetGo { at: at.clone(), position: entry.position() });
+            self.out_of_trouble(&Holder::Partition(at.clone()));
             self.tell(Telling::ClearSubject(at.to_string()));
         }
     }
@@ -452,12 +425,19 @@ impl Poller {
     /// Stops fetching; the lanes write what they hold, and let go.
     pub fn begin_drain(&mut self, now: Duration) {
         let all: Vec<TopicPartition> = self.flow.iter().map(|e| e.at.clone()).collect();
+        let left = self.flow.iter().filter(|e| self.has_left(e)).count();
         let open = all.iter().filter_map(|at| self.flow.closing(&at.topic, at.partition)).map(|(_, g)| g).collect();
         self.sync_pauses();
         for lane in 0..self.flow.lanes() {
             self.act(Action::ToLane(lane, Input::Drain));
         }
-        self.draining = Some(Draining { until: now + self.drain_deadline, open, left: 0 });
+        self.draining = Some(Draining { until: now + self.drain_deadline, open, left });
+    }
+
+    /// Whether a partition that is not open may have records that were fetched and not written, as when Redis is away.
+    fn has_left(&self, entry: &Entry) -> bool {
+        let claiming = matches!(entry.phase, Phase::Claiming { .. } | Phase::Confirming { .. });
+        claiming && entry.position().zip(self.end(&entry.at)).is_none_or(|(position, end)| position < end)
     }
 
     /// Whether the drain has ended: everything is written, or its time is over. The last commit goes out with it, and
@@ -496,5 +476,14 @@ impl Poller {
 
     fn tell(&mut self, telling: Telling) {
         self.act(Action::Tell(telling));
+    }
+
+    fn tell_all(&mut self, tellings: impl IntoIterator<Item = Telling>) {
+        tellings.into_iter().for_each(|t| self.tell(t));
+    }
+
+    fn out_of_trouble(&mut self, holder: &Holder) {
+        let over = self.troubles.leave(holder);
+        self.tell_all(over);
     }
 }

@@ -78,6 +78,39 @@ impl Route {
     }
 }
 
+/// The routes as a rebuild applies them: what was published once is not published again.
+pub fn without_publish(routes: &[Route]) -> std::sync::Arc<[Route]> {
+    let mut routes = routes.to_vec();
+    for write in routes.iter_mut().flat_map(|r| &mut r.writes).filter(|w| matches!(w.kind, Kind::Publish { .. })) {
+        write.effect = Effect::Skip;
+    }
+    routes.into()
+}
+
+/// A key to which a record adds each time it is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grown {
+    pub key: Vec<u8>,
+    /// It is created where it is absent.
+    pub creates: bool,
+    /// The type without which the command is refused, where there is one.
+    pub expected: Option<&'static str>,
+}
+
+/// The keys to which a record adds each time it is applied.
+pub fn grown(routes: &[Route], through: &[usize], record: &Record) -> Vec<Grown> {
+    let mut keys = Vec::new();
+    for route in through.iter().map(|r| &routes[*r]).filter(|r| record.payload().is_some() || r.tombstone == Tombstone::Write) {
+        let decoded = route.format.decode(record.payload());
+        let doc = if let Decoded::Fields(doc) = &decoded { Some(doc) } else { None };
+        for kind in route.writes.iter().filter(|w| w.effect == Effect::Apply && w.kind.grows()).map(|w| &w.kind) {
+            let creates = !matches!(kind, Kind::Xadd(x) if x.nomkstream);
+            keys.extend(kind.key(record, doc).map(|key| Grown { key, creates, expected: kind.expects() }));
+        }
+    }
+    keys
+}
+
 /// Renders all that a record becomes through the routes given (indexes into `routes`), in their order.
 /// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///

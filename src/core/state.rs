@@ -1,5 +1,6 @@
 //! The state: the ledger's record in Redis, one hash a partition, and the guard on it.
 use super::encode::Encoder;
+use super::rebuild::Rebuild;
 use super::record::{Record, TopicPartition};
 use super::reply::Reply;
 
@@ -15,6 +16,11 @@ impl StateKey {
     /// tag, is escaped, so that no two can meet.
     pub fn partition(prefix: &str, group: &str, at: &TopicPartition) -> Self {
         Self(format!("{}:state:{}:{}:{}", escape(prefix), escape(group), escape(&at.topic), at.partition).into_bytes())
+    }
+
+    /// The key of what a group keeps beside its partitions' states.
+    pub fn group(prefix: &str, group: &str, name: &str) -> Self {
+        Self(format!("{}:state:{}::{name}", escape(prefix), escape(group)).into_bytes())
     }
 
     /// The key under which a Redis keeps its store id.
@@ -68,10 +74,23 @@ pub struct State {
     pub unread: Option<i64>,
     pub last: Option<Last>,
     pub routes: Vec<u8>,
+    /// Up to where records are applied anew after the state was lost.
+    pub rebuild: Option<Rebuild>,
 }
 
 impl State {
     /// Reads the answer to HGETALL.
+    ///
+    /// # Errors
+    /// See [`Self::decode`].
+    pub fn read(reply: &Reply) -> Result<Self, String> {
+        let Reply::Array(items) = reply else { return Err(format!("HGETALL answered {reply:?}")) };
+        let bytes = |r: &Reply| if let Reply::Text(t) = r { t.clone() } else { Vec::new() };
+        let fields: Vec<_> = items.chunks_exact(2).map(|p| (bytes(&p[0]), bytes(&p[1]))).collect();
+        Self::decode(&fields)
+    }
+
+    /// Reads the fields of the hash.
     ///
     /// # Errors
     /// The field that holds what this version can't read.
@@ -88,6 +107,7 @@ impl State {
                 b"unread" if !value.is_empty() => state.unread = Some(number()?),
                 b"last" if !value.is_empty() => state.last = Some(Last::decode(text).ok_or_else(|| format!("field last holds {text:?}"))?),
                 b"routes" => state.routes.clone_from(value),
+                b"rebuild" if !value.is_empty() => state.rebuild = Some(Rebuild::decode(text).ok_or_else(|| format!("field rebuild holds {text:?}"))?),
                 _ => {}
             }
         }

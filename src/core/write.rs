@@ -102,16 +102,36 @@ impl Kind {
 
     /// See [`Refusable`].
     pub fn refusable(&self) -> Refusable {
+        match (self, self.expects()) {
+            (Self::Set { .. } | Self::Publish { .. } | Self::Del { .. }, _) => Refusable::Never,
+            (Self::Xadd(x), _) if x.id.constant() != Some(b"*") => Refusable::Unknown,
+            (_, Some(expected)) => Refusable::ByType(expected),
+            (_, None) => Refusable::Unknown,
+        }
+    }
+
+    /// The type that the key must have, if it is there, where that is known.
+    pub fn expects(&self) -> Option<&'static str> {
         match self {
-            Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => Refusable::Never,
-            Self::Xadd(x) if x.id.constant() == Some(b"*") => Refusable::ByType("stream"),
-            Self::Xadd(_) => Refusable::Unknown,
+            Self::Xadd(_) => Some("stream"),
+            Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => None,
             Self::Command(_) => match self.name().as_str() {
-                "hset" => Refusable::ByType("hash"),
-                "rpush" | "lpush" => Refusable::ByType("list"),
-                "sadd" => Refusable::ByType("set"),
-                _ => Refusable::Unknown,
+                "hset" => Some("hash"),
+                "rpush" | "lpush" => Some("list"),
+                "sadd" => Some("set"),
+                _ => None,
             },
+        }
+    }
+
+    /// Whether to apply it once more, in the same order, leaves something else behind: an entry more, a higher count.
+    /// Of the commands by template, those are known that do not.
+    pub fn grows(&self) -> bool {
+        const CONVERGE: [&str; 12] = ["hset", "hdel", "sadd", "srem", "zrem", "set", "setex", "psetex", "unlink", "del", "expire", "pexpire"];
+        match self {
+            Self::Xadd(_) => true,
+            Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => false,
+            Self::Command(_) => !CONVERGE.contains(&self.name().as_str()),
         }
     }
 

@@ -63,12 +63,26 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
     c
 }
 
+/// A client that reads where it is told to, and is no member of any group.
+pub fn reader(kafka: &Kafka) -> ClientConfig {
+    let mut c = consumer(kafka);
+    for name in ["group.protocol", "partition.assignment.strategy", "group.instance.id"] {
+        c.remove(name);
+    }
+    c.set("enable.partition.eof", "true");
+    c
+}
+
 /// The dead-letter topic's producer: acknowledged by all replicas, in order, without doubles of its own.
 pub fn producer(kafka: &Kafka) -> ClientConfig {
-    // Properties of a consumer are no business of a producer.
-    let mut c = over(ClientConfig::new(), kafka, |name| ["security.", "ssl.", "sasl.", "client.", "socket."].iter().any(|p| name.starts_with(p)));
-    c.set("enable.idempotence", "true");
-    c.set("message.timeout.ms", "30000");
+    let mut c = ClientConfig::new();
+    // What Kafka has delivered is not too large to be kept, unless the dead-letter topic says so.
+    c.set("message.max.bytes", "1000000000");
     c.set("linger.ms", "1");
+    // librdkafka passes over the properties of a consumer here.
+    let mut c = over(c, kafka, |_| true);
+    c.set("enable.idempotence", "true");
+    // How long until it is told that letters can't be produced, and they are tried again.
+    c.set("message.timeout.ms", "10000");
     c
 }

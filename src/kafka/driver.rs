@@ -1,24 +1,26 @@
 //! What the poller's thread does with librdkafka: what comes from it goes into the core's machine, what the machine
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
+use super::range::record;
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::lane::Input;
-use crate::core::poller::{Action, Note, Poller, Seen, Telling};
-use crate::core::record::{Record, TopicPartition};
+use crate::core::poller::{Action, Note, Poller, Seen};
+use crate::core::record::TopicPartition;
+use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
 use crate::sink::lane::Load;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a revoke waits for what is in flight.
@@ -57,14 +59,17 @@ pub struct Driver {
     pub commits: Option<Sender<TopicPartitionList>>,
     pub conditions: Conditions,
     pub clock: Clock,
+    /// Set when Kafka does not know a topic; the claimer looks which.
+    pub topic_missing: Arc<AtomicBool>,
     /// Counts the poller's rounds: the watchdog's proof of life.
     pub rounds: Arc<AtomicU64>,
 }
 
 impl Driver {
-    /// Whether records could flow: the group is joined, Redis has answered, and neither is away.
+    /// Whether records could flow: the group is joined, Redis has answered, neither is away, and Redis takes writes.
     pub fn ready(&self) -> bool {
-        self.poller.ready() && !["redis-unreachable", "kafka-unreachable"].iter().any(|c| self.conditions.holds(c))
+        const HINDER: [&str; 5] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "kafka-unanswered"];
+        self.poller.ready() && !HINDER.iter().any(|c| self.conditions.holds(c))
     }
 
     fn moment(&self) -> Moment {
@@ -75,9 +80,7 @@ impl Driver {
     pub fn record(&mut self, message: &BorrowedMessage<'_>) {
         let Some(entry) = self.poller.polled(message.topic(), message.partition(), message.offset()) else { return };
         let (generation, lane) = (entry.generation, entry.lane);
-        let headers = message.headers();
-        let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
-        let record = Record::copy(entry.at.clone(), message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers);
+        let record = record(entry.at.clone(), message);
         let handle = &self.lanes[lane];
         handle.load.records.fetch_add(1, Ordering::Relaxed);
         handle.load.bytes.fetch_add(record.weight(), Ordering::Relaxed);
@@ -152,12 +155,7 @@ impl Driver {
     }
 
     fn commit(&self, consumer: &Consumer, positions: &[(TopicPartition, i64)], mark: &str, awaited: bool) -> KafkaResult<()> {
-        let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
-        for (at, _) in positions {
-            if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
-                element.set_metadata(mark);
-            }
-        }
+        let offsets = commit_list(positions, mark);
         match self.commits.as_ref().filter(|_| awaited) {
             Some(commits) => {
                 // One at a time, so there is room.
@@ -174,12 +172,8 @@ impl Driver {
             Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
             Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
             Telling::ClearSubject(subject) => self.conditions.clear_subject(&subject),
-            Telling::Claimed { at, position, epoch, note } => {
-                if let Some(note) = note {
-                    tracing::warn!(code = "claim", partition = %at, "{note}");
-                }
-                tracing::info!(partition = %at, position, epoch, "claimed");
-            }
+            Telling::Warn { code, message } => tracing::warn!(code, "{message}"),
+            Telling::Claimed { at, position, epoch } => tracing::info!(partition = %at, position, epoch, "claimed"),
             Telling::LetGo { at, position } => tracing::info!(partition = %at, position, "let go"),
             Telling::Debug(text) => tracing::debug!("{text}"),
         }
@@ -224,8 +218,8 @@ impl Driver {
 
     pub fn statistics(&mut self, statistics: &Statistics) {
         for (name, topic) in &statistics.topics {
-            for (number, p) in topic.partitions.iter().filter(|(_, p)| p.hi_offset >= 0) {
-                let end = if p.ls_offset >= 0 { p.ls_offset } else { p.hi_offset };
+            for (number, p) in &topic.partitions {
+                let end = [p.ls_offset, p.hi_offset].into_iter().find(|offset| *offset >= 0);
                 let queued = u64::try_from(p.fetchq_cnt).unwrap_or_default();
                 let seen = Seen { end, fetched_to: p.eof_offset, queued, stalled: p.fetch_state == "none" };
                 self.poller.seen(name, *number, seen, self.moment());
@@ -244,6 +238,11 @@ impl Driver {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
                 self.conditions.alert("kafka-refused", "kafka", reason, "check security.protocol, ssl.* and sasl.* in kafka.properties");
             }
+            // librdkafka does not say of which partition. It fetches that one no further, and each claim meets it again.
+            Some(RDKafkaErrorCode::BadMessage) => {
+                let remedy = "find the damaged log with kafka-dump-log, and restore it from a replica or a backup, or rewind behind it; then restart";
+                self.conditions.alert("kafka-corrupt", "kafka", reason, remedy);
+            }
             Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
             _ => tracing::debug!("librdkafka: {error}: {reason}"),
         }
@@ -253,7 +252,7 @@ impl Driver {
         match error {
             KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.conditions.raise("topic-missing", "kafka", "a topic that a route names does not exist", "create it; the bridge takes it up by itself");
+                self.topic_missing.store(true, Ordering::Relaxed);
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 self.conditions.alert("kafka-refused", "kafka", &error.to_string(), "allow Read on the topics and the group to this client");
@@ -308,6 +307,17 @@ impl Driver {
         all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         all
     }
+}
+
+/// Positions as a commit carries them, with this metadata.
+pub(super) fn commit_list(positions: &[(TopicPartition, i64)], mark: &str) -> TopicPartitionList {
+    let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
+    for (at, _) in positions {
+        if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
+            element.set_metadata(mark);
+        }
+    }
+    offsets
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {

@@ -8,7 +8,7 @@ use crate::sink::claim::Log;
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
@@ -51,9 +51,25 @@ impl Log for KafkaLog {
         self.compacted.lock().insert(topic.to_owned(), compacted);
         Ok(compacted)
     }
+
+    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            if self.partitions(topic)? == 0 {
+                missing.push(topic.clone());
+            }
+        }
+        Ok(missing)
+    }
 }
 
 impl KafkaLog {
+    /// Commits from outside of the group, which the coordinator takes only while it has no members.
+    pub fn commit(&self, positions: &[(TopicPartition, i64)], mark: &str) -> Result<(), String> {
+        let list = super::driver::commit_list(positions, mark);
+        self.observer.commit(&list, CommitMode::Sync).map_err(|e| e.to_string())
+    }
+
     fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
         self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
     }
@@ -85,7 +101,8 @@ impl KafkaLog {
         })
     }
 
-    fn partitions(&self, topic: &str) -> Result<i32, String> {
+    /// How many partitions a topic has; none where it does not exist.
+    pub fn partitions(&self, topic: &str) -> Result<i32, String> {
         let metadata = self.observer.fetch_metadata(Some(topic), ANSWER_MAX).map_err(|e| e.to_string())?;
         let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
         i32::try_from(count).map_err(|e| e.to_string())

@@ -6,9 +6,11 @@
 //! | [`driver`] | what the poller does with librdkafka, around the machine in `core/poller.rs` |
 //! | [`poller`] | the thread that owns the consumer, and its callbacks |
 //! | [`log`] | what the claimer asks Kafka |
+//! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`letters`] | the dead-letter topic |
 pub mod client;
 pub mod driver;
 pub mod letters;
 pub mod log;
 pub mod poller;
+pub mod range;

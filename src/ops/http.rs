@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Where the listener's answers come from.
 pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
-    /// Whether the poller still turns.
+    /// Whether the poller and the lanes still turn.
     fn alive(&self) -> bool;
 }
 

@@ -6,11 +6,12 @@ use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
 use crate::core::retry::Backoff;
-use crate::core::route::Route;
+use crate::core::route::{Route, Topics};
 use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often Redis is asked whether it is there while nothing is to be claimed.
@@ -21,6 +22,8 @@ pub trait Log: Send {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String>;
     /// Whether the topic's cleanup policy has compact, or why that can't be read.
     fn compacted(&self, topic: &str) -> Result<bool, String>;
+    /// Which of these topics do not exist.
+    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String>;
 }
 
 /// See the module's documentation.
@@ -32,6 +35,8 @@ pub struct Claimer<L> {
     pub log: L,
     pub conditions: Conditions,
     pub to_poller: Sender<Note>,
+    /// Set when Kafka does not know a topic.
+    pub topic_missing: Arc<AtomicBool>,
     pub clock: Clock,
 }
 
@@ -51,7 +56,10 @@ impl<L: Log> Claimer<L> {
             };
             let done = match &request {
                 Some(request) => self.claim(&mut redis, request).map(|outcome| Some(Note::Claim { generation: request.generation, outcome })),
-                None => self.look(&mut redis).map(|()| None),
+                None => {
+                    self.look_for_topics();
+                    self.look(&mut redis).map(|()| None)
+                }
             };
             match done {
                 Ok(message) => {
@@ -103,6 +111,25 @@ impl<L: Log> Claimer<L> {
         }
     }
 
+    /// Which of the topics that a route names do not exist, while some do not.
+    fn look_for_topics(&self) {
+        if !self.topic_missing.load(Ordering::Relaxed) {
+            return;
+        }
+        let named = self.routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name.clone()) } else { None });
+        match self.log.missing(&named.collect::<Vec<_>>()) {
+            Ok(none) if none.is_empty() => {
+                self.topic_missing.store(false, Ordering::Relaxed);
+                self.conditions.clear("topic-missing", "kafka");
+            }
+            Ok(missing) => {
+                let message = format!("Kafka has no topic {}, which a route names", missing.join(", "));
+                self.conditions.raise("topic-missing", "kafka", &message, "create it; the bridge takes it up by itself");
+            }
+            Err(why) => tracing::debug!("which topics are missing: {why}"),
+        }
+    }
+
     /// Whether Redis is still there, and still keeps what it must.
     fn look(&self, redis: &mut Connection) -> Result<(), Failure> {
         match eviction(redis, &self.config)? {
@@ -121,7 +148,7 @@ impl<L: Log> Claimer<L> {
     fn claim(&mut self, redis: &mut Connection, request: &Request) -> Result<Outcome, Failure> {
         let log = match self.log.facts(&request.at) {
             Ok(log) => log,
-            Err(why) => return Ok(Outcome::Again { why: format!("kafka: {why}") }),
+            Err(why) => return Ok(Outcome::Again { code: Some("kafka-unanswered"), why: format!("Kafka: {why}") }),
         };
         let mut next = self.claimer.begin(request.clone(), log, self.clock.now());
         loop {

@@ -5,7 +5,7 @@ use crate::core::lane::{Event, Input, Lane, Next};
 use crate::core::letter::Letter;
 use crate::core::poller::Note;
 use crate::ops::conditions::Conditions;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,14 +15,14 @@ use std::time::Duration;
 pub struct Load {
     pub records: AtomicUsize,
     pub bytes: AtomicUsize,
-    /// Batches whose replies were read: what the watchdog takes for progress.
-    pub exchanges: AtomicU64,
+    /// Rounds of the lane's thread: what the watchdog takes for life.
+    pub rounds: AtomicU64,
 }
 
-/// Makes letters durable in the dead-letter topic.
-pub trait Undertaker: Send {
-    /// Returns when all are acknowledged.
-    fn bury(&self, letters: &[Letter]) -> Result<(), String>;
+/// Who makes letters durable in the dead-letter topic, on a thread of its own: one list at a time.
+pub struct Undertaker {
+    pub letters: Sender<Vec<Letter>>,
+    pub buried: Receiver<Result<(), String>>,
 }
 
 /// A lane and what it works with.
@@ -30,7 +30,7 @@ pub struct Shell {
     pub id: usize,
     pub lane: Lane,
     pub connector: Connector,
-    pub undertaker: Option<Box<dyn Undertaker>>,
+    pub undertaker: Option<Undertaker>,
     pub inbox: Receiver<Input>,
     pub to_poller: Sender<Note>,
     pub load: Arc<Load>,
@@ -60,17 +60,22 @@ impl Shell {
     /// Runs until the poller is gone.
     pub fn run(mut self) {
         let mut line = Line::default();
+        let buried = self.undertaker.as_ref().map_or_else(never, |u| u.buried.clone());
         loop {
+            self.load.rounds.fetch_add(1, Ordering::Relaxed);
+            if let Ok(result) = buried.try_recv() {
+                self.lane.take(Input::Buried(result), self.clock.now());
+            }
             if !self.take_inputs() {
                 return;
             }
             match self.lane.next(self.clock.now()) {
                 Next::Exchange { replies } => self.exchange(&mut line, replies),
-                Next::Bury(letters) => match self.undertaker.as_ref().map(|u| u.bury(&letters)) {
-                    Some(Ok(())) => self.lane.letters_durable(),
-                    Some(Err(why)) => self.lane.letters_refused(&why),
-                    None => self.lane.letters_refused("no dead-letter topic is set"),
-                },
+                Next::Bury(letters) => {
+                    if self.undertaker.as_ref().is_none_or(|u| u.letters.send(letters).is_err()) {
+                        self.lane.take(Input::Buried(Err("nobody produces letters".into())), self.clock.now());
+                    }
+                }
                 Next::Wait(until) => {
                     if !self.report(&mut line) {
                         return;
@@ -79,11 +84,13 @@ impl Shell {
                         let _ = self.connect(&mut line.connection);
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
-                    match self.inbox.recv_timeout(wait) {
-                        Ok(input) => self.lane.take(input, self.clock.now()),
-                        Err(RecvTimeoutError::Timeout) => {}
-                        Err(RecvTimeoutError::Disconnected) => return,
-                    }
+                    let input = select! {
+                        recv(self.inbox) -> input => input.ok(),
+                        recv(buried) -> result => result.ok().map(Input::Buried),
+                        default(wait) => continue,
+                    };
+                    let Some(input) = input else { return };
+                    self.lane.take(input, self.clock.now());
                 }
             }
             if !self.report(&mut line) {
@@ -107,7 +114,6 @@ impl Shell {
         let made = self.connect(&mut line.connection).map(|c| c.exchange(self.lane.outgoing(), replies));
         match made {
             Ok(Ok(answer)) => {
-                self.load.exchanges.fetch_add(1, Ordering::Relaxed);
                 self.lane.answered(answer, self.clock.now(), rand::random());
             }
             Ok(Err(failure)) => {

@@ -1,4 +1,5 @@
 //! A bridge of the simulation: the real poller, lanes and claimer, and what their threads would do.
+use super::faults::Faults;
 use super::kafka::{Client, Fetch, TOPIC, at};
 use super::net::Arrival;
 use super::world::{CommitRequest, Env};
@@ -7,9 +8,11 @@ use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::decode::Format;
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
-use crate::core::poller::{Action, Note, Poller, Seen, Telling};
+use crate::core::letter::Letter;
+use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone, Topics};
+use crate::core::telling::Telling;
 use crate::core::template::Template;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::collections::VecDeque;
@@ -69,6 +72,15 @@ struct LaneThread {
     line: Line,
     /// Records handed to it that have not left it.
     held: usize,
+    undertaker: Undertaker,
+}
+
+/// The thread that produces a lane's letters.
+enum Undertaker {
+    Idle,
+    Producing(Vec<Letter>),
+    /// They are durable, and the lane has not heard of it.
+    Done,
 }
 
 struct ClaimThread {
@@ -121,14 +133,24 @@ impl Bridge {
             prefix: "b".into(),
             group: "g".into(),
             guarantee: Guarantee::ExactlyOnce,
-            on_state_lost: if env.faults.evictions { OnStateLost::Resume } else { OnStateLost::Halt },
+            on_state_lost: match env.faults {
+                Faults { evictions: true, .. } => OnStateLost::Resume,
+                Faults { flushes: true, .. } => OnStateLost::Rebuild,
+                _ => OnStateLost::Halt,
+            },
             routes: routes(env),
-            fingerprint: Vec::new(),
+            fingerprints: Vec::new(),
             owner: format!("owner-{}", env.lives).into_bytes(),
             store_id: "store".into(),
         };
         let lanes = 1 + env.random.below(2);
-        let thread = |_| LaneThread { lane: Lane::new(lane.clone(), [Tally::default()].into()), inbox: VecDeque::new(), line: Line::default(), held: 0 };
+        let thread = |_| LaneThread {
+            lane: Lane::new(lane.clone(), [Tally::default()].into()),
+            inbox: VecDeque::new(),
+            line: Line::default(),
+            held: 0,
+            undertaker: Undertaker::Idle,
+        };
         Self {
             id,
             life: env.lives,
@@ -261,7 +283,7 @@ impl Bridge {
             return;
         }
         let queued = self.client.queued();
-        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: env.kafka.log(*p).end, fetched_to: f.eof, queued, stalled: f.stalled });
+        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: (!f.stalled).then_some(env.kafka.log(*p).end), fetched_to: f.eof, queued, stalled: f.stalled });
         let all: Vec<(i32, Seen)> = self.client.fetches.iter().map(seen).collect();
         for (partition, seen) in all {
             self.poller.seen(TOPIC, partition, seen, env.moment());
@@ -277,7 +299,7 @@ impl Bridge {
                 let Some(request) = claims.inbox.pop_front() else { return };
                 claims.active = Some(request.clone());
                 if env.kafka.away {
-                    claimer::Next::Done(Outcome::Again { why: "Kafka is away".into() })
+                    claimer::Next::Done(Outcome::Again { code: Some("kafka-unanswered"), why: "Kafka is away".into() })
                 } else {
                     let facts = env.kafka.facts(request.at.partition);
                     claims.claimer.begin(request, facts, env.now)
@@ -306,6 +328,17 @@ impl Bridge {
     fn lane(&mut self, n: usize, env: &mut Env) {
         let moment = env.moment();
         let thread = &mut self.lanes[n];
+        thread.undertaker = match std::mem::replace(&mut thread.undertaker, Undertaker::Idle) {
+            Undertaker::Producing(letters) if !env.kafka.away && env.random.percent(30) => {
+                env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
+                Undertaker::Done
+            }
+            Undertaker::Done if env.random.percent(50) => {
+                thread.lane.take(Input::Buried(Ok(())), moment.now);
+                Undertaker::Idle
+            }
+            other => other,
+        };
         if thread.line.waiting.is_some() {
             match thread.line.receive(env) {
                 Arrival::Pending => return,
@@ -320,8 +353,8 @@ impl Bridge {
             match thread.lane.next(moment.now) {
                 Next::Exchange { replies } => thread.line.send(thread.lane.outgoing(), replies, env),
                 Next::Bury(letters) => {
-                    env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
-                    thread.lane.letters_durable();
+                    assert!(matches!(thread.undertaker, Undertaker::Idle), "letters are produced one list at a time");
+                    thread.undertaker = Undertaker::Producing(letters);
                 }
                 Next::Wait(_) => {}
             }

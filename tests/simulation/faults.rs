@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) compaction: bool,
     /// States are evicted: then at least once is all that can be promised.
     pub(crate) evictions: bool,
+    /// All of Redis is emptied while no bridge runs, and rebuilt.
+    pub(crate) flushes: bool,
     /// The ACL denies writes for a while.
     pub(crate) denials: bool,
     /// A partition is recreated, or loses records that were not read.
@@ -57,6 +59,7 @@ impl Faults {
         // A compacted topic that was recreated can't be told from the former one where the last record is a hole.
         let compaction = chance(20) && plain;
         let failovers = chance(40) && plain;
+        let logs = chance(15) && plain && !compaction && !failovers;
         Self {
             cuts: chance(50) && !denials,
             late: chance(50),
@@ -72,7 +75,8 @@ impl Faults {
             compaction,
             evictions,
             denials,
-            logs: chance(15) && plain && !compaction && !failovers,
+            logs,
+            flushes: chance(10) && plain && !compaction && !logs,
             topic: chance(30),
             explicit: chance(20) && !evictions,
             quiet,
@@ -83,7 +87,7 @@ impl Faults {
     }
 
     /// The faults by name, each to be switched off.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 18] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 19] {
         [
             ("cuts", &mut self.cuts),
             ("late", &mut self.late),
@@ -99,6 +103,7 @@ impl Faults {
             ("compaction", &mut self.compaction),
             ("evictions", &mut self.evictions),
             ("denials", &mut self.denials),
+            ("flushes", &mut self.flushes),
             ("logs", &mut self.logs),
             ("topic", &mut self.topic),
             ("explicit", &mut self.explicit),

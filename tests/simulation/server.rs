@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 use crate::core::encode::parse_commands;
 use crate::core::reply::Reply;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Command = Vec<Vec<u8>>;
 
@@ -14,6 +14,7 @@ pub(crate) enum Value {
     /// Each entry's explicit id, or `*`, and its fields.
     Stream(Vec<Command>),
     Text(Vec<u8>),
+    Set(BTreeSet<Vec<u8>>),
 }
 
 impl Value {
@@ -22,6 +23,7 @@ impl Value {
             Self::Hash(_) => "hash",
             Self::Stream(_) => "stream",
             Self::Text(_) => "string",
+            Self::Set(_) => "set",
         }
     }
 }
@@ -114,7 +116,7 @@ impl Redis {
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET"]);
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET", "SADD", "EXPIRE"]);
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))
@@ -225,6 +227,27 @@ impl Redis {
             },
             b"TYPE" => Reply::Text(self.data.get(key).map_or("none", Value::name).into()),
             b"XADD" => return self.xadd(c),
+            b"SADD" => {
+                let Value::Set(set) = self.data.entry(key.clone()).or_insert_with(|| Value::Set(BTreeSet::new())) else { return None };
+                let added = c[2..].iter().filter(|m| set.insert((*m).clone())).count();
+                if added > 0 {
+                    self.wrote(key);
+                }
+                Reply::Int(i64::try_from(added).unwrap_or_default())
+            }
+            b"SISMEMBER" => match self.data.get(key) {
+                None => Reply::Int(0),
+                Some(Value::Set(set)) => Reply::Int(set.contains(&c[2]).into()),
+                Some(_) => return None,
+            },
+            // Longer than any run.
+            b"EXPIRE" => {
+                let there = self.data.contains_key(key);
+                if there {
+                    self.wrote(key);
+                }
+                Reply::Int(there.into())
+            }
             b"HSET" => {
                 let hash = self.hash_mut(key)?;
                 let added = c[2..].chunks(2).filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count();

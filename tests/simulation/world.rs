@@ -71,6 +71,11 @@ pub(crate) struct World {
     pub(crate) former: BTreeMap<i32, Log>,
 }
 
+/// A key that no stream can have.
+fn bad(partition: i32) -> String {
+    format!("s:{partition}:bad")
+}
+
 pub(crate) fn key(partition: i32) -> StateKey {
     StateKey::partition("b", "g", &at(partition))
 }
@@ -85,7 +90,7 @@ impl World {
         let owners = (0..PARTITIONS).map(|_| random.below(BRIDGES)).collect();
         let kafka = Kafka { logs, compacted: faults.compaction, commits: BTreeMap::new(), owners, letters: Vec::new(), away: false };
         let mut net = Net::new([Dialect::Redis6, Dialect::Redis7, Dialect::Valkey8][random.below(3)]);
-        (0..PARTITIONS).for_each(|p| net.redis().occupy(format!("s:{p}:bad").as_bytes()));
+        (0..PARTITIONS).for_each(|p| net.redis().occupy(bad(p).as_bytes()));
         let mut env = Env { random, faults, net, kafka, now: Duration::ZERO, commits: VecDeque::new(), lives: 0, calm: false, trace: Vec::new() };
         let bridges = (0..BRIDGES).map(|id| Bridge::new(id, &mut env)).collect();
         let mut world = Self { env, bridges, zombies: Vec::new(), replica: None, went_back: false, condemned: BTreeMap::new(), former: BTreeMap::new() };
@@ -263,6 +268,7 @@ impl World {
                 redis.denies = if redis.denies.is_some() { None } else { Some("s:") };
                 self.env.trace(|| "the ACL changes".into());
             }
+            29 if f.flushes && self.env.random.percent(30) => self.flush(),
             23 if f.logs && self.condemned.is_empty() && self.env.random.percent(30) => self.replace_log(),
             _ => {}
         }
@@ -381,14 +387,31 @@ impl World {
         }
     }
 
-    /// A topic's partition is recreated, or loses what was not read, while no bridge runs.
-    fn replace_log(&mut self) {
+    /// Redis is emptied while no bridge runs: nobody remembers a position.
+    fn flush(&mut self) {
+        self.env.trace(|| "Redis is emptied".into());
+        self.halt_all();
+        self.env.net.end_split();
+        self.replica = None;
+        self.went_back = true;
+        self.env.net.redis().go_back(Data::new());
+        (0..PARTITIONS).for_each(|p| self.env.net.redis().occupy(bad(p).as_bytes()));
+        (0..BRIDGES).for_each(|b| self.restart(b));
+    }
+
+    /// Every bridge is killed, and what they sent has arrived or is lost.
+    fn halt_all(&mut self) {
         for b in 0..BRIDGES {
             self.bridges[b].die(&mut self.env);
         }
         while !self.env.net.is_quiet() {
             self.env.net.serve(&mut self.env.random);
         }
+    }
+
+    /// A topic's partition is recreated, or loses what was not read, while no bridge runs.
+    fn replace_log(&mut self) {
+        self.halt_all();
         let p = i32::try_from(self.env.random.below(4)).unwrap();
         let position = self.position(p).unwrap_or(0);
         let log = &mut self.env.kafka.logs[usize::try_from(p).unwrap()];

@@ -80,7 +80,7 @@ fn show(args: &Args) -> Result<Exit, String> {
     }
     bridge.stop();
     let view = bridge.view.clone();
-    let drained = bridge.join().ok_or("the consumer did not close in time")?;
+    let drained = bridge.join(|| ()).ok_or("the consumer did not close in time")?;
     let status = view.status();
     let dead: u64 = status.routes.iter().map(|r| r.dead).sum();
     for p in &drained.positions {

@@ -1,10 +1,11 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
 use super::batch::{Batch, Sent};
-use super::part::{Part, Verdict};
+use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
 use crate::core::reply::{Class, Reply, cause, triage};
-use crate::core::state::Guarded;
+use crate::core::route::Origin;
+use crate::core::state::{Guarded, Last};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -13,7 +14,8 @@ impl Lane {
     /// Takes the replies of the last exchange, all of them, in order. `jitter` is from 0 to 1.
     pub fn answered(&mut self, replies: Vec<Reply>, now: Duration, jitter: f64) {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => {}
+            Stage::Idle | Stage::Surveyed(_) => {}
+            Stage::Surveying(survey) => self.survey_answered(survey, &replies, now, jitter),
             Stage::Guarding(batch) => self.guard_answered(batch, &replies, now, jitter),
             Stage::Committing(batch) => self.batch_answered(batch, &replies, now, jitter),
             Stage::GuardingBurial(burial) => self.burial_guard_answered(burial, &replies, now, jitter),
@@ -28,10 +30,10 @@ impl Lane {
     }
 
     fn guard_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
-        let watched = self.stale(&generations(&batch), self.sent_at);
+        let watched = self.stale(&batch.generations(), self.sent_at);
         match self.read_guards(&watched, replies) {
             Err(error) => {
-                let shares = generations(&batch);
+                let shares = batch.generations();
                 self.unbuild(batch);
                 self.refused_whole(&error, &shares, now, jitter);
             }
@@ -43,45 +45,8 @@ impl Lane {
         }
     }
 
-    fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
-        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
-        let Some((stream_type, guards)) = replies.split_last().filter(|(_, rest)| error.is_none() && !rest.is_empty()) else {
-            self.drop_watches();
-            let shares = burial.clear.clone();
-            self.burial = Some(burial);
-            return self.refused_whole(&error.unwrap_or_default(), &shares, now, jitter);
-        };
-        // Before the last one, the WATCH of the stream's key.
-        let held = self.read_guards(&guarded, &guards[..guards.len() - 1]) == Ok(true);
-        match stream_type {
-            Reply::Text(found) if found != b"none" && found != b"stream" => {
-                self.drop_watches();
-                self.unburied(burial, &format!("the key of dead_letter.stream holds a {}", String::from_utf8_lossy(found)));
-            }
-            _ if held => {
-                self.encode_burial(&burial);
-                self.stage = Stage::Burying(burial);
-            }
-            _ => {
-                self.drop_watches();
-                self.burial = Some(burial);
-            }
-        }
-    }
-
-    /// What of a burial belongs to partitions that are still open here: the letters of the others are found again by
-    /// their next claim, since their `unread` stands.
-    pub(super) fn still_ours(&self, mut burial: Burial) -> Burial {
-        let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
-        burial.letters.retain(|l| open.contains(&l.record.at));
-        burial.settle.retain(|(g, _)| self.parts.contains_key(g));
-        burial.clear.retain(|g| self.parts.contains_key(g));
-        burial
-    }
-
     /// Reads the answers to WATCH and the guards, at the end of `replies`. `Ok(false)`: some did not hold.
-    fn read_guards(&mut self, generations: &[u64], replies: &[Reply]) -> Result<bool, String> {
+    pub(super) fn read_guards(&mut self, generations: &[u64], replies: &[Reply]) -> Result<bool, String> {
         if generations.is_empty() {
             return Ok(true);
         }
@@ -117,33 +82,36 @@ impl Lane {
     }
 
     /// Nothing that is watched is to be relied on: UNWATCH goes with the next guard.
-    fn drop_watches(&mut self) {
+    pub(super) fn drop_watches(&mut self) {
         self.unwatch = true;
         self.forget_watches();
     }
 
-    fn forget_watches(&mut self) {
+    pub(super) fn forget_watches(&mut self) {
         self.parts.values_mut().for_each(|p| p.watched_at = None);
     }
 
     fn batch_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
         self.forget_watches();
         let n = batch.commands.len();
-        let guarded: Vec<u64> = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let guarded: Vec<u64> = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
         let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
             // Fewer replies than commands: the shell hands over all or calls `lost`.
             return self.unbuild(batch);
         };
         if let Reply::Error(error) = &replies[0] {
-            let shares = generations(&batch);
+            let shares = batch.generations();
             self.unbuild(batch);
             return self.refused_whole(error, &shares, now, jitter);
         }
         match &replies[exec_at] {
             Reply::Array(results) => self.applied(batch, results, n),
             Reply::Error(error) => self.aborted(batch, &replies[1..exec_at], error, now, jitter),
-            // Nil: a watched state was moved. The guards that ride behind tell whose.
-            _ => self.unbuild(batch),
+            // Nil: a watched state was moved. The guards that ride behind tell whose; it may have befallen others too.
+            _ => {
+                self.audit_due = now;
+                self.unbuild(batch);
+            }
         }
         if let Err(error) = self.read_guards(&guarded, replies) {
             self.refused_whole(&error, &guarded, now, jitter);
@@ -156,11 +124,13 @@ impl Lane {
         if std::mem::take(&mut self.troubled) {
             self.events.push(Event::Trouble(None));
         }
-        let mut burial = Burial { letters: Vec::new(), settle: Vec::new(), halts: Vec::new(), clear: Vec::new() };
+        let mut burial = Burial::default();
         let mut refused: BTreeMap<usize, Vec<(Sent, &str)>> = BTreeMap::new();
         for (command, result) in batch.commands.iter().zip(results) {
-            if let Reply::Error(error) = result {
-                refused.entry(command.entry()).or_default().push((*command, error));
+            match (result, command) {
+                (Reply::Error(error), Sent::Begun { entry }) => burial.halts.push((batch.entries[*entry].generation, "refused", unkept(error))),
+                (Reply::Error(error), _) => refused.entry(command.entry()).or_default().push((*command, error)),
+                _ => {}
             }
         }
         for (entry, errors) in refused.iter().filter(|(_, e)| e.iter().all(|(sent, _)| matches!(sent, Sent::Write { .. }))) {
@@ -191,14 +161,17 @@ impl Lane {
                 part.unread = share.last.map(|_| share.from);
                 part.dirty = share.last.is_some() && part.guard.is_some();
             }
-            burial.settle.push((share.generation, share.from..share.to));
+            burial.settle.push((share.generation, share.from..share.to, share.last));
+        }
+        for (entry, grown) in batch.grown.iter().filter(|(_, g)| g.creates) {
+            _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
         }
         self.tally(&batch);
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
         let owing: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
-        burial.clear = generations(&batch).into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
+        burial.clear = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
         if burial.letters.is_empty() {
             self.settle(burial.settle);
             self.halt_all(burial.halts);
@@ -206,8 +179,13 @@ impl Lane {
             // Nowhere to keep them: `unread` stands, and the records stay unsettled in Kafka.
             self.unburied(burial, "no [dead_letter] is set");
         } else {
-            self.burial = Some(burial);
+            self.owe(burial);
         }
+    }
+
+    /// A write, as letters identify it.
+    pub(super) fn write_name(&self, origin: Origin) -> String {
+        format!("{}/{}", self.settings.routes[origin.route].name, origin.write + 1)
     }
 
     fn refusal(&self, batch: &Batch, entry: usize, errors: &[(Sent, &str)]) -> Letter {
@@ -216,12 +194,12 @@ impl Lane {
                 let route = &self.settings.routes[origin.route];
                 format!("{} write {} ({})", route.name, origin.write + 1, route.writes[origin.write].kind.name())
             }
-            Sent::Letter { .. } => "dead letter".into(),
+            Sent::Letter { .. } | Sent::Begun { .. } => "dead letter".into(),
         };
         let failed: Vec<String> = errors.iter().map(|(sent, error)| format!("{}: {error}", name(sent))).collect();
-        let stands = |c: &&Sent| c.entry() == entry && !errors.iter().any(|(sent, _)| sent == *c);
-        let route = batch.commands.iter().find_map(|c| match c {
-            Sent::Write { entry: e, origin } if *e == entry => Some(self.settings.routes[origin.route].name.clone()),
+        let stands = |c: &&Sent| c.entry() == entry && !matches!(c, Sent::Begun { .. }) && !errors.iter().any(|(sent, _)| sent == *c);
+        let route = errors.iter().find_map(|(sent, _)| match sent {
+            Sent::Write { origin, .. } => Some(self.settings.routes[origin.route].name.clone()),
             _ => None,
         });
         Letter {
@@ -229,6 +207,7 @@ impl Lane {
             code: "refused",
             reason: errors.first().map(|(_, e)| (*e).to_owned()).unwrap_or_default(),
             route: route.unwrap_or_default(),
+            writes: errors.iter().filter_map(|(sent, _)| if let Sent::Write { origin, .. } = sent { Some(self.write_name(*origin)) } else { None }).collect(),
             failed,
             applied: batch.commands.iter().filter(stands).map(name).collect(),
         }
@@ -254,6 +233,7 @@ impl Lane {
                 }
                 (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
                 (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
+                (_, Sent::Begun { .. }) => Verdict::Halt { code: "refused", reason: unkept(why) },
             };
             let pending = &mut batch.entries[sent.entry()].pending;
             if !matches!(pending.verdict, Verdict::Halt { .. }) {
@@ -261,7 +241,7 @@ impl Lane {
             }
         }
         let judged = batch.entries.iter().any(|e| e.pending.verdict != Verdict::None);
-        let shares = generations(&batch);
+        let shares = batch.generations();
         self.unbuild(batch);
         if let Some(why) = whole.or_else(|| (!judged).then(|| cause(error).to_owned())) {
             self.refused_whole(&why, &shares, now, jitter);
@@ -281,87 +261,27 @@ impl Lane {
             }
         };
         self.wait_until = Some(now + self.backoff.next(jitter));
+        // Another server may have become the master meanwhile, or this one may have loaded older data.
+        self.audit_due = now;
         if !std::mem::replace(&mut self.troubled, true) {
             self.events.push(Event::Trouble(Some((code, error.to_owned()))));
         }
     }
 
     /// Returns a batch's records to the heads of their queues, in order.
-    fn unbuild(&mut self, batch: Batch) {
+    pub(super) fn unbuild(&mut self, batch: Batch) {
         for entry in batch.entries.into_iter().rev() {
             self.put_back(entry.generation, entry.pending);
         }
     }
 
-    fn burial_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
-        self.forget_watches();
-        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let exec_at = 1 + burial.letters.len() + guarded.len();
-        let exec = replies.get(exec_at);
-        let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
-        match exec {
-            Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
-                None => self.buried(burial, true),
-                Some(error) => self.unburied(burial, error),
-            },
-            Some(Reply::Error(error)) => {
-                let error = failed.unwrap_or_else(|| cause(error).to_owned());
-                if matches!(triage(&error), Class::Transient | Class::Capacity) {
-                    let shares = burial.clear.clone();
-                    self.burial = Some(burial);
-                    self.refused_whole(&error, &shares, now, jitter);
-                } else {
-                    self.unburied(burial, &error);
-                }
-            }
-            _ => self.burial = Some(burial),
-        }
-        // What could not be read, the next guard will meet again.
-        let _ = self.read_guards(&guarded, replies);
-    }
-
-    /// The letters are durable. `cleared`: `unread` was emptied with them.
-    pub(super) fn buried(&mut self, burial: Burial, cleared: bool) {
-        burial.letters.iter().for_each(|l| self.letter_stands(l));
-        for part in burial.clear.iter().filter(|_| cleared) {
-            if let Some(part) = self.parts.get_mut(part) {
-                (part.unread, part.dirty) = (None, false);
-            }
-        }
-        self.settle(burial.settle);
-        self.halt_all(burial.halts);
-    }
-
-    fn letter_stands(&mut self, letter: &Letter) {
-        if let Some(route) = self.route_named(&letter.route) {
-            self.count(route, |t| (&t.dead, 1));
-        }
-        self.events.push(Event::Buried { code: letter.code, reason: letter.reason.clone() });
-    }
-
-    fn route_named(&self, name: &str) -> Option<usize> {
-        self.settings.routes.iter().position(|r| r.name == name)
-    }
-
-    /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
-    pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
-        let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
-        let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
-        let settled = burial.settle.iter().filter(|(g, _)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
-        self.settle(settled);
-        for (generation, reason) in owing {
-            self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
-        }
-        self.halt_all(burial.halts);
-    }
-
-    fn settle(&mut self, ranges: Vec<(u64, Range<i64>)>) {
-        for (generation, range) in ranges {
-            self.events.push(Event::Settled { generation, range });
+    pub(super) fn settle(&mut self, ranges: Vec<(u64, Range<i64>, Option<Last>)>) {
+        for (generation, range, last) in ranges {
+            self.events.push(Event::Settled { generation, range, last });
         }
     }
 
-    fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
+    pub(super) fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
         for (generation, code, reason) in halts {
             self.halt(generation, code, reason);
         }
@@ -380,6 +300,6 @@ impl Lane {
     }
 }
 
-fn generations(batch: &Batch) -> Vec<u64> {
-    batch.shares.iter().map(|s| s.generation).collect()
+fn unkept(error: &str) -> String {
+    format!("what a rebuild began can't be kept: {error}")
 }

@@ -1,9 +1,9 @@
 //! From the queues to a transaction's bytes.
 use super::part::{Part, Pending, Verdict};
-use super::{Burial, GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
+use super::{GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
-use crate::core::route::{self, Origin, Outcome};
+use crate::core::route::{self, Grown, Origin, Outcome};
 use crate::core::state::Last;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub(super) struct Batch {
     /// Letters of the records that died while rendering, by their entry. To a stream they go in the transaction
     /// itself; to a topic they must be durable before the batch is settled.
     pub letters: Vec<(usize, Letter)>,
+    /// What a rebuild would add to, by its entry.
+    pub grown: Vec<(usize, Grown)>,
 }
 
 pub(super) struct Entry {
@@ -28,14 +30,23 @@ pub(super) struct Entry {
 /// What a command of a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    Write { entry: usize, origin: Origin },
-    Letter { entry: usize },
+    Write {
+        entry: usize,
+        origin: Origin,
+    },
+    Letter {
+        entry: usize,
+    },
+    /// What a rebuild began is kept.
+    Begun {
+        entry: usize,
+    },
 }
 
 impl Sent {
     pub(super) fn entry(self) -> usize {
         match self {
-            Self::Write { entry, .. } | Self::Letter { entry } => entry,
+            Self::Write { entry, .. } | Self::Letter { entry } | Self::Begun { entry } => entry,
         }
     }
 }
@@ -50,7 +61,7 @@ pub(super) struct Share {
 
 impl Batch {
     fn new() -> Self {
-        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new() }
+        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), grown: Vec::new() }
     }
 
     /// A batch without records: `unread` of some partitions is cleared, their positions move over what is no record.
@@ -58,6 +69,11 @@ impl Batch {
         let mut batch = Self::new();
         batch.clear(parts, generations);
         batch
+    }
+
+    /// The partitions that have a part in it.
+    pub(super) fn generations(&self) -> Vec<u64> {
+        self.shares.iter().map(|s| s.generation).collect()
     }
 
     fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
@@ -150,6 +166,8 @@ impl Lane {
         let entry = batch.entries.len();
         let (mark, commands, outcomes) = (self.tx.mark(), batch.commands.len(), batch.outcomes.len());
         let part = &self.parts[&generation];
+        let rebuilds = part.rebuilds(pending.record.offset);
+        let routes = if rebuilds { &self.rebuilding } else { &self.settings.routes };
         let dead = match &pending.verdict {
             Verdict::Halt { code, reason } => {
                 let (code, reason) = (*code, reason.clone());
@@ -158,7 +176,7 @@ impl Lane {
             Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
             Verdict::None => {
                 let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
-                match route::render(&self.settings.routes, &part.through, &pending.record, &mut self.tx, sent, &mut batch.outcomes) {
+                match route::render(routes, &part.through, &pending.record, &mut self.tx, sent, &mut batch.outcomes) {
                     Ok(()) => None,
                     Err(poison) => {
                         batch.commands.truncate(commands);
@@ -175,6 +193,7 @@ impl Lane {
                 code,
                 reason: reason.clone(),
                 route: self.settings.routes[route].name.clone(),
+                writes: vec!["*".into()],
                 failed: vec!["all".into()],
                 applied: Vec::new(),
             };
@@ -198,6 +217,10 @@ impl Lane {
             batch.outcomes.truncate(outcomes);
             self.put_back(generation, pending);
             return Err(Stop::Full);
+        }
+        if rebuilds && letter.is_none() {
+            let grown = route::grown(routes, &self.parts[&generation].through, &pending.record);
+            batch.grown.extend(grown.into_iter().map(|g| (entry, g)));
         }
         batch.letters.extend(letter.map(|l| (entry, l)));
         batch.entries.push(Entry { generation, pending });
@@ -287,7 +310,7 @@ impl Lane {
             }
         }
         self.tx.command(&[b"EXEC"]);
-        let generations: Vec<u64> = batch.shares.iter().map(|s| s.generation).collect();
+        let generations = batch.generations();
         // The guard of the next batch rides behind this one's EXEC.
         let mut tx = std::mem::take(&mut self.tx);
         self.watch(&generations, &mut tx);
@@ -329,43 +352,5 @@ impl Lane {
         }
         out.finish();
         guarded().for_each(|p| p.read_guard(out));
-    }
-
-    /// Makes the letters durable that must be before their partitions go on: in a topic by the shell, in a stream by a
-    /// transaction of their own. A letter that the stream's key refused would not undo the clearing of `unread` beside
-    /// it, so the key's type is read under WATCH first, with the guards.
-    pub(super) fn send_burial(&mut self, burial: Burial, now: Duration) -> Next {
-        let Letters::Stream { name, .. } = &self.settings.letters else {
-            let letters = burial.letters.clone();
-            self.stage = Stage::Burying(burial);
-            return Next::Bury(letters);
-        };
-        let mut aux = std::mem::take(&mut self.aux);
-        aux.clear();
-        if std::mem::take(&mut self.unwatch) {
-            aux.command(&[b"UNWATCH"]);
-        }
-        self.watch(&burial.clear, &mut aux);
-        aux.command(&[b"WATCH", name.as_bytes()]);
-        aux.command(&[b"TYPE", name.as_bytes()]);
-        self.aux = aux;
-        self.exchange(Stage::GuardingBurial(burial), now)
-    }
-
-    /// Makes `aux` the transaction of the letters.
-    pub(super) fn encode_burial(&mut self, burial: &Burial) {
-        let Letters::Stream { name, maxlen } = &self.settings.letters else { return };
-        let mut aux = std::mem::take(&mut self.aux);
-        aux.clear();
-        aux.command(&[b"MULTI"]);
-        for letter in &burial.letters {
-            letter.encode(name, *maxlen, &mut aux);
-        }
-        for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
-            aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
-        }
-        aux.command(&[b"EXEC"]);
-        self.watch(&burial.clear, &mut aux);
-        self.aux = aux;
     }
 }

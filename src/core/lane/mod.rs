@@ -12,23 +12,30 @@
 //! | `part` | one open partition: queue, guard, checks |
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
+//! | `burial` | dead letters that must be durable before their partitions go on |
 //! | `recheck` | the records whose replies a crash left unread |
+//! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod answer;
 mod batch;
+mod burial;
 mod part;
 mod recheck;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use self::batch::Batch;
+use self::burial::Burial;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
+use self::survey::Survey;
 use super::encode::Encoder;
 use super::letter::Letter;
 use super::record::Record;
 use super::retry::Backoff;
-use super::route::Route;
+use super::route::{self, Route};
+use super::state::Last;
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,6 +103,8 @@ pub enum Input {
     Advance(u64, i64),
     /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
     Close(u64),
+    /// The letters of [`Next::Bury`] are durable, or why they can't be.
+    Buried(Result<(), String>),
     /// Write what the queues hold, then let every partition go.
     Drain,
 }
@@ -104,19 +113,25 @@ pub enum Input {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// These offsets are applied, dead-lettered or dropped by a rule.
-    Settled { generation: u64, range: Range<i64> },
+    Settled {
+        generation: u64,
+        range: Range<i64>,
+        /// The last record of the range, if it has one.
+        last: Option<Last>,
+    },
     /// Nothing more is known of this partition's state in Redis: claim it again, and read from there.
     Reclaim { generation: u64, why: Doubt },
     /// A person is needed. The position stays.
     Halt { generation: u64, code: &'static str, reason: String },
     /// Fetch no more of this partition for now, or go on.
     Hold { generation: u64, hold: bool },
-    /// Let go, after [`Input::Close`] or [`Input::Drain`].
-    Closed { generation: u64 },
+    /// Let go, after [`Input::Close`] or [`Input::Drain`]. `left`: what came of its last batch is for the next owner to find
+    /// out.
+    Closed { generation: u64, left: bool },
     /// Redis refuses everything for now, for this reason; `None`: it no longer does.
     Trouble(Option<(&'static str, String)>),
     /// A dead letter became durable.
-    Buried { code: &'static str, reason: String },
+    Buried { route: String, code: &'static str, reason: String },
 }
 
 /// Why a partition is claimed again.
@@ -160,7 +175,7 @@ impl fmt::Display for Doubt {
 pub enum Next {
     /// Send [`Lane::outgoing`], read this many replies, call [`Lane::answered`] (or [`Lane::lost`]).
     Exchange { replies: usize },
-    /// Make these durable in the dead-letter topic, then call [`Lane::letters_durable`].
+    /// Make these durable in the dead-letter topic, beside all else, then hand in [`Input::Buried`].
     Bury(Vec<Letter>),
     /// Nothing to do before this time, unless something comes in.
     Wait(Option<Duration>),
@@ -168,38 +183,35 @@ pub enum Next {
 
 enum Stage {
     Idle,
+    /// The keys that a rebuilding batch would write to are being looked at.
+    Surveying(Survey),
+    /// None of them survived the loss.
+    Surveyed(Batch),
     /// The guard of this batch is being read.
     Guarding(Batch),
     /// The batch's transaction is out.
     Committing(Batch),
     /// The guard of the letters' transaction is being read.
     GuardingBurial(Burial),
-    /// The letters' transaction is out, or (topic) they are being produced.
+    /// The letters' transaction is out.
     Burying(Burial),
     /// The types of the keys of a recheck are being read.
     Rechecking(Recheck),
     Auditing(Vec<u64>),
 }
 
-/// Letters that must be durable before their partitions go on.
-struct Burial {
-    letters: Vec<Letter>,
-    /// What is settled then.
-    settle: Vec<(u64, Range<i64>)>,
-    /// Partitions that halt then, and why.
-    halts: Vec<(u64, &'static str, String)>,
-    /// Partitions whose `unread` is cleared with the letters.
-    clear: Vec<u64>,
-}
-
 /// See the module's documentation.
 pub struct Lane {
     settings: Settings,
+    /// The routes as a rebuild applies them.
+    rebuilding: Arc<[Route]>,
     tallies: Arc<[Tally]>,
     parts: BTreeMap<u64, Part>,
     stage: Stage,
-    /// Letters that wait for their transaction to be tried again.
+    /// Letters that wait to be made durable, or for that to be tried again.
     burial: Option<Burial>,
+    /// Letters that are on their way into the dead-letter topic.
+    producing: Option<Burial>,
     tx: Encoder,
     aux: Encoder,
     events: Vec<Event>,
@@ -209,7 +221,7 @@ pub struct Lane {
     troubled: bool,
     unwatch: bool,
     sent_at: Duration,
-    last_audit: Duration,
+    audit_due: Duration,
     queued_since: Option<Duration>,
     turn: u64,
     draining: bool,
@@ -218,11 +230,13 @@ pub struct Lane {
 impl Lane {
     pub fn new(settings: Settings, tallies: Arc<[Tally]>) -> Self {
         Self {
+            rebuilding: route::without_publish(&settings.routes),
             settings,
             tallies,
             parts: BTreeMap::new(),
             stage: Stage::Idle,
             burial: None,
+            producing: None,
             tx: Encoder::default(),
             aux: Encoder::default(),
             events: Vec::new(),
@@ -232,7 +246,7 @@ impl Lane {
             troubled: false,
             unwatch: false,
             sent_at: Duration::ZERO,
-            last_audit: Duration::ZERO,
+            audit_due: AUDIT_EVERY,
             queued_since: None,
             turn: 0,
             draining: false,
@@ -245,6 +259,7 @@ impl Lane {
             Input::Record(generation, record) => self.push(generation, record, now),
             Input::Advance(generation, to) => _ = self.parts.get_mut(&generation).map(|p| p.advance(to)),
             Input::Close(generation) => self.close(generation),
+            Input::Buried(result) => self.produced(result),
             Input::Drain => self.draining = true,
         }
     }
@@ -273,7 +288,7 @@ impl Lane {
                 part.closing = true;
                 self.discard_queue(generation);
             }
-            None => self.events.push(Event::Closed { generation }),
+            None => self.events.push(Event::Closed { generation, left: false }),
         }
     }
 
@@ -295,24 +310,10 @@ impl Lane {
         std::mem::take(&mut self.released)
     }
 
-    /// The letters of [`Next::Bury`] are durable.
-    pub fn letters_durable(&mut self) {
-        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.buried(burial, false);
-        }
-    }
-
-    /// The letters of [`Next::Bury`] can't be made durable: their partitions halt; `unread` keeps them.
-    pub fn letters_refused(&mut self, why: &str) {
-        if let Stage::Burying(burial) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.unburied(burial, why);
-        }
-    }
-
     /// The connection is gone, and with it all that was known of the states: every partition is claimed again.
     pub fn lost(&mut self, why: &str) {
         let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
+            Stage::Surveying(Survey { batch, .. }) | Stage::Surveyed(batch) | Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
             _ => None,
         };
         for entry in batch.into_iter().flat_map(|b| b.entries) {
@@ -328,10 +329,11 @@ impl Lane {
 
     /// What to do next. `now` is the time since the process began.
     pub fn next(&mut self, now: Duration) -> Next {
-        if matches!(self.stage, Stage::Committing(_) | Stage::Burying(_)) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
             // Its guard has just been read and holds.
-            let stage = std::mem::replace(&mut self.stage, Stage::Idle);
-            return self.exchange(stage, now);
+            stage @ (Stage::Committing(_) | Stage::Burying(_)) => return self.exchange(stage, now),
+            Stage::Surveyed(batch) => return self.send_rebuilding(batch, now),
+            _ => {}
         }
         if let Some(until) = self.wait_until {
             if now < until {
@@ -339,11 +341,8 @@ impl Lane {
             }
             self.wait_until = None;
         }
-        if let Some(burial) = self.burial.take().map(|b| self.still_ours(b)) {
-            if !burial.letters.is_empty() {
-                return self.send_burial(burial, now);
-            }
-            self.buried(burial, false);
+        if let Some(next) = self.next_burial(now) {
+            return next;
         }
         if let Some(next) = self.next_recheck(now) {
             return next;
@@ -355,17 +354,18 @@ impl Lane {
             return next;
         }
         match self.collect(now) {
-            Some(batch) => self.send_batch(batch, now),
+            Some(batch) if batch.grown.is_empty() => self.send_batch(batch, now),
+            Some(batch) => self.survey(batch, now),
             None => self.idle(now),
         }
     }
 
     /// Lets the closing partitions go, however busy the others are; what marks their last batch as unread is cleared first.
     fn let_go(&mut self, now: Duration) -> Option<Next> {
-        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty).map(|(g, _)| *g).collect();
+        let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty && !p.owes_letters).map(|(g, _)| *g).collect();
         for generation in closing {
             self.parts.remove(&generation);
-            self.events.push(Event::Closed { generation });
+            self.events.push(Event::Closed { generation, left: false });
         }
         let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && p.may_clear()).map(|(g, _)| *g).collect();
         (!dirty.is_empty()).then(|| self.send_batch(Batch::clearing(&self.parts, &dirty), now))
@@ -394,7 +394,7 @@ impl Lane {
         }
         let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
         let clear = self.parts.values().filter(|p| p.may_clear()).map(|p| p.batched_at + IDLE_BEFORE_CLEAR).min();
-        let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.last_audit + AUDIT_EVERY);
+        let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.audit_due);
         let held = self.parts.values().filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
         Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
     }
@@ -407,10 +407,10 @@ impl Lane {
     }
 
     fn next_audit(&mut self, now: Duration) -> Option<Next> {
-        if now < self.last_audit + AUDIT_EVERY {
+        if now < self.audit_due {
             return None;
         }
-        self.last_audit = now;
+        self.audit_due = now + AUDIT_EVERY;
         let owned: Vec<u64> = self.parts.iter().filter(|(_, p)| p.guard.is_some() && !p.closing).map(|(g, _)| *g).collect();
         if owned.is_empty() {
             return None;
@@ -448,7 +448,7 @@ impl Lane {
     fn reclaim(&mut self, generation: u64, why: Doubt) {
         self.discard_queue(generation);
         if let Some(part) = self.parts.remove(&generation) {
-            self.events.push(if part.closing { Event::Closed { generation } } else { Event::Reclaim { generation, why } });
+            self.events.push(if part.closing { Event::Closed { generation, left: true } } else { Event::Reclaim { generation, why } });
         }
     }
 

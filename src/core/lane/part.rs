@@ -1,9 +1,10 @@
 //! One open partition of a lane.
 use crate::core::encode::Encoder;
+use crate::core::rebuild::{Begun, Rebuild};
 use crate::core::record::{Record, TopicPartition};
 use crate::core::reply::Reply;
 use crate::core::state::{self, Expected, Guarded, Last, StateKey};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Opening {
     pub unread: Option<i64>,
     /// The routes that match its topic.
     pub through: Arc<[usize]>,
+    /// The rebuild that it is in the middle of.
+    pub rebuild: Option<(Rebuild, Begun)>,
 }
 
 /// A record in a queue, and what an earlier attempt found out about it.
@@ -89,7 +92,15 @@ pub(super) struct Part {
     /// The poller was told to fetch no more.
     pub held: bool,
     pub closing: bool,
+    /// Dead letters of its last batch are not durable yet: nothing more of it goes until they are.
+    pub owes_letters: bool,
+    pub rebuild: Option<(Rebuild, Begun)>,
+    /// Keys that rebuilds are known to have begun, as many as there is room for.
+    begun: HashSet<Vec<u8>>,
 }
+
+/// How many keys a partition remembers as begun; the others are asked about again.
+const BEGUN_MAX: usize = 10_000;
 
 /// What became of a record that came in.
 pub(super) enum Taken {
@@ -121,6 +132,9 @@ impl Part {
             admitted: 0,
             held: false,
             closing: false,
+            owes_letters: false,
+            rebuild: o.rebuild,
+            begun: HashSet::new(),
         }
     }
 
@@ -172,6 +186,22 @@ impl Part {
         }
     }
 
+    /// Whether a record is applied anew.
+    pub(super) fn rebuilds(&self, offset: i64) -> bool {
+        self.rebuild.as_ref().is_some_and(|(rebuild, _)| offset < rebuild.until)
+    }
+
+    pub(super) fn knows_begun(&self, key: &[u8]) -> bool {
+        self.begun.contains(key)
+    }
+
+    pub(super) fn remember_begun(&mut self, key: Vec<u8>) {
+        if self.begun.len() >= BEGUN_MAX {
+            self.begun.clear();
+        }
+        self.begun.insert(key);
+    }
+
     /// Whether its records may go into a batch.
     pub(super) fn ready(&self, now: Duration) -> bool {
         self.decided() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
@@ -189,7 +219,7 @@ impl Part {
 
     /// Whether it is ours to go on with, and nothing below its position is left to look at.
     fn decided(&self) -> bool {
-        !self.closing && self.check.is_none() && self.recheck_from.is_none()
+        !self.closing && !self.owes_letters && self.check.is_none() && self.recheck_from.is_none()
     }
 
     /// Whether all records of the unread range are here: the last settled record, which is checked, ends it.
@@ -226,7 +256,7 @@ impl Part {
 
     /// Whether `unread` may be emptied: all its replies were looked at.
     pub(super) fn may_clear(&self) -> bool {
-        self.dirty && self.recheck_from.is_none()
+        self.dirty && !self.owes_letters && self.recheck_from.is_none()
     }
 
     pub(super) fn read_guard(&self, out: &mut Encoder) {

@@ -1,5 +1,6 @@
 //! The records whose replies a crash left unread: applied for certain, but which of their writes were refused?
-use super::{Burial, Lane, Letters, Next, Stage};
+use super::burial::Burial;
+use super::{Lane, Letters, Next, Stage};
 use crate::core::decode::Decoded;
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
@@ -50,7 +51,8 @@ impl Lane {
         if let Err(poison) = rendered {
             let (code, route, reason) = self.describe(&poison);
             let route = self.settings.routes[route].name.clone();
-            let letter = Letter { record: record.clone(), code, reason, route, failed: vec!["all".into()], applied: Vec::new() };
+            let (writes, failed) = (vec!["*".into()], vec!["all".into()]);
+            let letter = Letter { record: record.clone(), code, reason, route, writes, failed, applied: Vec::new() };
             match &self.settings.letters {
                 Letters::Stream { name, .. } => {
                     self.aux.command(&[b"TYPE", name.as_bytes()]);
@@ -86,7 +88,8 @@ impl Lane {
     fn uncertain(&self, record: &Record, origin: Origin, code: &'static str, reason: &str) -> Letter {
         let route = &self.settings.routes[origin.route];
         let failed = vec![format!("{} write {} ({})", route.name, origin.write + 1, route.writes[origin.write].kind.name())];
-        Letter { record: record.clone(), code, reason: reason.to_owned(), route: route.name.clone(), failed, applied: Vec::new() }
+        let writes = vec![self.write_name(origin)];
+        Letter { record: record.clone(), code, reason: reason.to_owned(), route: route.name.clone(), writes, failed, applied: Vec::new() }
     }
 
     pub(super) fn recheck_answered(&mut self, mut recheck: Recheck, replies: &[Reply], now: Duration, jitter: f64) {
@@ -111,7 +114,7 @@ impl Lane {
         }
         if !recheck.letters.is_empty() {
             // What is below the position is settled now, too.
-            let settle = self.parts.get(&recheck.generation).map(|p| (recheck.generation, p.position..p.position));
+            let settle = self.parts.get(&recheck.generation).map(|p| (recheck.generation, p.position..p.position, None));
             let burial = Burial { letters: recheck.letters, settle: settle.into_iter().collect(), halts: Vec::new(), clear: vec![recheck.generation] };
             if self.settings.letters == Letters::Halt {
                 let reason = format!(
@@ -120,7 +123,7 @@ impl Lane {
                 );
                 self.halt(recheck.generation, "poison", reason);
             } else {
-                self.burial = Some(burial);
+                self.owe(burial);
             }
         }
     }

@@ -99,6 +99,23 @@ pub(crate) fn odd_timestamps(_: &mut Broker) -> Option<String> {
     None
 }
 
+/// Kafka deletes what a bridge that lags behind has not read yet.
+pub(crate) fn deleted_while_behind(_: &mut Broker) -> Option<String> {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("behind", 1);
+    // More than librdkafka has fetched ahead.
+    let payload = format!(r#"{{"filler":"{}"}}"#, "x".repeat(100_000));
+    kafka::produce(&topic, (0..300).map(|_| Produce::new("K", &payload)));
+    let slow = "[batch]\nrecords_max = 10\n[limit]\nrecords_per_second = 20\nburst = 10\n";
+    let daemon = Setup::new(&topic, &redis.url()).extra(slow).start();
+    daemon.wait_settled(20);
+    kafka::delete_records(&topic, 0..1, 280);
+    daemon.wait_holds("history-gone");
+    assert!(daemon.message("history-gone").contains("Kafka's log begins at 280"), "{}", daemon.message("history-gone"));
+    assert!(daemon.settled() < 280);
+    None
+}
+
 /// A byte of a batch changes on the broker's disk: it is named, and nothing behind it is applied.
 pub(crate) fn corrupt_batch(broker: &mut Broker) -> Option<String> {
     let redis = RedisServer::start();
@@ -115,9 +132,10 @@ pub(crate) fn corrupt_batch(broker: &mut Broker) -> Option<String> {
     bytes[at + 7] = b'6';
     std::fs::write(&segment, bytes).unwrap();
     broker.server.run();
-    let daemon = Setup::new(&topic, &redis.url()).start_with(&[("BRIDGE__LOG__LEVEL","debug")]);
+    let daemon = Setup::new(&topic, &redis.url()).start();
     daemon.wait_settled(10);
-    eventually("it is named", 30, || daemon.status().is_some_and(|s| s.conditions.iter().any(|c| c.needs_person)));
+    daemon.wait_holds("kafka-corrupt");
+    eventually("it was met again", 30, || daemon.log().matches("claimed partition").count() > 3);
     assert_eq!(stream(&redis, "K"), (0..10).collect::<Vec<u64>>());
     assert_eq!(daemon.settled(), 10);
     None

@@ -1,0 +1,204 @@
+//! Dead letters that must be durable before their partitions go on: in a stream by a transaction of their own, in a topic
+//! beside all else. Partitions that owe none do not wait.
+use super::part::Part;
+use super::{Event, Lane, Letters, Next, Stage};
+use crate::core::letter::Letter;
+use crate::core::reply::{Class, Reply, cause, triage};
+use crate::core::state::Last;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Letters that must be durable before their partitions go on.
+#[derive(Default)]
+pub(super) struct Burial {
+    pub letters: Vec<Letter>,
+    /// What is settled then.
+    pub settle: Vec<(u64, Range<i64>, Option<Last>)>,
+    /// Partitions that halt then, and why.
+    pub halts: Vec<(u64, &'static str, String)>,
+    /// Partitions whose `unread` is cleared with the letters.
+    pub clear: Vec<u64>,
+}
+
+impl Lane {
+    /// Letters came up: their partitions wait for them. What the others settled with them is settled.
+    pub(super) fn owe(&mut self, mut burial: Burial) {
+        for generation in &burial.clear {
+            _ = self.parts.get_mut(generation).map(|p| p.owes_letters = true);
+        }
+        let (owing, free): (Vec<_>, Vec<_>) = std::mem::take(&mut burial.settle).into_iter().partition(|(g, ..)| burial.clear.contains(g));
+        let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut burial.halts).into_iter().partition(|(g, ..)| burial.clear.contains(g));
+        (burial.settle, burial.halts) = (owing, later);
+        self.settle(free);
+        self.halt_all(now);
+        let waiting = self.burial.get_or_insert_default();
+        waiting.letters.append(&mut burial.letters);
+        waiting.settle.append(&mut burial.settle);
+        waiting.halts.append(&mut burial.halts);
+        waiting.clear.append(&mut burial.clear);
+    }
+
+    /// What is to be done about the letters that wait.
+    pub(super) fn next_burial(&mut self, now: Duration) -> Option<Next> {
+        if self.producing.is_some() {
+            return None;
+        }
+        let burial = self.burial.take()?;
+        let burial = self.still_ours(burial);
+        if !burial.letters.is_empty() {
+            return Some(self.send_burial(burial, now));
+        }
+        self.buried(burial, false);
+        None
+    }
+
+    /// How producing letters ended. If they can't be written, their partitions halt; `unread` keeps them.
+    pub(super) fn produced(&mut self, result: Result<(), String>) {
+        let Some(burial) = self.producing.take() else { return };
+        let burial = self.still_ours(burial);
+        match result {
+            Ok(()) => self.buried(burial, false),
+            Err(why) => self.unburied(burial, &why),
+        }
+    }
+
+    /// Makes the letters durable that must be before their partitions go on: in a topic by the shell, in a stream by a
+    /// transaction of their own. A letter that the stream's key refused would not undo the clearing of `unread` beside
+    /// it, so the key's type is read under WATCH first, with the guards.
+    fn send_burial(&mut self, burial: Burial, now: Duration) -> Next {
+        let Letters::Stream { name, .. } = &self.settings.letters else {
+            let letters = burial.letters.clone();
+            self.producing = Some(burial);
+            return Next::Bury(letters);
+        };
+        let mut aux = std::mem::take(&mut self.aux);
+        aux.clear();
+        if std::mem::take(&mut self.unwatch) {
+            aux.command(&[b"UNWATCH"]);
+        }
+        self.watch(&burial.clear, &mut aux);
+        aux.command(&[b"WATCH", name.as_bytes()]);
+        aux.command(&[b"TYPE", name.as_bytes()]);
+        self.aux = aux;
+        self.exchange(Stage::GuardingBurial(burial), now)
+    }
+
+    /// Makes `aux` the transaction of the letters.
+    fn encode_burial(&mut self, burial: &Burial) {
+        let Letters::Stream { name, maxlen } = &self.settings.letters else { return };
+        let mut aux = std::mem::take(&mut self.aux);
+        aux.clear();
+        aux.command(&[b"MULTI"]);
+        for letter in &burial.letters {
+            letter.encode(name, *maxlen, &mut aux);
+        }
+        for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
+            aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
+        }
+        aux.command(&[b"EXEC"]);
+        self.watch(&burial.clear, &mut aux);
+        self.aux = aux;
+    }
+
+    pub(super) fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
+        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        let Some((stream_type, guards)) = replies.split_last().filter(|(_, rest)| error.is_none() && !rest.is_empty()) else {
+            self.drop_watches();
+            let shares = burial.clear.clone();
+            self.burial = Some(burial);
+            return self.refused_whole(&error.unwrap_or_default(), &shares, now, jitter);
+        };
+        // Before the last one, the WATCH of the stream's key.
+        let held = self.read_guards(&guarded, &guards[..guards.len() - 1]) == Ok(true);
+        match stream_type {
+            Reply::Text(found) if found != b"none" && found != b"stream" => {
+                self.drop_watches();
+                self.unburied(burial, &format!("the key of dead_letter.stream holds a {}", String::from_utf8_lossy(found)));
+            }
+            _ if held => {
+                self.encode_burial(&burial);
+                self.stage = Stage::Burying(burial);
+            }
+            _ => {
+                self.drop_watches();
+                self.burial = Some(burial);
+            }
+        }
+    }
+
+    /// What of a burial belongs to partitions that are still open here: the letters of the others are found again by
+    /// their next claim, since their `unread` stands.
+    fn still_ours(&self, mut burial: Burial) -> Burial {
+        let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
+        burial.letters.retain(|l| open.contains(&l.record.at));
+        burial.settle.retain(|(g, ..)| self.parts.contains_key(g));
+        burial.clear.retain(|g| self.parts.contains_key(g));
+        burial
+    }
+
+    pub(super) fn burial_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
+        self.forget_watches();
+        let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
+        let exec_at = 1 + burial.letters.len() + guarded.len();
+        let exec = replies.get(exec_at);
+        let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        match exec {
+            Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
+                None => self.buried(burial, true),
+                Some(error) => self.unburied(burial, error),
+            },
+            Some(Reply::Error(error)) => {
+                let error = failed.unwrap_or_else(|| cause(error).to_owned());
+                if matches!(triage(&error), Class::Transient | Class::Capacity) {
+                    let shares = burial.clear.clone();
+                    self.burial = Some(burial);
+                    self.refused_whole(&error, &shares, now, jitter);
+                } else {
+                    self.unburied(burial, &error);
+                }
+            }
+            _ => self.burial = Some(burial),
+        }
+        // What could not be read, the next guard will meet again.
+        let _ = self.read_guards(&guarded, replies);
+    }
+
+    /// The letters are durable. `cleared`: `unread` was emptied with them.
+    fn buried(&mut self, burial: Burial, cleared: bool) {
+        burial.letters.iter().for_each(|l| self.letter_stands(l));
+        for part in &burial.clear {
+            if let Some(part) = self.parts.get_mut(part) {
+                part.owes_letters = false;
+                if cleared {
+                    (part.unread, part.dirty) = (None, false);
+                }
+            }
+        }
+        self.settle(burial.settle);
+        self.halt_all(burial.halts);
+    }
+
+    pub(super) fn letter_stands(&mut self, letter: &Letter) {
+        if let Some(route) = self.route_named(&letter.route) {
+            self.count(route, |t| (&t.dead, 1));
+            self.events.push(Event::Buried { route: letter.route.clone(), code: letter.code, reason: letter.reason.clone() });
+        }
+    }
+
+    pub(super) fn route_named(&self, name: &str) -> Option<usize> {
+        self.settings.routes.iter().position(|r| r.name == name)
+    }
+
+    /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
+    pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
+        let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
+        let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
+        let settled = burial.settle.iter().filter(|(g, ..)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
+        self.settle(settled);
+        for (generation, reason) in owing {
+            self.halt(generation, "dead-letter-refused", format!("a dead letter can't be written ({why}); its reason was: {reason}"));
+        }
+        self.halt_all(burial.halts);
+    }
+}

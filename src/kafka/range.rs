@@ -1,0 +1,50 @@
+//! A bounded range of a partition, read without a group.
+use super::client;
+use crate::config::Kafka;
+use crate::core::record::{Record, TopicPartition};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+/// Copies a message out of librdkafka's buffers.
+pub fn record(at: TopicPartition, message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers();
+    let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
+    Record::copy(at, message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers)
+}
+
+/// Reads one partition from an offset on, to the end of its log.
+pub struct Range {
+    consumer: BaseConsumer,
+    at: TopicPartition,
+}
+
+impl Range {
+    pub fn new(kafka: &Kafka, at: TopicPartition, from: i64) -> Result<Self, KafkaError> {
+        let consumer: BaseConsumer = client::reader(kafka).create()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&at.topic, at.partition, Offset::Offset(from))?;
+        consumer.assign(&list)?;
+        Ok(Self { consumer, at })
+    }
+
+    /// The next record; `None` at the end of the log.
+    ///
+    /// # Errors
+    /// What Kafka says, or that nothing came for so long.
+    pub fn next(&mut self, patience: Duration) -> Result<Option<Record>, String> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.consumer.poll(until.saturating_duration_since(Instant::now())) {
+                Some(Ok(message)) => return Ok(Some(record(self.at.clone(), &message))),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+                Some(Err(e)) if e.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AutoOffsetReset) => return Err(e.to_string()),
+                Some(Err(e)) => tracing::debug!("{}: {e}", self.at),
+                None if Instant::now() >= until => return Err(format!("{} answered nothing for {patience:?}", self.at)),
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! An operator sets where the bridge goes on.
+use crate::support::daemon::{Daemon, Setup, binary};
+use crate::support::redis_server::RedisServer;
+use crate::support::sequence::Ticks;
+use crate::support::{eventually, kafka, letters};
+use std::process::{Command, Output};
+
+fn rewind(daemon: &Daemon, arguments: &[&str]) -> Output {
+    Command::new(binary()).arg("--config").arg(daemon.config()).arg("rewind").args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn state(setup: &Setup, partition: i32) -> String {
+    format!("bridge:state:{}:{}:{partition}", setup.group, setup.topic)
+}
+
+/// The sequence numbers that stand in the stream of the only pair.
+fn sequence(redis: &RedisServer) -> Vec<u64> {
+    let entries = redis.entries::<String>("volatility:P0/USD");
+    entries.into_iter().map(|(_, fields)| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_running_bridge_takes_a_rewind_up_by_itself() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 1);
+    let setup = Setup::new(&topic, &redis.url());
+    let daemon = setup.start();
+    daemon.wait_settled(100);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "40", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(said(&done).contains("up to 60 records are applied again"), "{}", said(&done));
+    let expected: Vec<u64> = (0..100).chain(40..100).collect();
+    eventually("what lies behind is applied once more", 40, || redis.entries::<String>("volatility:P0/USD").len() >= expected.len());
+    ticks.produce(&topic, 10, 1);
+    daemon.wait_settled(110);
+    assert_eq!(sequence(&redis), expected.into_iter().chain(100..110).collect::<Vec<_>>());
+    eventually("Kafka's commit follows", 20, || kafka::committed(&setup.group, &topic, 1) == [Some(110)]);
+    assert!(daemon.log().contains("rewound"), "{}", daemon.log());
+}
+
+#[test]
+fn a_busy_bridge_is_rewound_as_well_and_nothing_is_lost() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 60_000, 4);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    eventually("the bridge is under way", 40, || daemon.settled() > 5_000);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "earliest", "--partition", "0", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    daemon.wait_settled(60_000);
+    ticks.expect_all_at_least_once(&redis);
+}
+
+#[test]
+fn without_a_bridge_the_commit_goes_with_the_state() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 2);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    let before = kafka::committed(&setup.group, &topic, 2);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "-10", "--partition", "1", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    let after = kafka::committed(&setup.group, &topic, 2);
+    assert_eq!((after[0], after[1]), (before[0], before[1].map(|o| o - 10)));
+    let daemon = setup.start();
+    eventually("ten records are applied again", 40, || daemon.settled() == 100);
+    let length = |pair: &str| redis.entries::<String>(&format!("volatility:{pair}/USD")).len();
+    assert_eq!(length("P0") + length("P1"), 110);
+}
+
+#[test]
+fn what_a_crash_left_unread_is_decided_before_the_position_is_set() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    Ticks::default().produce(&topic, 20, 1);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(20);
+    assert_eq!(daemon.stop(), 0);
+    // As a crash would have left it: the replies to the last five were never read, and the stream's key is none.
+    redis.command("DEL volatility:P0/USD");
+    redis.command("SET volatility:P0/USD text");
+    redis.command(&format!("HSET {} unread 15", state(&setup, 0)));
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "20", "--yes"]);
+    assert!(done.status.success(), "{}", said(&done));
+    let offsets: Vec<String> = letters::read(&redis, "bridge:dead").iter().map(|l| l.text("offset")).collect();
+    assert_eq!(offsets, ["15", "16", "17", "18", "19"]);
+    let mut c = redis.connect();
+    let fields: Vec<String> = redis::cmd("HMGET").arg(state(&setup, 0)).arg("offset").arg("unread").arg("last").query(&mut c).unwrap();
+    assert_eq!(fields, ["20", "", ""]);
+}
+
+#[test]
+fn a_rewind_that_nobody_confirms_or_that_lies_outside_changes_nothing() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    Ticks::default().produce(&topic, 20, 1);
+    let setup = Setup::new(&topic, &redis.url());
+    let daemon = setup.start();
+    daemon.wait_settled(20);
+    for (arguments, code, text) in [
+        (vec!["--topic", &topic, "--to-offset", "5"], 1, "--yes"),
+        (vec!["--topic", &topic, "--to-offset", "21", "--yes"], 1, "[0, 20)"),
+        (vec!["--topic", "another", "--to-offset", "5", "--yes"], 1, "no route reads"),
+        (vec!["--topic", &topic, "--to-offset", "soon", "--yes"], 2, "earliest"),
+    ] {
+        let refused = rewind(&daemon, &arguments);
+        assert_eq!(refused.status.code(), Some(code), "{}", said(&refused));
+        assert!(said(&refused).contains(text), "{}", said(&refused));
+    }
+    assert_eq!(sequence(&redis).len(), 20);
+    assert_eq!(daemon.settled(), 20);
+}
