@@ -48,6 +48,10 @@ fn said(panic: &(dyn Any + Send)) -> String {
     panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default()
 }
 
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|t| !t.is_empty())
+}
+
 /// What the environment asks for.
 struct Asked {
     only: Vec<String>,
@@ -59,7 +63,6 @@ struct Asked {
 
 impl Asked {
     fn read() -> Self {
-        let text = |name: &str| std::env::var(name).ok().filter(|t| !t.is_empty());
         let only: Vec<String> = text("ONLY").iter().flat_map(|t| t.split(',')).map(|n| n.trim().to_owned()).collect();
         for name in &only {
             assert!(CASES.iter().any(|c| c.name == name), "no case is named {name}; there are:\n{}", report::list(CASES));
@@ -95,7 +98,7 @@ impl Asked {
 }
 
 fn main() -> ExitCode {
-    if std::env::var_os("LIST").is_some() {
+    if text("LIST").is_some() {
         print!("{}", report::list(CASES));
         return ExitCode::SUCCESS;
     }
