@@ -39,7 +39,7 @@ pub(super) fn file(text: &str, name: &str) -> Result<Layer, Mistake> {
         let before = &text[..e.span().map_or(0, |s| s.start.min(text.len()))];
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let at = format!("line {}, column {column}", before.matches('\n').count() + 1);
-        Mistake { source: name.into(), key: at, found: e.message().trim().replace('\n', ", "), allowed: "TOML".into(), nearest: None }
+        Mistake { source: name.into(), key: at, found: complaint(e.message()), allowed: "TOML".into(), nearest: None }
     })?;
     Ok(Layer { source: name.into(), dict: table.into_iter().map(|(k, v)| (k, from_toml(v))).collect() })
 }
@@ -114,4 +114,10 @@ fn from_toml(value: toml::Value) -> Value {
         toml::Value::Array(items) => items.into_iter().map(from_toml).collect::<Vec<_>>().into(),
         toml::Value::Table(table) => table.into_iter().map(|(k, v)| (k, from_toml(v))).collect::<Dict>().into(),
     }
+}
+
+/// What the parser says, in one line. Of some texts it says nothing.
+fn complaint(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    if lines.is_empty() { "something that TOML does not know here".into() } else { lines.join(", ") }
 }
