@@ -127,3 +127,20 @@ fn every_default_of_the_reference_configuration_is_the_default_of_the_code() {
     expected.kafka.properties.clone_from(&config.kafka.properties);
     assert_eq!(serde_json::to_value(&config).unwrap(), serde_json::to_value(&expected).unwrap());
 }
+
+#[test]
+fn every_mutant_of_the_core_can_still_be_made() {
+    let folder = root().join("tests/simulation/mutants");
+    let mut edits = 0;
+    for file in std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for edit in text.split("\nfile ").skip(1) {
+            let (path, rest) = edit.split_once("\n<<<<<<<\n").unwrap();
+            let (replaced, _) = rest.split_once("\n=======\n").unwrap();
+            let source = std::fs::read_to_string(root().join(path)).unwrap();
+            assert_eq!(source.matches(replaced).count(), 1, "{}: what it replaces in {path} is to stand there once:\n{replaced}", file.display());
+            edits += 1;
+        }
+    }
+    assert!(edits > 30, "the mutants were found");
+}
