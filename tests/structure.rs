@@ -70,6 +70,45 @@ fn dependencies_between_the_shells_point_one_way() {
 }
 
 #[test]
+fn the_images_build_gets_every_target_of_the_manifest_and_every_file_that_the_code_includes() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    assert!(read("Dockerfile").contains("\nCOPY . .\n"), "the build takes what .dockerignore lets through");
+    let ignored = read(".dockerignore");
+    let (all, admitted): (Vec<&str>, Vec<&str>) = ignored.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).partition(|l| !l.starts_with('!'));
+    assert_eq!(all, ["*"], "nothing is taken out again of what is let through");
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let (mut needed, mut targets) = (vec!["Cargo.toml".to_owned(), "Cargo.lock".into(), "src/main.rs".into(), "src/lib.rs".into()], 0);
+    for (kind, folder) in [("test", "tests"), ("bench", "benches"), ("bin", "src/bin"), ("example", "examples")] {
+        for target in manifest.get(kind).and_then(toml::Value::as_array).into_iter().flatten() {
+            let path = target.get("path").and_then(toml::Value::as_str).map(str::to_owned);
+            needed.push(path.unwrap_or_else(|| format!("{folder}/{}.rs", target["name"].as_str().unwrap())));
+            targets += 1;
+        }
+    }
+    needed.extend(manifest["package"].get("build").and_then(toml::Value::as_str).map(str::to_owned));
+    assert!(targets >= 2, "the targets were found");
+    for file in sources(&root().join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for included in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let path = file.parent().unwrap().join(included).canonicalize().unwrap();
+            needed.push(path.strip_prefix(root().canonicalize().unwrap()).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    for path in needed {
+        assert!(root().join(&path).exists(), "{path} is missing");
+        assert!(admitted.contains(&format!("!{}", path.split('/').next().unwrap()).as_str()), ".dockerignore keeps {path} out of the image's build");
+    }
+}
+
+#[test]
+fn the_unit_starts_no_process_whose_failure_would_be_tried_again_for_ever() {
+    let unit = std::fs::read_to_string(root().join("systemd/kafka-redis-bridge.service")).unwrap();
+    // RestartPreventExitStatus looks at the main process alone.
+    assert!(unit.contains("\nRestartPreventExitStatus=78"));
+    assert!(!unit.lines().any(|l| l.starts_with("ExecStartPre=")));
+}
+
+#[test]
 fn the_generated_pages_are_fresh() {
     use kafka_redis_bridge::config::reference;
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
