@@ -1,40 +1,7 @@
-//! A wrong configuration never starts, and says everything that is wrong with it at once. The layers, and what `check` shows.
-use crate::support::daemon::{Setup, binary};
-use crate::support::kafka;
-use crate::support::redis_server::RedisServer;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
-
-const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/bridge.toml");
-
-/// Runs the binary to its end.
-fn run(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
-    let mut child =
-        Command::new(binary()).args(args).envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Checks a text as a file; the exit code and what was said.
-fn check(toml: &str, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("bridge.toml");
-    std::fs::write(&file, toml).unwrap();
-    let mut all = vec!["--config", file.to_str().unwrap(), "check"];
-    all.extend(args);
-    let output = run(&all, env, "");
-    (output.status.code(), err(&output).replace(file.to_str().unwrap(), "FILE") + &out(&output))
-}
-
-const ROUTE: &str = "[[route]]\nname = \"r\"\ntopics = [\"t\"]\n[[route.write]]\nset = { key = \"k\", value = \"v\" }\n";
+//! A wrong configuration never starts, and says everything that is wrong with it at once. The layers.
+use crate::support::command::{REFERENCE, ROUTE, check, err, out, run};
+use kafka_redis_bridge::config::load::{Mistake, load_text};
+use kafka_redis_bridge::config::validate::validate;
 
 #[test]
 fn the_reference_configuration_loads_as_it_is() {
@@ -74,7 +41,7 @@ xadd = { key = "k" }
         "FILE: kafka.gruop: found an unknown key; allowed: brokers, group, start, properties; did you mean \"group\"?",
         "FILE: redis.guarantee: found \"exactly-onec\"; allowed: exactly-once, at-least-once; did you mean \"exactly-once\"?",
         "FILE: redis.connect_timeout: found \"5\"; allowed: a duration with its unit",
-        "FILE: batch.bytes_max: found 1048576; allowed: a value of type string",
+        "FILE: batch.bytes_max: found 1048576; allowed: a size with its unit",
         "FILE: batch.records_max: found \"many\"; allowed: a value of type integer",
         "FILE: log.level: found \"loud\"; allowed: error, warn, info, debug, trace",
         "FILE: route.0.write.0.xadd.fields: found nothing; allowed: a value: this key has no default",
@@ -109,7 +76,19 @@ fn what_could_never_work_is_refused_before_anything_starts() {
         (format!("[http]\nlisten = \"9650\"\n{ROUTE}"), "http.listen"),
         (format!("[kafka.properties]\n\"fetch.wat.max.ms\" = 5\n{ROUTE}"), "kafka.properties.fetch.wat.max.ms: found No such configuration property"),
         (format!("[kafka.properties]\n\"fetch.wait.max.ms\" = \"soon\"\n{ROUTE}"), "kafka.properties.fetch.wait.max.ms: found"),
-        ("[kafka\n".into(), "FILE"),
+        (format!("[redis]\nconnect_timeout = 5\n{ROUTE}"), "redis.connect_timeout: found 5; allowed: a duration with its unit"),
+        (format!("[limit]\nburst = 1000\n{ROUTE}"), "limit.burst: found 1000 without a rate"),
+        (format!("[dead_letter]\nmaxlen = 5\ntopic = \"t\"\n{ROUTE}"), "dead_letter.maxlen: found 5; allowed: maxlen only beside dead_letter.stream"),
+        (format!("[dead_letter]\nstream = \"bridge:store\"\n{ROUTE}"), "dead_letter.stream: found \"bridge:store\""),
+        (format!("[kafka]\nbrokers = [\"nohost\", \"h:1\", \"h:999999\", \":1\"]\n{ROUTE}"), "kafka.brokers.0: found \"nohost\"; allowed: host:port"),
+        (format!("[kafka]\nbrokers = [\"[::1]:9092\", \"h:999999\"]\n{ROUTE}"), "kafka.brokers.1: found \"h:999999\""),
+        (with("set = { key = \"bridge:{key}\", value = \"v\" }"), "route.0.write.0.set.key: found \"bridge:{key}\""),
+        (with("command = [\"RENAME\", \"bridge:store\", \"x\"]"), "route.0.write.0.command.1: found \"bridge:store\""),
+        (with("command = [\"SCRIPT\", \"FLUSH\"]"), "route.0.write.0.command.0: found \"SCRIPT\""),
+        (with("command = [\"FUNCTION\", \"FLUSH\"]"), "route.0.write.0.command.0: found \"FUNCTION\""),
+        (with("command = [\"KEYS\", \"*\"]"), "route.0.write.0.command.0: found \"KEYS\""),
+        ("[kafka\n".into(), "FILE: line 1, column 7: found"),
+        (format!("{ROUTE}\nx = = 1"), "FILE: line 7, column 5: found"),
     ] {
         let (code, said) = check(&toml, &[], &[]);
         assert_eq!(code, Some(78), "{toml}");
@@ -141,88 +120,191 @@ fn later_layers_win_and_a_mistake_names_its_layer() {
     assert_eq!(output.status.code(), Some(0), "$BRIDGE_CONFIG names the file");
 }
 
+/// The same in a layer above the file.
+fn layered(sets: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let args: Vec<&str> = sets.iter().flat_map(|s| ["--set", s]).collect();
+    check(ROUTE, &args, env)
+}
+
 #[test]
-fn secrets_are_never_printed() {
-    let secret = "hunter2-in-every-place";
-    let toml = format!(
-        "[redis]\nurl = \"redis://user:{secret}@127.0.0.1:1/0\"\npassword = \"{secret}\"\nconnect_timeout = \"200ms\"\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[kafka.properties]\n\"sasl.password\" = \"{secret}\"\n{ROUTE}"
-    );
-    for args in [&[][..], &["--connect"], &["--output", "json"], &["--set", "redis.lanes=0"]] {
-        let (_, said) = check(&toml, args, &[]);
-        assert!(!said.contains(secret), "{said}");
+fn a_text_from_outside_the_file_is_taken_as_the_keys_type_says() {
+    for value in ["12345", "true", "1.0", "[\"x\"]", "{ a = 1 }", "\"quoted\"", "null"] {
+        let (code, said) = layered(&[&format!("kafka.group={value}"), &format!("redis.user={value}")], &[("BRIDGE__REDIS__PASSWORD", value)]);
+        assert_eq!(code, Some(0), "{value}: {said}");
     }
-    for wrong in ["url = 5", "url = \"http://x:hunter2-in-every-place@y\"", "password = [\"hunter2-in-every-place\"]"] {
-        let (code, said) = check(&format!("[redis]\n{wrong}\n{ROUTE}"), &[], &[]);
-        assert_eq!(code, Some(78));
-        assert!(!said.contains(secret), "{said}");
+    for brokers in ["[\"a:1\",\"b:2\"]", "['a:1','b:2']", "[ \"a:1\", 'b:2', ]"] {
+        assert_eq!(layered(&[], &[("BRIDGE__KAFKA__BROKERS", brokers)]).0, Some(0), "{brokers}");
+        assert_eq!(layered(&[&format!("kafka.brokers={brokers}")], &[]).0, Some(0), "{brokers}");
     }
-    let (code, said) = check(&format!("[kafka.properties]\n\"sasl.password\" = {{ a = \"{secret}\" }}\n{ROUTE}"), &[], &[]);
+    let (code, said) = layered(&["redis.lanes=three", "http.enabled=yes"], &[("BRIDGE__KAFKA__BROKERS", "a:1,b:2"), ("BRIDGE__BATCH__RECORDS_MAX", "")]);
     assert_eq!(code, Some(78));
-    assert!(!said.contains(secret), "{said}");
-}
-
-#[test]
-fn a_record_on_standard_input_is_shown_as_the_commands_it_would_become() {
-    let tick = r#"{"timestamp":"2025-12-06T14:00:00","price":42000.0,"realized_vol":null}"#;
-    let output = run(&["--config", REFERENCE, "check", "--record", "-", "--key", "BTC/USD"], &[], tick);
-    assert_eq!(output.status.code(), Some(0));
-    let expected = [
-        "XADD volatility:BTC/USD MAXLEN ~ 1000 * timestamp 2025-12-06T14:00:00 price 42000.0".to_owned(),
-        format!("SET latest:BTC/USD \"{}\" EX 3600", tick.replace('"', "\\\"")),
-        format!("PUBLISH volatility_updates:BTC/USD \"{}\"", tick.replace('"', "\\\"")),
-    ];
-    assert_eq!(out(&output).lines().collect::<Vec<_>>(), expected);
-    let output = run(&["--config", REFERENCE, "--output", "json", "check", "--record", "-"], &[], tick);
-    let shown: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
-    assert!(shown["dead"].as_str().unwrap().contains("{key}"), "{shown}");
-    let output = run(&["--config", REFERENCE, "check", "--record", "-", "--key", "K", "--topic", "other"], &[], tick);
-    assert!(out(&output).contains("no route reads topic other"));
-}
-
-#[test]
-fn check_connect_tells_what_both_ends_are_and_what_is_missing() {
-    let redis = RedisServer::start();
-    let topic = kafka::topic("checked", 3);
-    let toml = Setup::new(&topic, &redis.url()).toml(9650);
-    let (code, said) = check(&toml, &["--connect"], &[]);
-    assert_eq!(code, Some(0), "{said}");
-    for expected in
-        [&format!("topic {topic} with 3 partitions"), "Kafka: 1 broker", "maxmemory-policy noeviction", "(master)", "route volatility: exactly-once"]
-    {
+    for expected in [
+        "--set: redis.lanes: found \"three\"; allowed: a value of type integer",
+        "--set: http.enabled: found \"yes\"; allowed: a value of type boolean",
+        "environment variable BRIDGE__KAFKA__BROKERS: kafka.brokers: found \"a:1,b:2\"; allowed: a value of type array",
+        "environment variable BRIDGE__BATCH__RECORDS_MAX: batch.records_max: found \"\"",
+    ] {
         assert!(said.contains(expected), "missing: {expected}\nin:\n{said}");
     }
-    redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    let (code, said) = check(&toml.replace(&topic, "no-such-topic"), &["--connect"], &[]);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("no topic no-such-topic exists yet") && said.contains("maxmemory-policy is allkeys-lru"), "{said}");
-    redis.command("CONFIG SET maxmemory-policy noeviction");
-    redis.command("ACL SETUSER small on >pw ~* &* +@all -xadd -hsetnx");
-    let (code, said) = check(&toml, &["--connect"], &[("BRIDGE__REDIS__USER", "small"), ("BRIDGE__REDIS__PASSWORD", "pw")]);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("ACL SETUSER small +xadd") && said.contains("ACL SETUSER small +hsetnx"), "{said}");
-    assert!(!said.contains("+publish") && !said.contains("+hmget"), "{said}");
-    redis.command("ACL SETUSER blind on >pw ~volatility:* ~latest:* &* +@all");
-    let (code, said) = check(&toml, &["--connect"], &[("BRIDGE__REDIS__USER", "blind"), ("BRIDGE__REDIS__PASSWORD", "pw")]);
-    assert_eq!(code, Some(1));
-    assert_eq!(said.matches("ACL SETUSER blind ~bridge*").count(), 1, "{said}");
 }
 
 #[test]
-fn a_commands_flags_on_the_real_server_are_looked_at_too() {
-    let redis = RedisServer::start();
-    let topic = kafka::topic("checked", 1);
-    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\ncommand = [\"NOSUCHCOMMAND\", \"k\"]\n[[route.write]]\ncommand = [\"ACL\", \"LIST\"]\n";
-    let (code, said) = check(&Setup::new(&topic, &redis.url()).routes(routes).toml(9650), &["--connect"], &[]);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("this server does not know NOSUCHCOMMAND"), "{said}");
+fn kafkas_properties_come_from_every_layer_and_a_mistake_names_it() {
+    let env = [("BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD", "12345"), ("BRIDGE__KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS", "50")];
+    assert_eq!(layered(&["kafka.properties.client.id=me"], &env).0, Some(0));
+    let (code, said) = layered(&["kafka.properties.fetch.min.bytes=many"], &[("BRIDGE__KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS", "soon")]);
+    assert_eq!(code, Some(78));
+    for expected in [
+        "--set: kafka.properties.fetch.min.bytes: found",
+        "environment variable BRIDGE__KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS: kafka.properties.fetch.wait.max.ms: found",
+    ] {
+        assert!(said.contains(expected), "missing: {expected}\nin:\n{said}");
+    }
 }
 
 #[test]
-fn wrong_usage_ends_with_2_and_help_lists_the_exit_codes() {
-    assert_eq!(run(&["fly"], &[], "").status.code(), Some(2));
-    let help = run(&["--help"], &[], "");
-    assert_eq!(help.status.code(), Some(0));
-    for code in ["75  stopped with records left to the next start", "78  wrong configuration"] {
-        assert!(out(&help).contains(code));
+fn routes_come_only_from_the_file() {
+    let (code, said) = layered(&["route.0.name=x", "route=[]"], &[("BRIDGE__ROUTE", "[]"), ("BRIDGE__ROUTE__0__NAME", "y")]);
+    assert_eq!(code, Some(78));
+    for expected in ["--set: route.0.name: found", "--set: route: found", "BRIDGE__ROUTE: route: found", "BRIDGE__ROUTE__0__NAME: route.0.name: found"] {
+        assert!(said.contains(expected), "missing: {expected}\nin:\n{said}");
+    }
+    assert_eq!(said.matches("routes only from the file").count(), 4, "{said}");
+}
+
+#[test]
+fn kafkas_properties_are_checked_together_as_the_real_clients_take_them() {
+    let check = |properties: &str| check(&format!("[kafka.properties]\n{properties}\n{ROUTE}"), &[], &[]);
+    for (properties, keys) in [
+        (
+            "\"group.protocol\" = \"consumer\"\n\"session.timeout.ms\" = 6000\n\"heartbeat.interval.ms\" = 100",
+            &["session.timeout.ms", "heartbeat.interval.ms"][..],
+        ),
+        ("\"group.protocol\" = \"consumer\"\n\"partition.assignment.strategy\" = \"range\"", &["partition.assignment.strategy"]),
+        ("\"partition.assignment.strategy\" = \"foo\"", &["partition.assignment.strategy"]),
+        ("\"sasl.mechanisms\" = \"FOO\"", &["sasl.mechanisms"]),
+        ("\"ssl.key.pem\" = \"hunter2\"", &["ssl.key.pem"]),
+        ("\"security.protocol\" = \"SSL\"\n\"ssl.ca.location\" = \"/nonexistent\"", &["ssl.ca.location"]),
+        ("\"session.timeout.ms\" = 600000\n\"max.poll.interval.ms\" = 10000", &["session.timeout.ms", "max.poll.interval.ms"]),
+        ("\"metadata.broker.list\" = \"x:1\"", &["metadata.broker.list"]),
+        ("\"auto.commit.enable\" = true", &["auto.commit.enable"]),
+        ("\"topic.auto.offset.reset\" = \"latest\"", &["topic.auto.offset.reset"]),
+        ("\"check.crcs\" = false", &["check.crcs"]),
+    ] {
+        let (code, said) = check(properties);
+        assert_eq!(code, Some(78), "{properties}");
+        assert_eq!(said.matches("  FILE: ").count(), keys.len(), "{said}");
+        for key in keys {
+            assert!(said.contains(&format!("FILE: kafka.properties.{key}: found ")), "missing: {key}\nin:\n{said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for fine in
+        ["\"group.protocol\" = \"consumer\"\n\"group.remote.assignor\" = \"uniform\"", "\"check.crcs\" = true", "\"partition.assignment.strategy\" = \"range\""]
+    {
+        assert_eq!(check(fine).0, Some(0), "{fine}");
+    }
+}
+
+#[test]
+fn a_topic_pattern_says_only_what_librdkafka_reads_in_the_same_way() {
+    let check = |topic: &str| check(&ROUTE.replace("\"t\"", &format!("'{topic}'")), &[], &[]);
+    assert_eq!(check("^volatility\\..*").0, Some(0));
+    let (code, said) = check("^ticks\\.\\d+");
+    assert_eq!(code, Some(78));
+    assert!(said.contains("FILE: route.0.topics.0: found \"^ticks\\\\.\\\\d+\", with \"\\\\d\"; allowed: a regular expression of"), "{said}");
+}
+
+#[test]
+fn every_mistake_of_a_write_is_listed_not_only_the_first() {
+    let toml = "[[route]]\nname = \"r\"\ntopics = [\"t\"]\n[[route.write]]\nxadd = { key = \"{nope}\", fields = { a = 1, b = \"{nor}\" }, maxlen = \"x\" }\n\
+                [[route.write]]\nsetex = { key = \"{kye}\", value = 5, ttl = \"soon\" }\n[[route.write]]\nsetx = {}\n[limit]\nrecords_per_second = 99999999999\n";
+    let (code, said) = check(toml, &[], &[]);
+    assert_eq!(code, Some(78));
+    for key in [
+        "route.0.write.0.xadd.key: found \"{nope}\"",
+        "route.0.write.0.xadd.fields.a: found 1; allowed: a value of type string",
+        "route.0.write.0.xadd.fields.b: found \"{nor}\"",
+        "route.0.write.0.xadd.maxlen: found \"x\"",
+        "route.0.write.1.setex.key: found \"{kye}\"",
+        "route.0.write.1.setex.value: found 5",
+        "route.0.write.1.setex.ttl: found \"soon\"",
+        "route.0.write.2.setx: found an unknown key",
+        "limit.records_per_second: found 99999999999; allowed: at most 4294967295",
+    ] {
+        assert!(said.contains(&format!("FILE: {key}")), "missing: {key}\nin:\n{said}");
+    }
+    assert!(said.contains("has 9 mistakes"), "{said}");
+}
+
+/// Every place of a tree: its path as TOML's tables and arrays go.
+fn places(value: &toml::Value, path: &[String], found: &mut Vec<Vec<String>>) {
+    let mut below = |name: String, value: &toml::Value| {
+        let path: Vec<String> = path.iter().cloned().chain([name]).collect();
+        places(value, &path, found);
+        found.push(path);
+    };
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(name, value)| below(name.clone(), value)),
+        toml::Value::Array(items) => items.iter().enumerate().for_each(|(i, value)| below(i.to_string(), value)),
+        _ => {}
+    }
+}
+
+fn at<'a>(value: &'a mut toml::Value, path: &[String]) -> &'a mut toml::Value {
+    path.iter().fold(value, |value, name| match value {
+        toml::Value::Array(items) => &mut items[name.parse::<usize>().unwrap()],
+        other => other.get_mut(name.as_str()).unwrap(),
+    })
+}
+
+/// What is said of a text.
+fn mistakes(text: &str) -> Vec<Mistake> {
+    let loaded = load_text(text, "FILE", &[]).unwrap_or_else(|m| panic!("{m}\n{text}"));
+    validate(&loaded).err().map(|m| m.0).unwrap_or_default()
+}
+
+#[test]
+fn whatever_stands_in_the_place_of_a_value_is_accepted_or_said_with_key_found_and_allowed() {
+    let full = std::fs::read_to_string(REFERENCE).unwrap()
+        + "[[route.write]]\nxadd = { key = \"s\", fields = { a = \"{key}\" }, id = \"*\", minid = \"5\", exact = false, limit = 9, nomkstream = true }\n\
+           [[route.write]]\nset = { key = \"k\", value = \"v\", ttl = \"1h\" }\n[[route.write]]\ndel = { key = \"k\" }\n\
+           [[route.write]]\ncommand = [\"HSET\", \"k\", \"f\", \"v\"]\n[[route]]\nname = \"second\"\ntopics = [\"t\"]\nwrite = [{ del = { key = \"k\" } }]\n\
+           limit = { records_per_second = 1000, burst = 1000 }\n[limit]\nrecords_per_second = 1\nburst = 500\n";
+    let tree: toml::Value = toml::from_str(&full).unwrap();
+    assert_eq!(mistakes(&full), []);
+    let mut all = Vec::new();
+    places(&tree, &[], &mut all);
+    assert!(all.len() > 70, "{}", all.len());
+    let values: toml::Table =
+        "v = [true, 0, 1, -1, 99999999999, 9223372036854775807, -9223372036854775808, 0.5, 2.0, -0.0, 1e300, inf, nan, '', '*', '{', 'x', \
+                               '5', '1h', '1MiB', '1e9', 2026-01-01T00:00:00Z, 07:00:00, [], [1], [''], [[]], {}, { a = 1 }, { a = { b = [] } }]"
+            .parse()
+            .unwrap();
+    let mut tried = 0;
+    for path in &all {
+        for value in values["v"].as_array().unwrap() {
+            let mut changed = tree.clone();
+            *at(&mut changed, path) = value.clone();
+            // A mistake elsewhere is never hidden.
+            let elsewhere = path[0] != "log";
+            if elsewhere {
+                at(&mut changed, &["log".into()]).as_table_mut().unwrap().insert("level".into(), "loud".into());
+            }
+            let found = mistakes(&toml::to_string(&changed).unwrap());
+            let shown = || format!("{} = {value}: {found:#?}", path.join("."));
+            assert!(found.iter().all(|m| ![&m.key, &m.found, &m.allowed, &m.source].iter().any(|t| t.is_empty()) && m.key != "*"), "{}", shown());
+            assert!(!elsewhere || found.iter().any(|m| m.key == "log.level"), "{}", shown());
+            tried += 1;
+        }
+    }
+    assert!(tried > 2000, "{tried}");
+    let tables = all.iter().cloned().chain([Vec::new()]);
+    for path in tables.filter(|p| at(&mut tree.clone(), p).is_table() && p.join(".") != "kafka.properties" && p.last().is_none_or(|n| n != "fields")) {
+        let mut changed = tree.clone();
+        at(&mut changed, &path).as_table_mut().unwrap().insert("unknwon".into(), 1.into());
+        let found = mistakes(&toml::to_string(&changed).unwrap());
+        let key = path.iter().map(String::as_str).chain(["unknwon"]).collect::<Vec<_>>().join(".");
+        assert!(matches!(found.as_slice(), [m] if m.key == key && m.found == "an unknown key"), "{key}: {found:#?}");
     }
 }

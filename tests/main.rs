@@ -5,12 +5,14 @@ mod support;
 use kafka_redis_bridge::core;
 
 mod bad_input;
+mod command_line;
 mod configuration;
 mod dead_letters;
 mod exactly_once;
 mod failures;
 mod life_cycle;
 mod model;
+mod preflight;
 mod rate_limit;
 mod rebalance;
 mod rebuild;

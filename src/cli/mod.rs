@@ -1,15 +1,18 @@
 //! The command line: one file a subcommand.
 pub mod check;
 pub mod demo;
+mod print;
+mod properties;
+mod record;
 pub mod rewind;
 pub mod run;
 pub mod schema;
 pub mod status;
 
-use crate::config::load::{Loaded, Mistake, Mistakes, load};
+use crate::config::load::{Loaded, Mistakes, load};
 use crate::config::validate::{Valid, validate};
-use crate::kafka::client;
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// How a process ended. The numbers are part of the contract with systemd units and scripts.
@@ -21,6 +24,8 @@ pub enum Exit {
     Fatal = 1,
     /// Wrong usage.
     Usage = 2,
+    /// Done, with dead letters.
+    Letters = 3,
     /// Stopped with records left to the next start.
     Left = 75,
     /// Wrong configuration.
@@ -31,6 +36,7 @@ const EXIT_CODES: &str = "Exit codes:
   0   done, or drained
   1   fatal
   2   wrong usage
+  3   done, with dead letters: the record of check --record is one
   75  stopped with records left to the next start
   78  wrong configuration";
 
@@ -44,7 +50,7 @@ pub struct Args {
     /// Overrides one setting, as redis.lanes=4; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// How results are printed
+    /// How results are printed, on standard output, and failures, on standard error; run logs in JSON
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     #[command(subcommand)]
@@ -78,35 +84,29 @@ pub fn main(args: &Args) -> Exit {
     match &args.command {
         None | Some(Command::Run) => run::run(args),
         Some(Command::Check(check)) => check::run(args, check),
-        Some(Command::Schema(schema)) => schema::run(schema),
+        Some(Command::Schema(schema)) => schema::run(args, schema),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
         Some(Command::Status(status)) => status::run(args, status),
-        Some(Command::Demo(demo)) => demo::run(demo),
+        Some(Command::Demo(demo)) => demo::run(args, demo),
     }
 }
 
-/// Loads and validates, or prints every mistake.
-fn configuration(args: &Args) -> Result<(Loaded, Valid), Exit> {
-    let loaded = load(args.config.as_deref(), &args.set);
-    loaded.and_then(|l| properties(&l, validate(&l)).map(|v| (l, v))).map_err(|mistakes| {
-        eprint!("{mistakes}");
+/// Loads and validates, or prints every mistake. `sets` come before those of the command line.
+fn configuration(args: &Args, sets: &[&str]) -> Result<(Loaded, Valid), Exit> {
+    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).chain(args.set.iter().cloned()).collect();
+    let loaded = load(args.config.as_deref(), &sets);
+    loaded.and_then(|l| with_properties(&l, validate(&l)).map(|v| (l, v))).map_err(|mistakes| {
+        match args.output {
+            Output::Text => print::warn(mistakes.to_string().trim_end()),
+            Output::Json => print::warn(format_args!("{:#}", json!({"error": "the configuration has mistakes", "mistakes": mistakes.0}))),
+        }
         Exit::Config
     })
 }
 
 /// Adds what librdkafka says of its properties to what else is wrong.
-fn properties(loaded: &Loaded, validated: Result<Valid, Mistakes>) -> Result<Valid, Mistakes> {
-    let refused = client::refused(loaded.kafka()).into_iter().map(|(name, why)| {
-        let key = format!("kafka.properties.{name}");
-        Mistake {
-            source: loaded.source_of(&key),
-            key,
-            found: why,
-            allowed: "a property of librdkafka (its CONFIGURATION.md) and a value of its range".into(),
-            nearest: None,
-        }
-    });
-    let refused: Vec<Mistake> = refused.collect();
+fn with_properties(loaded: &Loaded, validated: Result<Valid, Mistakes>) -> Result<Valid, Mistakes> {
+    let refused = properties::mistakes(loaded);
     match validated {
         Ok(valid) if refused.is_empty() => Ok(valid),
         Ok(_) => Err(Mistakes(refused)),

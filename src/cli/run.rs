@@ -1,5 +1,5 @@
 //! `run`: the daemon.
-use super::{Args, Exit, configuration};
+use super::{Args, Exit, Output, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Runs until a signal or a fatal error, then drains.
 pub fn run(args: &Args) -> Exit {
-    let (loaded, valid) = match configuration(args) {
+    let log: &[&str] = if args.output == Output::Json { &["log.format=json"] } else { &[] };
+    let (loaded, valid) = match configuration(args, log) {
         Ok(both) => both,
         Err(exit) => return exit,
     };

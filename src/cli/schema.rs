@@ -1,5 +1,5 @@
 //! `schema`: the configuration's JSON Schema, or its reference page.
-use super::Exit;
+use super::{Args as Global, Exit, Output, print};
 use crate::config::reference;
 
 #[derive(Debug, clap::Args)]
@@ -9,11 +9,15 @@ pub struct Args {
     pub markdown: bool,
 }
 
-pub fn run(args: &Args) -> Exit {
-    if args.markdown {
-        print!("{}", reference::page());
-    } else {
-        println!("{:#}", reference::schema());
-    }
+pub fn run(global: &Global, args: &Args) -> Exit {
+    match (args.markdown, global.output) {
+        (true, Output::Json) => {
+            print::failure(Output::Json, "--markdown is no JSON: leave one of it and --output json out");
+            return Exit::Usage;
+        }
+        (true, Output::Text) => print::line(reference::page().trim_end()),
+        // A JSON Schema is JSON whatever is asked for.
+        (false, _) => print::line(format_args!("{:#}", reference::schema())),
+    };
     Exit::Done
 }

@@ -1,5 +1,6 @@
 //! `status`: asks a running bridge, and prints it for a person. Also the container's health check.
-use super::{Args as Global, Exit, Output, configuration};
+use super::{Args as Global, Exit, Output, configuration, print};
+use crate::config::validate::is_host_port;
 use crate::ops::status::Status;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,17 +9,21 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The listener of the bridge; else http.listen of the configuration
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub address: Option<String>,
     /// Print nothing; exit 0 if the bridge is ready, 1 if not
     #[arg(long)]
     pub ready: bool,
 }
 
+fn address(text: &str) -> Result<String, String> {
+    if is_host_port(text) { Ok(text.to_owned()) } else { Err("an address and a port, such as 127.0.0.1:9650".into()) }
+}
+
 pub fn run(global: &Global, args: &Args) -> Exit {
     let address = match &args.address {
         Some(address) => address.clone(),
-        None => match configuration(global) {
+        None => match configuration(global, &[]) {
             Ok((_, valid)) => valid.config.http.listen,
             Err(exit) => return exit,
         },
@@ -26,14 +31,14 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     let text = match fetch(&address, "/status") {
         Ok(text) => text,
         Err(e) => {
-            eprintln!("no bridge answers at {address}: {e}");
+            print::failure(global.output, format_args!("no bridge answers at {address}: {e}"));
             return Exit::Fatal;
         }
     };
     let status: Status = match serde_json::from_str(&text) {
         Ok(status) => status,
         Err(e) => {
-            eprintln!("what answers at {address} is no bridge of this version: {e}");
+            print::failure(global.output, format_args!("what answers at {address} is no bridge of this version: {e}"));
             return Exit::Fatal;
         }
     };
@@ -41,9 +46,9 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return if status.ready { Exit::Done } else { Exit::Fatal };
     }
     match global.output {
-        Output::Json => println!("{text}"),
-        Output::Text => print!("{status}"),
-    }
+        Output::Json => print::line(text),
+        Output::Text => print::line(status.to_string().trim_end()),
+    };
     Exit::Done
 }
 

@@ -1,17 +1,18 @@
 //! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`.
-use super::{Config, shape};
-use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use super::{Config, layers, reference, shape};
+use figment::Figment;
+use figment::value::{Tag, Value};
+use serde::Serialize;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// One mistake in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// The file, the environment variable or the flag it came from.
     pub source: String,
-    /// The dotted key.
+    /// The dotted key; of a file that is no TOML, the line and the column.
     pub key: String,
     pub found: String,
     pub allowed: String,
@@ -42,24 +43,57 @@ impl std::error::Error for Mistakes {}
 /// A loaded configuration and where it came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// With defaults in the place of what has a wrong shape.
+    /// With something harmless in the place of what has a wrong shape.
     pub(super) config: Config,
-    /// What has a wrong shape.
+    /// What the layers and the shape have wrong.
     pub(super) mistakes: Vec<Mistake>,
+    /// The keys of what has a wrong shape: what stands there now is not the user's.
+    pub(super) mended: Vec<String>,
     pub file: PathBuf,
-    figment: Figment,
+    origins: Origins,
 }
 
 impl Loaded {
     /// For who must ask librdkafka about its properties.
-    pub fn kafka(&self) -> &super::Kafka {
-        &self.config.kafka
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Names the layer that a key's value came from.
     pub fn source_of(&self, key: &str) -> String {
-        source_of(&self.figment, key, &self.file)
+        self.origins.of(key)
     }
+}
+
+/// Where each value of the merged tree came from.
+#[derive(Clone, Debug)]
+struct Origins {
+    figment: Figment,
+    merged: Value,
+    file: String,
+}
+
+impl Origins {
+    fn of(&self, key: &str) -> String {
+        let named = tag_at(&self.merged, key).and_then(|tag| self.figment.get_metadata(tag));
+        named.map_or_else(|| self.file.clone(), |meta| meta.name.to_string())
+    }
+}
+
+fn tag_at(value: &Value, key: &str) -> Option<Tag> {
+    if key.is_empty() {
+        return Some(value.tag());
+    }
+    // A key may have dots of its own: those of kafka.properties do.
+    let mut ends = key.match_indices('.').map(|(at, _)| at).chain([key.len()]);
+    ends.find_map(|end| {
+        let below = match value {
+            Value::Dict(_, dict) => dict.get(&key[..end])?,
+            Value::Array(_, items) => items.get(key[..end].parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+        tag_at(below, key[end..].trim_start_matches('.'))
+    })
 }
 
 /// The configuration file: the flag's, else `$BRIDGE_CONFIG`, else the first that exists of the two usual places.
@@ -69,88 +103,55 @@ pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
     let found = named.clone().or_else(|| USUAL.iter().map(PathBuf::from).find(|p| p.exists()));
     found.filter(|p| p.exists()).ok_or_else(|| {
         let source = named.map_or_else(|| USUAL.join(" or "), |p| p.display().to_string());
-        Mistakes(vec![Mistake {
-            source,
-            key: "--config".into(),
-            found: "no such file".into(),
-            allowed: "a TOML file; config/bridge.toml of the project is an example".into(),
-            nearest: None,
-        }])
+        no_file(source, "no such file".into())
     })
+}
+
+fn no_file(source: String, found: String) -> Mistakes {
+    let allowed = "a TOML file; config/bridge.toml of the project is an example".into();
+    Mistakes(vec![Mistake { source, key: "--config".into(), found, allowed, nearest: None }])
 }
 
 /// Loads all layers; [`super::validate`] says all that is wrong with them at once.
 pub fn load(flag: Option<&Path>, sets: &[String]) -> Result<Loaded, Mistakes> {
     let file = find_file(flag)?;
-    merge(Toml::file_exact(&file), Some(Env::prefixed("BRIDGE__").split("__")), &file, sets)
+    let text = std::fs::read_to_string(&file).map_err(|e| no_file(file.display().to_string(), e.to_string()))?;
+    let mut variables: Vec<(String, OsString)> = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v))).collect();
+    variables.retain(|(name, _)| name.starts_with(layers::PREFIX));
+    variables.sort();
+    merge(&text, &file, &variables, sets)
 }
 
 /// Loads a text in place of a file, and nothing from the environment: for the demo.
 pub fn load_text(text: &str, name: &str, sets: &[String]) -> Result<Loaded, Mistakes> {
-    merge(Toml::string(text), None, Path::new(name), sets)
+    merge(text, Path::new(name), &[], sets)
 }
 
-fn merge(toml: impl Provider, env: Option<Env>, file: &Path, sets: &[String]) -> Result<Loaded, Mistakes> {
-    let figment = Figment::from(Serialized::defaults(Config::default())).merge(toml);
-    let figment = env.into_iter().fold(figment, Figment::merge);
-    let figment = sets.iter().try_fold(figment, |f, set| parse_set(set).map(|s| f.merge(s)))?;
-    let mistake =
-        |key: String, found: String, allowed: &str| Mistake { source: file.display().to_string(), key, found, allowed: allowed.into(), nearest: None };
-    let whole: serde_json::Value =
-        figment.extract().map_err(|e| Mistakes(e.into_iter().map(|e| mistake(e.path.join("."), e.kind.to_string(), "valid TOML")).collect()))?;
-    let (mistakes, mended) = shape::check(whole, |key| source_of(&figment, key, file));
-    let config = serde_json::from_value(mended).map_err(|e| {
-        let other = mistake(String::new(), e.to_string(), "see the reference");
-        Mistakes(if mistakes.is_empty() { vec![other] } else { mistakes.clone() })
-    })?;
-    Ok(Loaded { config, mistakes, file: file.to_path_buf(), figment })
-}
-
-/// A `--set a.b=c`.
-struct Set {
-    path: String,
-    value: Value,
-}
-
-fn parse_set(text: &str) -> Result<Set, Mistakes> {
-    let Some((path, value)) = text.split_once('=').filter(|(p, _)| !p.is_empty()) else {
-        return Err(Mistakes(vec![Mistake {
-            source: "--set".into(),
-            key: text.into(),
-            found: "no \"=\"".into(),
-            allowed: "KEY=VALUE, such as redis.lanes=4".into(),
-            nearest: None,
-        }]));
-    };
-    let value = value.parse().unwrap_or_else(|_| Value::from(value));
-    Ok(Set { path: path.into(), value })
-}
-
-impl Provider for Set {
-    fn metadata(&self) -> Metadata {
-        Metadata::named("--set")
-    }
-    fn data(&self) -> figment::Result<Map<Profile, figment::value::Dict>> {
-        // kafka.properties has dots in its own keys.
-        let mut keys: Vec<&str> = match self.path.strip_prefix("kafka.properties.") {
-            Some(property) => vec!["kafka", "properties", property],
-            None => self.path.split('.').collect(),
-        };
-        let mut value = self.value.clone();
-        while let Some(key) = keys.pop() {
-            value = Value::from(Map::from([(key.to_owned(), value)]));
+fn merge(text: &str, file: &Path, variables: &[(String, OsString)], sets: &[String]) -> Result<Loaded, Mistakes> {
+    let (schema, name) = (reference::schema(), file.display().to_string());
+    let mut mistakes = Vec::new();
+    let read = layers::file(text, &name);
+    let broken = read.is_err();
+    let outer = variables.iter().map(|(name, value)| layers::variable(&schema, name, value.to_str()));
+    let layers = [read].into_iter().chain(outer).chain(sets.iter().map(|set| layers::flag(&schema, set)));
+    let figment = layers.fold(Figment::from(layers::defaults(&name)), |figment, layer| match layer {
+        Ok(layer) => figment.merge(layer),
+        Err(mistake) => {
+            mistakes.push(mistake);
+            figment
         }
-        let dict = value.into_dict().unwrap_or_default();
-        Ok(Map::from([(Profile::Default, dict)]))
+    });
+    if broken {
+        return Err(Mistakes(mistakes));
     }
-}
-
-fn source_of(figment: &Figment, key: &str, file: &Path) -> String {
-    let Some(meta) = figment.find_metadata(key) else { return file.display().to_string() };
-    match &meta.source {
-        Some(figment::Source::File(path)) => path.display().to_string(),
-        _ if meta.name.contains("environment") => format!("environment variable BRIDGE__{}", key.replace('.', "__").to_uppercase()),
-        _ if meta.name == "--set" => "--set".into(),
-        _ => file.display().to_string(),
-    }
+    let failed = |e: String| Mistakes(vec![Mistake { source: name.clone(), key: "*".into(), found: e, allowed: "see the reference".into(), nearest: None }]);
+    let merged = figment.find_value("").map_err(|e| failed(e.to_string()))?;
+    let whole = serde_json::to_value(&merged).map_err(|e| failed(e.to_string()))?;
+    let origins = Origins { figment, merged, file: name.clone() };
+    let (wrong, tree) = shape::check(&schema, whole, |key| origins.of(key));
+    // The shape says all that serde would: the tests compare the two.
+    let config = serde_json::from_value(tree).map_err(|e| failed(e.to_string()))?;
+    let mended = wrong.iter().map(|m| m.key.clone()).collect();
+    mistakes.extend(wrong);
+    Ok(Loaded { config, mistakes, mended, file: file.to_path_buf(), origins })
 }

@@ -4,12 +4,18 @@
 //! |---|---|
 //! | `mod` | the tree with its defaults |
 //! | [`units`] | durations and sizes that carry their unit |
-//! | [`load`] | the layers |
+//! | [`load`] | the layers, merged |
+//! | `layers` | what each layer says |
 //! | `shape` | every mistake of the merged tree's shape at once |
-//! | [`validate`] | the rules across fields; routes compiled for the core |
+//! | [`validate`] | the rules across fields |
+//! | `routes` | the routes compiled for the core |
+//! | `pattern` | what a topic pattern may say |
 //! | [`mod@reference`] | the schema and the reference page, generated |
+mod layers;
 pub mod load;
+mod pattern;
 pub mod reference;
+mod routes;
 mod shape;
 pub mod units;
 pub mod validate;
@@ -372,7 +378,7 @@ pub struct Xadd {
     pub key: String,
     /// `"*"`: each top-level field of the JSON object, in its order. Or a table of field → template, sent in the
     /// order of the names.
-    #[schemars(extend("type" = ["string", "object"]), with = "serde_json::Value")]
+    #[schemars(extend("type" = ["string", "object"], "additionalProperties" = {"type": "string"}), with = "serde_json::Value")]
     pub fields: Fields,
     /// The entry's id; `*` is Redis' clock.
     #[serde(default = "star")]

@@ -11,7 +11,28 @@ pub fn schema() -> Value {
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".into(), "kafka-redis-bridge".into());
     }
+    bound(&mut schema);
     schema
+}
+
+/// An integer's format says how large it may be; only a maximum is checked.
+fn bound(node: &mut Value) {
+    match node {
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        Value::Object(object) => {
+            let max = match object.get("format").and_then(Value::as_str) {
+                Some("uint32") => Some(u64::from(u32::MAX)),
+                // What TOML can write.
+                Some("uint" | "uint64") => Some(i64::MAX as u64),
+                _ => None,
+            };
+            object.values_mut().for_each(bound);
+            if let Some(max) = max {
+                object.insert("maximum".into(), max.into());
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Follows `$ref`.
@@ -22,14 +43,31 @@ fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
     node
 }
 
-/// The known keys at a dotted path.
-pub fn keys_at(root: &Value, path: &str) -> Vec<String> {
-    let mut node = resolve(root, root);
-    for step in path.split('.').filter(|s| !s.is_empty()) {
-        let next = if step.parse::<usize>().is_ok() { node.get("items") } else { node.get("properties").and_then(|p| p.get(step)) };
-        node = resolve(root, next.unwrap_or(&Value::Null));
-    }
+/// One step down: a key of a table, an item of an array. Null where there is no such.
+pub(super) fn step<'a>(root: &'a Value, node: &'a Value, name: &str) -> &'a Value {
+    let item = || node.get("items").filter(|_| name.parse::<usize>().is_ok());
+    let known = node.get("properties").and_then(|p| p.get(name)).or_else(item);
+    let any = || node.get("additionalProperties").filter(|a| a.is_object());
+    resolve(root, known.or_else(any).unwrap_or(&Value::Null))
+}
+
+/// The node at a path; null where there is none.
+pub(super) fn node_at<'a>(root: &'a Value, path: &[String]) -> &'a Value {
+    path.iter().fold(resolve(root, root), |node, name| step(root, node, name))
+}
+
+/// The known keys of a table.
+pub(super) fn keys(node: &Value) -> Vec<String> {
     node.get("properties").and_then(Value::as_object).map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The types that a node takes.
+pub(super) fn types(node: &Value) -> Vec<&str> {
+    match node.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The reference page, in Markdown.
@@ -37,7 +75,10 @@ pub fn page() -> String {
     let root = schema();
     let mut out = String::from(
         "# Configuration reference\n\nGenerated from the code by `kafka-redis-bridge schema --markdown`; a test fails when it is stale.\n\
-         Layers, later wins: these defaults, the file, `BRIDGE__SECTION__KEY` from the environment, `--set section.key=value`.\n",
+         Layers, later wins: these defaults, the file, `BRIDGE__SECTION__KEY` from the environment, `--set section.key=value`.\n\n\
+         A variable and a flag are taken as the key's type says: text verbatim, without quotes; a list as TOML or JSON \
+         (`BRIDGE__KAFKA__BROKERS='[\"a:9092\",\"b:9092\"]'`). Routes come only from the file. A variable's name has no dots: below \
+         `BRIDGE__KAFKA__PROPERTIES__` each `_` stands for one (`BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`).\n",
     );
     section(&root, &root, "", &mut out);
     out

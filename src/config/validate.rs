@@ -1,14 +1,15 @@
-//! The rules across fields, and the routes compiled for the core.
+//! The rules across fields.
 use super::load::{Loaded, Mistake, Mistakes};
+use super::routes::compile_route;
 use super::units::Period;
-use super::{Config, Decode, Fields, Limit, OnTombstone};
+use super::{Config, Guarantee, Limit};
 use crate::core::claim::Start;
-use crate::core::decode::Format;
 use crate::core::lane::{Letters, Settings, Span};
-use crate::core::route::{Route, Tombstone, Topics};
+use crate::core::route::Route;
+use crate::core::state::StateKey;
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
-use crate::core::write::{self, Effect, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
+use crate::core::write::Kind;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 
@@ -20,11 +21,13 @@ pub struct Valid {
     pub start: Start,
 }
 
-/// librdkafka properties that the bridge sets itself, and why.
-const OWNED: [(&str, &str); 8] = [
+/// librdkafka properties that the bridge sets itself, with their other names, and why.
+const OWNED: [(&str, &str); 10] = [
     ("bootstrap.servers", "set kafka.brokers"),
+    ("metadata.broker.list", "set kafka.brokers"),
     ("group.id", "set kafka.group"),
     ("enable.auto.commit", "the bridge commits what is settled"),
+    ("auto.commit.enable", "the bridge commits what is settled"),
     ("enable.auto.offset.store", "the bridge commits what is settled"),
     ("auto.offset.reset", "set kafka.start"),
     ("enable.partition.eof", "the bridge does not use it"),
@@ -32,68 +35,24 @@ const OWNED: [(&str, &str); 8] = [
     ("isolation.level", "records of aborted transactions must not be applied"),
 ];
 
-/// Commands that would block, change the connection or the transaction, or subscribe; the server's COMMAND INFO is
-/// asked too, where it can be reached.
-const FORBIDDEN: [&str; 44] = [
-    "multi",
-    "exec",
-    "discard",
-    "watch",
-    "unwatch",
-    "auth",
-    "hello",
-    "select",
-    "quit",
-    "reset",
-    "client",
-    "subscribe",
-    "psubscribe",
-    "ssubscribe",
-    "unsubscribe",
-    "punsubscribe",
-    "sunsubscribe",
-    "monitor",
-    "sync",
-    "psync",
-    "replconf",
-    "blpop",
-    "brpop",
-    "brpoplpush",
-    "blmove",
-    "blmpop",
-    "bzpopmin",
-    "bzpopmax",
-    "bzmpop",
-    "xread",
-    "xreadgroup",
-    "wait",
-    "waitaof",
-    "shutdown",
-    "debug",
-    "replicaof",
-    "slaveof",
-    "config",
-    "flushall",
-    "flushdb",
-    "swapdb",
-    "failover",
-    "readonly",
-    "asking",
-];
-
-struct Checker<'a> {
-    loaded: &'a Loaded,
+/// Gathers the mistakes.
+pub(super) struct Checker<'a> {
+    pub(super) loaded: &'a Loaded,
     mistakes: Vec<Mistake>,
 }
 
 impl Checker<'_> {
-    fn add(&mut self, key: impl Into<String>, found: impl Into<String>, allowed: impl Into<String>) {
+    /// A mistake, unless its key has a wrong shape already: what stands there now is not the user's.
+    pub(super) fn add(&mut self, key: impl Into<String>, found: impl Into<String>, allowed: impl Into<String>) {
         let key = key.into();
+        if self.loaded.mended.iter().any(|m| below(&key, m)) {
+            return;
+        }
         let source = self.loaded.source_of(&key);
         self.mistakes.push(Mistake { source, key, found: found.into(), allowed: allowed.into(), nearest: None });
     }
 
-    fn template(&mut self, key: String, text: &str) -> Option<Template> {
+    pub(super) fn template(&mut self, key: String, text: &str) -> Option<Template> {
         Template::parse(text).map_err(|e| self.add(key, format!("{text:?}"), e)).ok()
     }
 
@@ -113,6 +72,11 @@ impl Checker<'_> {
 /// The longest of the bridge's own waits: with centuries the time to wait until would overflow.
 const PERIOD_MAX: Period = Period::secs(24 * 60 * 60);
 
+/// Whether a key is another one, or stands below it.
+pub(super) fn below(key: &str, above: &str) -> bool {
+    key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Checks everything that the shape does not say, and compiles.
 ///
 /// # Errors
@@ -130,7 +94,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     c.period("batch.linger", config.batch.linger);
     c.period("drain.deadline", config.drain.deadline);
     let letters = check_letters(&mut c);
-    if config.route.is_empty() && loaded.mistakes.iter().all(|m| m.key != "route") {
+    if config.route.is_empty() {
         c.add("route", "no route", "at least one [[route]]");
     }
     let mut routes = Vec::new();
@@ -161,15 +125,23 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
 
 fn check_kafka(c: &mut Checker<'_>) -> Start {
     let kafka = &c.loaded.config.kafka;
-    if kafka.brokers.is_empty() || kafka.brokers.iter().any(String::is_empty) {
-        c.add("kafka.brokers", format!("{:?}", kafka.brokers), "a list of host:port");
+    if kafka.brokers.is_empty() {
+        c.add("kafka.brokers", "[]", "at least one host:port");
+    }
+    for (i, broker) in kafka.brokers.iter().enumerate().filter(|(_, b)| !is_host_port(b)) {
+        c.add(format!("kafka.brokers.{i}"), format!("{broker:?}"), "host:port with a port from 1 to 65535, such as \"kafka-1:9092\" or \"[::1]:9092\"");
     }
     if kafka.group.is_empty() {
         c.add("kafka.group", "\"\"", "a group's name");
     }
-    for (name, why) in OWNED {
-        if kafka.properties.contains_key(name) {
-            c.add(format!("kafka.properties.{name}"), "a property that the bridge owns", why);
+    for (name, value) in &kafka.properties {
+        // Topic settings go by this prefix, too.
+        let plain = name.strip_prefix("topic.").unwrap_or(name);
+        if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == plain) {
+            c.add(format!("kafka.properties.{name}"), "a property that the bridge owns", *why);
+        }
+        if name == "check.crcs" && !["true", "t", "1"].contains(&value.0.to_lowercase().as_str()) {
+            c.add(format!("kafka.properties.{name}"), "checksums switched off", "only true, which is the default here: corrupt records must not be applied");
         }
     }
     match kafka.start.as_str() {
@@ -183,6 +155,17 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
             |t| Start::Time(t.as_millisecond()),
         ),
     }
+}
+
+/// Whether a text is `host:port`, an IPv6 address in brackets.
+pub fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host_fits = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)),
+    };
+    host_fits && port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
 fn check_redis(c: &mut Checker<'_>) {
@@ -203,8 +186,8 @@ fn check_redis(c: &mut Checker<'_>) {
     if redis.cert_file.is_empty() != redis.key_file.is_empty() {
         c.add("redis.cert_file", "only one of cert_file and key_file", "both, or neither");
     }
-    if let Err(e) = redis::parse_redis_url(&redis.url.0).ok_or("").and_then(|u| redis::IntoConnectionInfo::into_connection_info(u).map_err(|_| "")) {
-        let _ = e;
+    let url = redis::parse_redis_url(&redis.url.0).and_then(|u| redis::IntoConnectionInfo::into_connection_info(u).ok());
+    if url.is_none() {
         c.add("redis.url", "no Redis URL (not shown, it may hold a password)", "redis://host:port/db, rediss://host:port/db, or redis+unix:///path");
     }
     for (key, file) in [
@@ -222,7 +205,15 @@ fn check_redis(c: &mut Checker<'_>) {
 }
 
 fn check_letters(c: &mut Checker<'_>) -> Letters {
-    let dead = &c.loaded.config.dead_letter;
+    let config = &c.loaded.config;
+    let dead = &config.dead_letter;
+    if dead.maxlen > 0 && dead.stream.is_empty() {
+        c.add("dead_letter.maxlen", dead.maxlen.to_string(), "maxlen only beside dead_letter.stream, which it trims");
+    }
+    let (space, store) = own_keys(config);
+    if dead.stream.as_bytes() == store || dead.stream.starts_with(&format!("{space}state:")) {
+        c.add("dead_letter.stream", format!("{:?}", dead.stream), "a key that is not one of the bridge's state");
+    }
     match (dead.stream.is_empty(), dead.topic.is_empty()) {
         (false, false) => {
             c.add("dead_letter", "both stream and topic", "one of the two");
@@ -234,7 +225,16 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
     }
 }
 
+/// What the bridge's own keys begin with, and the one that names the store.
+pub(super) fn own_keys(config: &Config) -> (String, Vec<u8>) {
+    let store = StateKey::store_id(&config.redis.state_prefix).0;
+    (String::from_utf8_lossy(store.strip_suffix(b"store").unwrap_or(&store)).into_owned(), store)
+}
+
 fn check_limit(c: &mut Checker<'_>, key: &str, limit: &Limit) -> Option<Throttle> {
+    if limit.burst != 0 && limit.records_per_second == 0 {
+        c.add(format!("{key}.burst"), format!("{} without a rate", limit.burst), format!("burst only beside {key}.records_per_second"));
+    }
     let rate = NonZeroU32::new(limit.records_per_second)?;
     let batch = u32::try_from(c.loaded.config.batch.records_max).unwrap_or(u32::MAX);
     if limit.burst != 0 && limit.burst < batch {
@@ -244,172 +244,13 @@ fn check_limit(c: &mut Checker<'_>, key: &str, limit: &Limit) -> Option<Throttle
     Some(Throttle::new(rate, NonZeroU32::new(burst)?))
 }
 
-fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route) -> Option<Route> {
-    let at = format!("route.{i}");
-    if route.topics.is_empty() {
-        c.add(format!("{at}.topics"), "[]", "at least one topic, or a pattern that begins with ^");
-    }
-    let topics = route.topics.iter().enumerate().filter_map(|(t, topic)| {
-        if topic.starts_with('^') {
-            regex::Regex::new(topic)
-                .map(Topics::Pattern)
-                .map_err(|e| c.add(format!("{at}.topics.{t}"), format!("{topic:?}"), format!("a regular expression: {e}")))
-                .ok()
-        } else if topic.is_empty() {
-            c.add(format!("{at}.topics.{t}"), "\"\"", "a topic's name");
-            None
-        } else {
-            Some(Topics::Name(topic.clone()))
-        }
-    });
-    let topics = topics.collect();
-    if route.write.is_empty() {
-        c.add(format!("{at}.write"), "no write", "at least one [[route.write]]");
-    }
-    let writes: Vec<Write> =
-        route.write.iter().enumerate().filter_map(|(w, write)| compile_write(c, &format!("{at}.write.{w}"), write, route.decode)).collect();
-    Some(Route {
-        name: route.name.clone(),
-        topics,
-        format: if route.decode == Decode::Json { Format::Json } else { Format::Raw },
-        tombstone: match route.on_tombstone {
-            OnTombstone::Skip => Tombstone::Skip,
-            OnTombstone::Del => Tombstone::Del,
-            OnTombstone::Write => Tombstone::Write,
-        },
-        writes,
-    })
-}
-
-fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: Decode) -> Option<Write> {
-    let named = [write.xadd.is_some(), write.setex.is_some(), write.set.is_some(), write.publish.is_some(), write.del.is_some(), write.command.is_some()];
-    if named.iter().filter(|n| **n).count() != 1 {
-        c.add(at, format!("{} commands", named.iter().filter(|n| **n).count()), "exactly one of xadd, setex, set, publish, del, command");
-        return None;
-    }
-    let kind = if let Some(x) = &write.xadd {
-        compile_xadd(c, at, x, decode)?
-    } else if let Some(s) = &write.setex {
-        let (key, value) = (c.template(format!("{at}.setex.key"), &s.key), c.template(format!("{at}.setex.value"), &s.value));
-        let ttl = compile_ttl(c, &format!("{at}.setex.ttl"), &s.ttl);
-        Kind::Set { key: key?, value: value?, ttl: Some(ttl?) }
-    } else if let Some(s) = &write.set {
-        let (key, value) = (c.template(format!("{at}.set.key"), &s.key), c.template(format!("{at}.set.value"), &s.value));
-        let ttl = match &s.ttl {
-            Some(ttl) => Some(compile_ttl(c, &format!("{at}.set.ttl"), ttl)?),
-            None => None,
-        };
-        Kind::Set { key: key?, value: value?, ttl }
-    } else if let Some(p) = &write.publish {
-        let (channel, message) = (c.template(format!("{at}.publish.channel"), &p.channel), c.template(format!("{at}.publish.message"), &p.message));
-        Kind::Publish { channel: channel?, message: message? }
-    } else if let Some(d) = &write.del {
-        Kind::Del { key: c.template(format!("{at}.del.key"), &d.key)? }
-    } else {
-        compile_command(c, at, write.command.as_deref().unwrap_or_default())?
-    };
-    if decode == Decode::Raw && kind_templates(&kind).iter().any(|t| t.needs_fields()) {
-        c.add(at, "a {value...} hole in a route with decode = \"raw\"", "decode = \"json\", or {payload}");
-    }
-    Some(Write { kind, effect: Effect::Apply })
-}
-
-fn kind_templates(kind: &Kind) -> Vec<&Template> {
-    match kind {
-        Kind::Xadd(x) => {
-            let fields: Vec<&Template> = if let write::Fields::Table(t) = &x.fields { t.iter().map(|(_, t)| t).collect() } else { Vec::new() };
-            let minid = if let Some(Trim { by: TrimBy::MinId(t), .. }) = &x.trim { Some(t) } else { None };
-            [&x.key, &x.id].into_iter().chain(fields).chain(minid).collect()
-        }
-        Kind::Set { key, value, ttl } => {
-            let ttl = if let Some(Ttl::Rendered(t)) = ttl { Some(t) } else { None };
-            [key, value].into_iter().chain(ttl).collect()
-        }
-        Kind::Publish { channel, message } => vec![channel, message],
-        Kind::Del { key } => vec![key],
-        Kind::Command(args) => args.iter().collect(),
-    }
-}
-
-fn compile_xadd(c: &mut Checker<'_>, at: &str, x: &super::Xadd, decode: Decode) -> Option<Kind> {
-    let at = format!("{at}.xadd");
-    let key = c.template(format!("{at}.key"), &x.key);
-    let id = c.template(format!("{at}.id"), &x.id);
-    let fields = match &x.fields {
-        Fields::All(star) if star == "*" => {
-            if decode == Decode::Raw {
-                c.add(format!("{at}.fields"), "\"*\" in a route with decode = \"raw\"", "decode = \"json\", or a table such as { payload = \"{payload}\" }");
-            }
-            Some(write::Fields::All)
-        }
-        Fields::All(other) => {
-            c.add(format!("{at}.fields"), format!("{other:?}"), "\"*\", or a table of field → template");
-            None
-        }
-        Fields::Table(table) => {
-            if table.is_empty() {
-                c.add(format!("{at}.fields"), "an empty table", "at least one field");
-            }
-            let fields: Vec<_> = table.iter().map(|(name, text)| c.template(format!("{at}.fields.{name}"), text).map(|t| (name.clone(), t))).collect();
-            fields.into_iter().collect::<Option<Vec<_>>>().map(write::Fields::Table)
-        }
-    };
-    let by = match (x.maxlen, &x.minid) {
-        (Some(_), Some(_)) => {
-            c.add(at.clone(), "both maxlen and minid", "one of the two");
-            None
-        }
-        (Some(n), None) => Some(TrimBy::MaxLen(n)),
-        (None, Some(text)) => c.template(format!("{at}.minid"), text).map(TrimBy::MinId),
-        (None, None) => None,
-    };
-    if by.is_none() && (x.exact || x.limit.is_some()) && x.minid.is_none() {
-        c.add(at.clone(), "exact or limit without maxlen or minid", "exact and limit only beside maxlen or minid");
-    }
-    if x.exact && x.limit.is_some() {
-        c.add(format!("{at}.limit"), "limit beside exact = true", "limit only without exact (Redis refuses both)");
-    }
-    let trim = by.map(|by| Trim { by, exact: x.exact, limit: x.limit });
-    Some(Kind::Xadd(write::Xadd { key: key?, fields: fields?, id: id?, trim, nomkstream: x.nomkstream }))
-}
-
-fn compile_ttl(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
-    if text.contains('{') {
-        return c.template(key.to_owned(), text).map(Ttl::Rendered);
-    }
-    let fixed = Period::from_str(text).ok().filter(|p| p.0.as_secs() <= TTL_SECONDS_MAX);
-    match fixed.and_then(|p| u64::try_from(p.0.as_millis()).ok()).filter(|ms| *ms > 0) {
-        Some(ms) => Some(Ttl::Fixed(ms)),
-        None => {
-            c.add(key, format!("{text:?}"), "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds");
-            None
-        }
-    }
-}
-
-fn compile_command(c: &mut Checker<'_>, at: &str, args: &[String]) -> Option<Kind> {
-    let at = format!("{at}.command");
-    let templates: Vec<_> = args.iter().enumerate().map(|(i, a)| c.template(format!("{at}.{i}"), a)).collect();
-    let templates: Vec<Template> = templates.into_iter().collect::<Option<_>>()?;
-    let Some(name) = templates.first().and_then(Template::constant).map(|n| String::from_utf8_lossy(n).to_lowercase()).filter(|n| !n.is_empty()) else {
-        c.add(at, "no constant command name", "a command's name first, such as [\"HSET\", \"pair:{key}\", \"price\", \"{value.price}\"]");
-        return None;
-    };
-    if FORBIDDEN.contains(&name.as_str()) {
-        c.add(
-            format!("{at}.0"),
-            format!("{:?}", args[0]),
-            "a command that writes data: none that blocks, subscribes, or changes the connection, the transaction or the server",
-        );
-        return None;
-    }
-    Some(Kind::Command(templates))
-}
-
 /// The effective guarantee of a route's writes, in words, for `check` and the start-up log.
 pub fn effective_guarantee(config: &Config, route: &Route) -> String {
     let publishes = route.writes.iter().any(|w| matches!(w.kind, Kind::Publish { .. }));
-    let base = config.redis.guarantee.name();
-    let note = if publishes { "; PUBLISH at most once to each connected subscriber" } else { "" };
-    format!("{base}{note}")
+    let note = match config.redis.guarantee {
+        _ if !publishes => "",
+        Guarantee::ExactlyOnce => "; PUBLISH at most once to each connected subscriber",
+        Guarantee::AtLeastOnce => "; PUBLISH once or more to each connected subscriber",
+    };
+    format!("{}{note}", config.redis.guarantee.name())
 }

@@ -94,6 +94,16 @@ impl Template {
         }
     }
 
+    /// The text that every rendering begins with.
+    pub fn prefix(&self) -> &[u8] {
+        if let Some(Part::Literal(text)) = self.parts.first() { text } else { b"" }
+    }
+
+    /// A rendering to be, with the same text in the place of each hole.
+    pub fn sample(&self, hole: &[u8]) -> Vec<u8> {
+        self.parts.iter().flat_map(|p| if let Part::Literal(text) = p { text } else { hole }).copied().collect()
+    }
+
     /// Whether a hole asks for a field of the decoded value.
     pub fn needs_fields(&self) -> bool {
         self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Hole::Value(_), .. }))

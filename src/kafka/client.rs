@@ -1,8 +1,7 @@
 //! librdkafka's settings. What the configuration's `kafka.properties` names wins over the defaults here; what the
 //! bridge owns is refused there by name.
-use crate::config::{Kafka, Property};
+use crate::config::Kafka;
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 
 /// What every client of the bridge shares: brokers and the user's properties (security among them).
 pub fn common(kafka: &Kafka) -> ClientConfig {
@@ -17,16 +16,6 @@ fn over(mut c: ClientConfig, kafka: &Kafka, takes: impl Fn(&str) -> bool) -> Cli
     }
     c.set("bootstrap.servers", kafka.brokers.join(","));
     c
-}
-
-/// The properties that librdkafka does not know, or whose values it does not take, and why.
-pub fn refused(kafka: &Kafka) -> Vec<(String, String)> {
-    let refused = |(name, value): (&String, &Property)| match ClientConfig::new().set(name, &value.0).create_native_config() {
-        Err(KafkaError::ClientConfig(_, why, ..)) => Some((name.clone(), why)),
-        Err(e) => Some((name.clone(), e.to_string())),
-        Ok(_) => None,
-    };
-    kafka.properties.iter().filter_map(refused).collect()
 }
 
 /// A member of the group.

@@ -26,15 +26,15 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Begins logging. Called once.
+/// Begins logging. Called once. Whoever read the log may be gone: that stops nothing.
 pub fn init(log: &Log) -> Level {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(level);
     match log.format {
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init(),
+        LogFormat::Json => registry.with(fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(std::io::stderr)).init(),
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            registry.with(fmt::layer().with_ansi(colour).with_target(false).with_writer(std::io::stderr)).init();
+            registry.with(fmt::layer().log_internal_errors(false).with_ansi(colour).with_target(false).with_writer(std::io::stderr)).init();
         }
     }
     Level(handle)

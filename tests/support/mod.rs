@@ -1,5 +1,6 @@
 //! Servers, the daemon as a process, faults between them, and the comparison of exact sequences.
 pub(crate) mod certificates;
+pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod kafka;
 pub(crate) mod kafka_server;

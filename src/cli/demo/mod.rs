@@ -5,7 +5,7 @@ mod redis_child;
 
 use self::feeder::{Feeder, PAIRS};
 use self::redis_child::RedisChild;
-use super::Exit;
+use super::{Args as Global, Exit, Output, print};
 use crate::app::Bridge;
 use crate::config::load::load_text;
 use crate::config::validate::{Valid, validate};
@@ -37,12 +37,19 @@ pub struct Args {
     pub rate: u64,
 }
 
-pub fn run(args: &Args) -> Exit {
+pub fn run(global: &Global, args: &Args) -> Exit {
+    if global.config.is_some() || !global.set.is_empty() || global.output == Output::Json {
+        print::failure(
+            global.output,
+            "the demo shows the reference configuration as it is, to people: --config, --set and --output json are for the other commands",
+        );
+        return Exit::Usage;
+    }
     telemetry::init(&Log { format: LogFormat::Text, level: LogLevel::Warn });
     match show(args) {
         Ok(exit) => exit,
         Err(why) => {
-            eprintln!("the demo can't go on: {why}");
+            print::warn(format_args!("the demo can't go on: {why}"));
             Exit::Fatal
         }
     }
@@ -60,20 +67,20 @@ fn show(args: &Args) -> Result<Exit, String> {
     let mut redis = Keys::open(&url)?;
     // The mock broker answers a fetch that found nothing only when its time is over, whatever comes meanwhile.
     let sets = [
-        "kafka.properties.fetch.wait.max.ms=\"10\"".to_owned(),
+        "kafka.properties.fetch.wait.max.ms=10".to_owned(),
         format!("kafka.brokers=[\"{}\"]", kafka.bootstrap_servers()),
-        format!("redis.url=\"{url}\""),
-        format!("redis.state_prefix=\"{PREFIX}\""),
-        format!("dead_letter.stream=\"{PREFIX}:dead\""),
+        format!("redis.url={url}"),
+        format!("redis.state_prefix={PREFIX}"),
+        format!("dead_letter.stream={PREFIX}:dead"),
     ];
     let valid = load_text(REFERENCE, "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;
     let bridge = Bridge::start(&valid)?;
     let address = http::serve("127.0.0.1:0", bridge.view.clone()).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
-    introduce(&valid, &url, child.as_ref(), &address.to_string());
+    introduce(&valid, child.as_ref(), &address.to_string())?;
     watch(args, &stop, &bridge, &feeder, &mut redis);
     let produced = feeder.stop();
-    println!("\nDraining: {produced} ticks were produced.");
+    print::line(format_args!("\nDraining: {produced} ticks were produced."));
     let until = Instant::now() + Duration::from_secs(10);
     while settled(&bridge.view.status()) < produced && Instant::now() < until && !bridge.finished() {
         std::thread::park_timeout(Duration::from_millis(20));
@@ -84,9 +91,10 @@ fn show(args: &Args) -> Result<Exit, String> {
     let status = view.status();
     let dead: u64 = status.routes.iter().map(|r| r.dead).sum();
     for p in &drained.positions {
-        println!("  {} stopped at {}", p.partition, p.position.unwrap_or_default());
+        print::line(format_args!("  {} stopped at {}", p.partition, p.position.unwrap_or_default()));
     }
-    println!("{} ticks are in Redis, each once, as {} commands; {dead} dead letters.", settled(&status), status.routes.iter().map(|r| r.commands).sum::<u64>());
+    let commands: u64 = status.routes.iter().map(|r| r.commands).sum();
+    print::line(format_args!("{} ticks are in Redis, each once, as {commands} commands; {dead} dead letters.", settled(&status)));
     redis.delete();
     if let Some(fatal) = drained.fatal {
         return Err(fatal);
@@ -99,19 +107,44 @@ fn settled(status: &Status) -> u64 {
 }
 
 /// What stands where, and how to look for oneself.
-fn introduce(valid: &Valid, url: &str, child: Option<&RedisChild>, address: &str) {
-    let cli = child.map_or_else(|| format!("redis-cli -u {url}"), |c| format!("redis-cli -p {}", c.port));
-    let pair = PAIRS[0];
-    println!("Kafka   {} (librdkafka's mock broker, in this process), topic {TOPIC}, {PARTITIONS} partitions", valid.config.kafka.brokers.join(","));
-    println!("Redis   {}", if child.is_some() { url } else { "as given" });
-    println!("Bridge  the routes of config/bridge.toml, {}, http://{address}/status", valid.config.redis.guarantee.name());
-    println!("\nLook for yourself, from another terminal:");
-    println!("  {cli} XREVRANGE volatility:{pair} + - COUNT 2");
-    println!("  {cli} GET latest:{pair}");
-    println!("  {cli} SUBSCRIBE volatility_updates:{pair}");
-    println!("  {cli} HGETALL {PREFIX}:state:{}:{TOPIC}:0", valid.config.kafka.group);
-    println!("  kafka-redis-bridge status --address {address}");
-    println!("\nCtrl-C drains and ends. The group forms within a few seconds.\n");
+fn introduce(valid: &Valid, child: Option<&RedisChild>, address: &str) -> Result<(), String> {
+    let (cli, password) = redis_cli(&valid.config.redis.url.0)?;
+    let (pair, group) = (PAIRS[0], &valid.config.kafka.group);
+    let redis = child.map_or_else(|| "as given".to_owned(), |c| c.url());
+    let brokers = valid.config.kafka.brokers.join(",");
+    let guarantee = valid.config.redis.guarantee.name();
+    let auth = if password { "  export REDISCLI_AUTH=...   # the password of --redis, which is not shown\n" } else { "" };
+    print::line(format_args!(
+        "Kafka   {brokers} (librdkafka's mock broker, in this process), topic {TOPIC}, {PARTITIONS} partitions
+Redis   {redis}
+Bridge  the routes of config/bridge.toml, {guarantee}, http://{address}/status
+
+Look for yourself, from another terminal:
+{auth}  {cli} XREVRANGE volatility:{pair} + - COUNT 2
+  {cli} GET latest:{pair}
+  {cli} SUBSCRIBE volatility_updates:{pair}
+  {cli} HGETALL {PREFIX}:state:{group}:{TOPIC}:0
+  kafka-redis-bridge status --address {address}
+
+Ctrl-C drains and ends. The group forms within a few seconds.
+"
+    ));
+    Ok(())
+}
+
+/// How redis-cli reaches the Redis of a URL, and whether it needs a password, which is not shown.
+fn redis_cli(url: &str) -> Result<(String, bool), String> {
+    let info = redis::IntoConnectionInfo::into_connection_info(url).map_err(|_| "--redis is no Redis URL".to_owned())?;
+    let at = match info.addr() {
+        redis::ConnectionAddr::Tcp(host, port) => format!("-h {host} -p {port}"),
+        redis::ConnectionAddr::TcpTls { host, port, .. } => format!("--tls -h {host} -p {port}"),
+        redis::ConnectionAddr::Unix(path) => format!("-s {}", path.display()),
+        _ => return Err("--redis is no Redis URL that the demo knows".into()),
+    };
+    let settings = info.redis_settings();
+    let user = settings.username().map(|u| format!(" --user {u}")).unwrap_or_default();
+    let database = if settings.db() == 0 { String::new() } else { format!(" -n {}", settings.db()) };
+    Ok((format!("redis-cli {at}{user}{database}"), settings.password().is_some()))
 }
 
 /// One line a second until the end is asked for.
@@ -128,9 +161,13 @@ fn watch(args: &Args, stop: &AtomicBool, bridge: &Bridge, feeder: &Feeder, redis
         let status = bridge.view.status();
         let records = settled(&status);
         let latest: Vec<String> = PAIRS.iter().take(3).map(|p| format!("{p} {}", redis.latest(p))).collect();
-        println!("{second:>4} s  {:>7} records/s  lag {:>6}  {}", records - before, feeder.produced().saturating_sub(records), latest.join("  "));
+        let lag = feeder.produced().saturating_sub(records);
+        if !print::line_read(format_args!("{second:>4} s  {:>7} records/s  lag {lag:>6}  {}", records - before, latest.join("  "))) {
+            // Nobody looks any more.
+            return;
+        }
         for c in &status.conditions {
-            println!("        {}: {} ({})", c.code, c.message, c.remedy);
+            print::line(format_args!("        {}: {} ({})", c.code, c.message, c.remedy));
         }
         before = records;
     }

@@ -1,0 +1,29 @@
+//! Printing. Whoever reads may be gone (`| head`): that is the end of the output, and no failure.
+use super::Output;
+use serde_json::json;
+use std::fmt::Display;
+use std::io::Write as _;
+
+/// A line on standard output.
+pub(super) fn line(text: impl Display) {
+    let _ = line_read(text);
+}
+
+/// A line on standard output; whether somebody still reads.
+pub(super) fn line_read(text: impl Display) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+/// A line on standard error, for people.
+pub(super) fn warn(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Why a command can't go on, on standard error, as `--output` asks.
+pub(super) fn failure(output: Output, why: impl Display) {
+    match output {
+        Output::Text => warn(why),
+        Output::Json => warn(json!({"error": why.to_string()})),
+    }
+}

@@ -1,0 +1,128 @@
+//! `check --record`: what a record would become, route by route.
+use super::{Exit, Output, check, print};
+use crate::config::validate::Valid;
+use crate::core::decode::Scratch;
+use crate::core::encode::{Encoder, parse_commands};
+use crate::core::lane::Letters;
+use crate::core::record::{Record, TopicPartition};
+use crate::core::route::{self, Route, Tombstone, Topics};
+use serde_json::{Value, json};
+use std::io::Read as _;
+
+/// What a record becomes through one route.
+struct Through {
+    route: String,
+    /// The write's number from 1, and its command.
+    commands: Vec<(usize, Vec<Vec<u8>>)>,
+    /// The writes whose time to live has run out.
+    expired: Vec<String>,
+    tombstone: Option<&'static str>,
+    dead: Option<String>,
+}
+
+pub(super) fn show(output: Output, args: &check::Args, file: &str, valid: &Valid) -> Exit {
+    let mut payload = Vec::new();
+    let read = if file == "-" { std::io::stdin().read_to_end(&mut payload).map(drop) } else { std::fs::read(file).map(|b| payload = b) };
+    if let Err(e) = read {
+        print::failure(output, format_args!("--record {file}: {e}"));
+        return Exit::Usage;
+    }
+    if payload.ends_with(b"\n") {
+        payload.pop();
+    }
+    let routes = &valid.lane.routes;
+    let named = routes.iter().flat_map(|r| &r.topics).find_map(|t| if let Topics::Name(n) = t { Some(n.clone()) } else { None });
+    let Some(topic) = args.topic.clone().or(named) else {
+        print::failure(output, "--topic is needed: the routes have only patterns");
+        return Exit::Usage;
+    };
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
+    let value = (!args.tombstone).then_some(payload.as_slice());
+    let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
+    let through: Vec<Through> = (0..routes.len()).filter(|r| routes[*r].matches(&topic)).map(|r| through(routes, r, &record)).collect();
+    let dead = through.iter().find_map(|t| t.dead.as_ref().map(|why| format!("route {}: {why}", t.route)));
+    let dead = dead.map(|why| format!("the record is dead, and nothing of it is applied; {}: {why}", fate(valid)));
+    match output {
+        Output::Json => {
+            let routes: Vec<Value> = through.iter().map(Through::json).collect();
+            print::line(format_args!("{:#}", json!({"topic": topic, "routes": routes, "dead": dead})));
+        }
+        Output::Text => {
+            through.iter().for_each(Through::print);
+            if through.is_empty() {
+                print::line(format_args!("no route reads topic {topic}"));
+            }
+            dead.iter().for_each(print::line);
+        }
+    }
+    if dead.is_some() { Exit::Letters } else { Exit::Done }
+}
+
+/// Where a dead record goes.
+fn fate(valid: &Valid) -> String {
+    match &valid.lane.letters {
+        Letters::Halt => "no [dead_letter] is set, so its partition halts".into(),
+        Letters::Stream { name, .. } => format!("it goes to the stream {name}"),
+        Letters::Topic => format!("it goes to the topic {}", valid.config.dead_letter.topic),
+    }
+}
+
+fn through(routes: &[Route], r: usize, record: &Record) -> Through {
+    let route = &routes[r];
+    let name = |w: usize| format!("write {} ({})", w + 1, route.writes[w].kind.name());
+    let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
+    let rendered = route::render(routes, &[r], record, &mut out, |o| origins.push(o.write), &mut outcomes, &mut Scratch::default());
+    let commands: Vec<_> = origins.iter().map(|w| w + 1).zip(parse_commands(out.bytes()).unwrap_or_default()).collect();
+    let outcome = outcomes.first().map(|(_, o)| *o).unwrap_or_default();
+    let tombstone = match route.tombstone {
+        _ if outcome.tombstones == 0 => None,
+        Tombstone::Del if commands.is_empty() => Some("a tombstone: on_tombstone = \"del\" deletes nothing, since no write is a set or setex"),
+        Tombstone::Del => Some("a tombstone: on_tombstone = \"del\" deletes the keys of the set and setex writes"),
+        Tombstone::Skip | Tombstone::Write => Some("a tombstone: on_tombstone = \"skip\" writes nothing"),
+    };
+    let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w));
+    let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
+    let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
+    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, tombstone, dead }
+}
+
+impl Through {
+    fn json(&self) -> Value {
+        let text = |args: &[Vec<u8>]| args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>();
+        let commands: Vec<Value> = self.commands.iter().map(|(w, c)| json!({"write": w, "command": text(c)})).collect();
+        json!({"route": self.route, "commands": commands, "expired": self.expired, "tombstone": self.tombstone, "dead": self.dead})
+    }
+
+    fn print(&self) {
+        print::line(format_args!("route {}:", self.route));
+        for (_, command) in &self.commands {
+            print::line(format_args!("  {}", command.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" ")));
+        }
+        let dead = self.dead.as_ref().map(|why| format!("dead: {why}"));
+        for note in self.tombstone.map(str::to_owned).iter().chain(&self.expired).chain(&dead) {
+            print::line(format_args!("  # {note}"));
+        }
+    }
+}
+
+/// An argument as redis-cli takes it.
+fn quoted(arg: &[u8]) -> String {
+    let plain = !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b));
+    if plain {
+        return String::from_utf8_lossy(arg).into_owned();
+    }
+    let escaped: String = arg
+        .iter()
+        .map(|b| match b {
+            b'"' => "\\\"".into(),
+            b'\\' => "\\\\".into(),
+            b'\n' => "\\n".into(),
+            b'\r' => "\\r".into(),
+            b'\t' => "\\t".into(),
+            0x20..=0x7e => char::from(*b).to_string(),
+            _ => format!("\\x{b:02x}"),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
