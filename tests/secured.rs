@@ -9,7 +9,7 @@ use rdkafka::ClientConfig;
 
 /// The least that an ACL user needs for the reference routes.
 const ACL: &str = "ACL SETUSER bridge on >s3cret resetkeys resetchannels ~bridge:* ~volatility:* ~latest:* &updates:* -@all \
-                   +multi +exec +watch +unwatch +hset +hmget +hgetall +hsetnx +hget +set +get +type +xadd +publish \
+                   +multi +exec +watch +unwatch +hset +hmget +hgetall +hsetnx +set +get +type +xadd +publish \
                    +info +command|info +acl|whoami +acl|dryrun +ping";
 
 fn length(redis: &RedisServer, key: &str) -> i64 {

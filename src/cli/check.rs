@@ -44,24 +44,36 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return record::show(global.output, args, file, &valid);
     }
     let routes: Vec<_> = valid.lane.routes.iter().map(|r| json!({"name": r.name, "guarantee": effective_guarantee(&valid.config, r)})).collect();
-    let problems = if args.connect { connect(&valid) } else { (Vec::new(), Vec::new()) };
+    let ends = if args.connect { connect(&valid) } else { Ends::default() };
     match global.output {
-        Output::Json => print::line(format_args!("{:#}", json!({"config": loaded.file, "routes": routes, "found": problems.0, "problems": problems.1}))),
+        Output::Json => print::line(format_args!(
+            "{:#}",
+            json!({"config": loaded.file, "routes": routes, "found": ends.found, "notes": ends.notes, "problems": ends.problems})
+        )),
         Output::Text => {
             print::line(format_args!("{}: fine", loaded.file.display()));
             for r in &routes {
                 print::line(format_args!("route {}: {}", r["name"].as_str().unwrap_or_default(), r["guarantee"].as_str().unwrap_or_default()));
             }
-            problems.0.iter().for_each(print::line);
-            problems.1.iter().for_each(|p| print::line(format_args!("PROBLEM: {p}")));
+            ends.found.iter().for_each(print::line);
+            ends.notes.iter().for_each(|n| print::line(format_args!("note: {n}")));
+            ends.problems.iter().for_each(|p| print::line(format_args!("PROBLEM: {p}")));
         }
     }
-    if problems.1.is_empty() { Exit::Done } else { Exit::Fatal }
+    if ends.problems.is_empty() { Exit::Done } else { Exit::Fatal }
 }
 
-/// What was found at both ends, and what is wrong with it.
-fn connect(valid: &Valid) -> (Vec<String>, Vec<String>) {
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
+/// What was found at both ends.
+#[derive(Default)]
+struct Ends {
+    found: Vec<String>,
+    /// What could not be looked at, or may be fine.
+    notes: Vec<String>,
+    problems: Vec<String>,
+}
+
+fn connect(valid: &Valid) -> Ends {
+    let Ends { mut found, mut notes, mut problems } = Ends::default();
     let consumer: Result<BaseConsumer, _> = client::common(&valid.config.kafka).create();
     let metadata = consumer.and_then(|c| c.fetch_metadata(None, Duration::from_secs(10)));
     match metadata {
@@ -84,10 +96,11 @@ fn connect(valid: &Valid) -> (Vec<String>, Vec<String>) {
     }
     match Connector::new(valid.config.redis.clone()).connect().map_err(Unfit::from).and_then(|mut c| preflight(&mut c, &valid.config, &valid.lane.routes)) {
         Ok(s) => {
+            notes.extend(s.notes.iter().map(|n| format!("Redis: {n}")));
             found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user }))
         }
         Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}")),
         Err(Unfit::Refused(all)) => problems.extend(all.into_iter().map(|p| format!("Redis: {p}"))),
     }
-    (found, problems)
+    Ends { found, notes, problems }
 }

@@ -19,6 +19,9 @@ const FORBIDDEN: &str = "\
     shutdown slaveof slowlog ssubscribe subscribe sunsubscribe swapdb sync unsubscribe unwatch wait waitaof
     watch xinfo xread xreadgroup";
 
+/// Commands by template whose first argument is no key.
+const KEYLESS: [&str; 6] = ["publish", "spublish", "eval", "evalsha", "fcall", "xgroup"];
+
 pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route) -> Option<Route> {
     let at = format!("route.{i}");
     if route.topics.is_empty() {
@@ -98,7 +101,10 @@ fn keep_out(c: &mut Checker<'_>, at: &str, write: &super::Write) {
         ("setex.key", write.setex.as_ref().map(|s| &s.key)),
         ("set.key", write.set.as_ref().map(|s| &s.key)),
         ("del.key", write.del.as_ref().map(|d| &d.key)),
-        ("command.1", write.command.as_ref().and_then(|args| args.get(1))),
+        (
+            "command.1",
+            write.command.as_ref().filter(|args| !args.first().is_some_and(|n| KEYLESS.contains(&n.to_lowercase().as_str()))).and_then(|args| args.get(1)),
+        ),
     ];
     let (space, _) = own_keys(c.loaded.config());
     for (name, text) in keys.into_iter().filter_map(|(name, text)| Some((name, text?))) {

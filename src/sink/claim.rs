@@ -82,7 +82,10 @@ impl<L: Log> Claimer<L> {
         let mut backoff = Backoff::default();
         loop {
             let (reason, remedy, person) = match self.connect() {
-                Ok(connection) => {
+                Ok((connection, notes)) => {
+                    for note in notes.iter().filter(|_| first) {
+                        tracing::warn!(code = "redis-unchecked", "{note}");
+                    }
                     self.conditions.clear_subject("redis");
                     return Some(connection);
                 }
@@ -139,10 +142,10 @@ impl<L: Log> Claimer<L> {
         Ok(())
     }
 
-    fn connect(&self) -> Result<Connection, Unfit> {
+    fn connect(&self) -> Result<(Connection, Vec<String>), Unfit> {
         let mut connection = self.connector.connect()?;
-        preflight(&mut connection, &self.config, &self.routes)?;
-        Ok(connection)
+        let server = preflight(&mut connection, &self.config, &self.routes)?;
+        Ok((connection, server.notes))
     }
 
     fn claim(&mut self, redis: &mut Connection, request: &Request) -> Result<Outcome, Failure> {

@@ -6,7 +6,11 @@
 //! | [`claim`] | the claimer: becoming a partition's owner |
 //! | [`lane`] | a lane's thread around [`crate::core::lane`] |
 //! | [`preflight`] | whether this Redis can keep what is promised |
+//! | `commands` | what it says of the routes' commands |
+//! | `permits` | whether the ACL user may do what will be done |
 pub mod claim;
+mod commands;
 pub mod connection;
 pub mod lane;
+mod permits;
 pub mod preflight;

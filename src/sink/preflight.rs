@@ -1,11 +1,11 @@
 //! Whether this Redis can keep what is promised: asked at each first connection and by `check --connect`.
 use super::connection::{Connection, Failure};
+use super::{commands, permits};
 use crate::config::{Config, Guarantee};
-use crate::core::record::TopicPartition;
-use crate::core::reply::Reply;
+use crate::core::encode::Encoder;
+use crate::core::reply::{Class, Reply, triage};
 use crate::core::route::Route;
 use crate::core::state::StateKey;
-use crate::core::write::Kind;
 
 /// What a Redis says of itself.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Server {
     pub role: String,
     pub policy: String,
     pub user: String,
+    /// What could not be looked at, or may be fine.
+    pub notes: Vec<String>,
 }
 
 /// Why a connection can't serve: it failed, or the server can't keep what is promised.
@@ -29,51 +31,158 @@ impl From<Failure> for Unfit {
     }
 }
 
+/// What is found on the way.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Findings {
+    /// What must not be.
+    pub(super) fn problem(&mut self, what: String) {
+        if !self.problems.contains(&what) {
+            self.problems.push(what);
+        }
+    }
+
+    /// What could not be looked at, or may be fine.
+    pub(super) fn note(&mut self, what: String) {
+        if !self.notes.contains(&what) {
+            self.notes.push(what);
+        }
+    }
+}
+
 /// Asks the server, and refuses it where it can't keep the guarantee or lacks what the routes need.
 pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route]) -> Result<Server, Unfit> {
-    let mut problems = Vec::new();
+    let mut found = Findings::default();
     let info = text(connection.command(&["INFO"])?);
     let field = |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned();
     if let Some(error) = info.strip_prefix('!') {
         // LOADING and its like pass; anything else is a permission or a proxy.
-        if crate::core::reply::triage(error) == crate::core::reply::Class::Transient {
-            return Err(Unfit::Failed(Failure { reason: error.to_owned(), refused: false }));
+        if triage(error) == Class::Transient {
+            return Err(waits(error.to_owned()));
         }
-        problems.push(format!("INFO is refused ({error}): allow it to the user, it tells the eviction policy"));
+        found.problem(format!("INFO is refused ({error}): allow it to the user, it tells the eviction policy"));
+    }
+    let role = role(connection, field)?;
+    if role == "sentinel" {
+        found.problem("this is a Sentinel, not a Redis: point redis.url at the master".into());
     }
     let whoami = text(connection.command(&["ACL", "WHOAMI"])?);
-    let server = Server {
-        version: field("redis_version"),
-        role: field("role"),
-        policy: field("maxmemory_policy"),
-        user: if whoami.starts_with('!') { String::new() } else { whoami },
-    };
+    let user = if whoami.starts_with('!') { String::new() } else { whoami };
+    let (version, policy) = (field("redis_version"), field("maxmemory_policy"));
     let exactly = config.redis.guarantee == Guarantee::ExactlyOnce;
-    problems.extend(evicts(config, &server.policy));
-    // On such a replica a full resync escapes WATCH (tried on 6.2). Who may not ask is not told.
-    if exactly
-        && server.version.starts_with("6.")
-        && let Reply::Array(answer) = connection.command(&["CONFIG", "GET", "repl-diskless-load"])?
-        && answer.contains(&Reply::Text(b"swapdb".into()))
-    {
-        problems.push("repl-diskless-load is swapdb on a Redis below 7.0: a full resync would escape the guard. Set it to disabled".into());
+    evicts(config, &policy).into_iter().for_each(|p| found.problem(p));
+    if exactly && version.starts_with("6.") {
+        swaps(connection, &mut found)?;
     }
     if exactly && field("redis_mode") == "cluster" {
-        problems.push(
+        found.problem(
             "this is a Redis Cluster: a transaction can't span its slots. Use a single Redis, or guarantee = \"at-least-once\" on a hash-tagged key space"
                 .into(),
         );
     }
-    let key = StateKey::partition(&config.redis.state_prefix, &config.kafka.group, &TopicPartition::new("", 0));
-    let key = String::from_utf8_lossy(&key.0).into_owned();
-    for name in own(exactly) {
-        check_command(connection, &server, &name, false, &key, &mut problems)?;
+    let store = StateKey::store_id(&config.redis.state_prefix);
+    let space = String::from_utf8_lossy(store.0.strip_suffix(b"store").unwrap_or(&store.0)).into_owned();
+    commands::check(connection, routes, space.as_bytes(), &mut found)?;
+    if user.is_empty() {
+        found.note("ACL WHOAMI is refused: permissions are not checked before they are needed; allow it with +acl|whoami".into());
+    } else {
+        permits::check(connection, &user, config, routes, &space, &mut found)?;
     }
-    for name in written(routes) {
-        check_command(connection, &server, &name, true, "", &mut problems)?;
+    // What a permission would explain is told above, and better.
+    if found.problems.is_empty() {
+        probe(connection, exactly.then_some(&store), &mut found)?;
     }
-    problems.dedup();
-    if problems.is_empty() { Ok(server) } else { Err(Unfit::Refused(problems)) }
+    if found.problems.is_empty() { Ok(Server { version, role, policy, user, notes: found.notes }) } else { Err(Unfit::Refused(found.problems)) }
+}
+
+/// Passes by itself.
+fn waits(reason: String) -> Unfit {
+    Unfit::Failed(Failure { reason, refused: false })
+}
+
+/// What the server is; by INFO where ROLE is not allowed. A replica is waited for: it may be promoted.
+fn role(connection: &mut Connection, field: impl Fn(&str) -> String) -> Result<String, Unfit> {
+    let (role, master) = match connection.command(&["ROLE"])? {
+        Reply::Array(answer) => {
+            let part = |i: usize| match answer.get(i) {
+                Some(Reply::Text(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+                Some(Reply::Int(n)) => n.to_string(),
+                _ => String::new(),
+            };
+            (part(0), format!("{}:{}", part(1), part(2)))
+        }
+        _ => (field("role"), format!("{}:{}", field("master_host"), field("master_port"))),
+    };
+    if role == "slave" || role == "replica" {
+        return Err(waits(format!("this Redis is a replica of {master}; point redis.url at the master")));
+    }
+    Ok(role)
+}
+
+/// On a replica that swaps databases in a full resync a client's WATCH does not see it (tried on 6.2).
+fn swaps(connection: &mut Connection, found: &mut Findings) -> Result<(), Failure> {
+    match connection.command(&["CONFIG", "GET", "repl-diskless-load"])? {
+        Reply::Array(answer) if answer.contains(&Reply::Text(b"swapdb".to_vec())) => {
+            found.problem("repl-diskless-load is swapdb on a Redis below 7.0: a full resync would escape the guard. Set it to disabled".into());
+        }
+        Reply::Array(_) => {}
+        _ => found.note("CONFIG GET is refused: make sure that repl-diskless-load is not swapdb, which on a Redis below 7.0 would escape the guard".into()),
+    }
+    Ok(())
+}
+
+/// Whether transactions are what they must be, tried on the bridge's own key (under WATCH, where there is a guard), with
+/// nothing written. What lies between may answer for a Redis and be none.
+fn probe(connection: &mut Connection, guarded: Option<&StateKey>, found: &mut Findings) -> Result<(), Unfit> {
+    let text = |t: &str| Reply::Text(t.into());
+    let mut out = Encoder::default();
+    let mut expected = Vec::new();
+    if let Some(key) = guarded {
+        out.command(&[b"WATCH", key.0.as_slice()]);
+        expected.push(("WATCH", text("OK")));
+    }
+    out.command(&["MULTI"]);
+    expected.push(("MULTI", text("OK")));
+    if let Some(key) = guarded {
+        out.command(&[b"GET", key.0.as_slice()]);
+        expected.push(("GET in a transaction", text("QUEUED")));
+    }
+    out.command(&["EXEC"]);
+    expected.push(("EXEC", Reply::Array(Vec::new())));
+    if guarded.is_some() {
+        out.command(&["UNWATCH"]);
+        expected.push(("UNWATCH", text("OK")));
+    }
+    let replies = connection.exchange(out.bytes(), expected.len()).map_err(|f| waits(format!("asked for WATCH, MULTI and EXEC: {f}")))?;
+    for ((name, wanted), got) in expected.iter().zip(&replies) {
+        let fits = match (wanted, got) {
+            // Somebody else claims just now.
+            (Reply::Array(_), Reply::Nil) if guarded.is_some() => return Err(waits("the transaction that was tried met another owner's claim".into())),
+            (Reply::Array(_), Reply::Array(results)) => match results.as_slice() {
+                [] => guarded.is_none(),
+                [Reply::Nil | Reply::Text(_)] => guarded.is_some(),
+                _ => false,
+            },
+            _ => wanted == got,
+        };
+        match got {
+            Reply::Error(error) if triage(error) == Class::Transient => return Err(waits(error.clone())),
+            _ if fits => {}
+            _ => {
+                let got = match got {
+                    Reply::Error(error) => error.clone(),
+                    other => format!("{other:?}"),
+                };
+                found.problem(format!("{name} is not answered as Redis does, but by {got:?}: a proxy, or a permission; positions need WATCH, MULTI and EXEC on the bridge's own keys"));
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the server's eviction policy breaks the guarantee, as it stands now.
@@ -88,57 +197,6 @@ fn evicts(config: &Config, policy: &str) -> Option<String> {
             "maxmemory-policy is {policy}: Redis may evict the state, and with it the guarantee. Use noeviction or a volatile-* policy, or guarantee = \"at-least-once\""
         )
     })
-}
-
-/// The commands of the guard and the state.
-fn own(exactly: bool) -> Vec<String> {
-    let guard: &[&str] = if exactly { &["watch", "unwatch", "hset", "hmget", "hgetall", "hsetnx", "hget", "set", "get", "type"] } else { &[] };
-    ["multi", "exec"].iter().chain(guard).map(|n| (*n).to_owned()).collect()
-}
-
-/// The commands of the routes' writes.
-fn written(routes: &[Route]) -> Vec<String> {
-    let kinds = routes.iter().flat_map(|r| &r.writes).map(|w| &w.kind);
-    let mut names: Vec<String> = kinds.map(|kind| if matches!(kind, Kind::Set { .. }) { "set".into() } else { kind.name() }).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// Whether a command exists here, the ACL allows it (on this key, where one is given), and it may be a route's write.
-fn check_command(connection: &mut Connection, server: &Server, name: &str, write: bool, key: &str, problems: &mut Vec<String>) -> Result<(), Failure> {
-    let Reply::Array(entries) = connection.command(&["COMMAND", "INFO", name])? else { return Ok(()) };
-    let Some(Reply::Array(entry)) = entries.first() else {
-        problems.push(format!("this server does not know {}", name.to_uppercase()));
-        return Ok(());
-    };
-    let (Some(Reply::Int(arity)), Some(Reply::Array(flags))) = (entry.get(1), entry.get(2)) else { return Ok(()) };
-    for bad in ["blocking", "no_multi", "admin", "pubsub"] {
-        // PUBLISH alone is flagged pubsub and writes.
-        if write && !matches!(name, "publish" | "spublish") && flags.contains(&Reply::Text(bad.into())) {
-            problems.push(format!("{} is flagged {bad} by this server: it can't be a write", name.to_uppercase()));
-        }
-    }
-    if server.user.is_empty() {
-        return Ok(());
-    }
-    // ACL DRYRUN came with 7.0; older servers tell when a claim or a batch is refused.
-    let mut ask = vec!["ACL", "DRYRUN", &server.user, name];
-    ask.extend((1..arity.unsigned_abs()).map(|_| key));
-    if let Reply::Text(answer) = connection.command(&ask)? {
-        let answer = String::from_utf8_lossy(&answer);
-        if answer.contains("no permissions to run the") {
-            problems.push(format!("user {} lacks {}: ACL SETUSER {} +{name}", server.user, name.to_uppercase(), server.user));
-        } else if !key.is_empty() && answer.contains("no permissions") {
-            problems.push(format!(
-                "user {} may not use the bridge's own keys: ACL SETUSER {} ~{}*",
-                server.user,
-                server.user,
-                key.split(':').next().unwrap_or_default()
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// A reply as text; errors begin with `!`.
