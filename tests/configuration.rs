@@ -8,6 +8,8 @@ fn the_reference_configuration_loads_as_it_is() {
     let output = run(&["--config", REFERENCE, "check"], &[], "");
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert!(out(&output).contains("route volatility: exactly-once; PUBLISH at most once to each connected subscriber"));
+    let output = run(&["--config", REFERENCE, "--set", "redis.guarantee=at-least-once", "check"], &[], "");
+    assert!(out(&output).contains("route volatility: at-least-once; PUBLISH once or more to each connected subscriber"));
 }
 
 #[test]

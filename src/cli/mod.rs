@@ -95,13 +95,16 @@ pub fn main(args: &Args) -> Exit {
 fn configuration(args: &Args, sets: &[&str]) -> Result<(Loaded, Valid), Exit> {
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).chain(args.set.iter().cloned()).collect();
     let loaded = load(args.config.as_deref(), &sets);
-    loaded.and_then(|l| with_properties(&l, validate(&l)).map(|v| (l, v))).map_err(|mistakes| {
-        match args.output {
-            Output::Text => print::warn(mistakes.to_string().trim_end()),
-            Output::Json => print::warn(format_args!("{:#}", json!({"error": "the configuration has mistakes", "mistakes": mistakes.0}))),
-        }
-        Exit::Config
-    })
+    loaded.and_then(|l| with_properties(&l, validate(&l)).map(|v| (l, v))).map_err(|mistakes| refused(args.output, &mistakes))
+}
+
+/// Prints every mistake.
+fn refused(output: Output, mistakes: &Mistakes) -> Exit {
+    match output {
+        Output::Text => print::warn(mistakes.to_string().trim_end()),
+        Output::Json => print::warn(format_args!("{:#}", json!({"error": "the configuration has mistakes", "mistakes": mistakes.0}))),
+    }
+    Exit::Config
 }
 
 /// Adds what librdkafka says of its properties to what else is wrong.

@@ -132,8 +132,8 @@ fn merge(text: &str, file: &Path, variables: &[(String, OsString)], sets: &[Stri
     let mut mistakes = Vec::new();
     let read = layers::file(text, &name);
     let broken = read.is_err();
-    let outer = variables.iter().map(|(name, value)| layers::variable(&schema, name, value.to_str()));
-    let layers = [read].into_iter().chain(outer).chain(sets.iter().map(|set| layers::flag(&schema, set)));
+    let outer = variables.iter().map(|(name, value)| layers::variable(schema, name, value.to_str()));
+    let layers = [read].into_iter().chain(outer).chain(sets.iter().map(|set| layers::flag(schema, set)));
     let figment = layers.fold(Figment::from(layers::defaults(&name)), |figment, layer| match layer {
         Ok(layer) => figment.merge(layer),
         Err(mistake) => {
@@ -148,7 +148,7 @@ fn merge(text: &str, file: &Path, variables: &[(String, OsString)], sets: &[Stri
     let merged = figment.find_value("").map_err(|e| failed(e.to_string()))?;
     let whole = serde_json::to_value(&merged).map_err(|e| failed(e.to_string()))?;
     let origins = Origins { figment, merged, file: name.clone() };
-    let (wrong, tree) = shape::check(&schema, whole, |key| origins.of(key));
+    let (wrong, tree) = shape::check(whole, |key| origins.of(key));
     // The shape says all that serde would: the tests compare the two.
     let config = serde_json::from_value(tree).map_err(|e| failed(e.to_string()))?;
     let mended = wrong.iter().map(|m| m.key.clone()).collect();

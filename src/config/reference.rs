@@ -2,9 +2,15 @@
 use super::Config;
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 /// The schema, for editors and for [`super::load`].
-pub fn schema() -> Value {
+pub fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
+    &SCHEMA
+}
+
+fn generate() -> Value {
     let generator = schemars::generate::SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let mut schema = generator.into_root_schema_for::<Config>().to_value();
     // The merged tree is checked, in which every section stands: nothing but the fields without a default is required.
@@ -80,7 +86,7 @@ pub fn page() -> String {
          (`BRIDGE__KAFKA__BROKERS='[\"a:9092\",\"b:9092\"]'`). Routes come only from the file. A variable's name has no dots: below \
          `BRIDGE__KAFKA__PROPERTIES__` each `_` stands for one (`BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`).\n",
     );
-    section(&root, &root, "", &mut out);
+    section(root, root, "", &mut out);
     out
 }
 

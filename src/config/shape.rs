@@ -2,21 +2,27 @@
 use super::load::Mistake;
 use super::reference::{self, node_at, types};
 use super::units::{Period, Size};
+use jsonschema::Validator;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
-/// Finds all that has a wrong shape, and returns the tree with something harmless in its place, so that the rules
-/// across fields can be checked of all the rest in the same go.
-pub(super) fn check(schema: &Value, mut tree: Value, source_of: impl Fn(&str) -> String) -> (Vec<Mistake>, Value) {
-    let validator = jsonschema::options()
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+    jsonschema::options()
         .with_format("period", |t: &str| t.parse::<Period>().is_ok())
         .with_format("size", |t: &str| t.parse::<Size>().is_ok())
         .should_validate_formats(true)
-        .build(schema)
-        .expect("the generated schema is a schema");
+        .build(reference::schema())
+        .expect("the generated schema is a schema")
+});
+
+/// Finds all that has a wrong shape, and returns the tree with something harmless in its place, so that the rules
+/// across fields can be checked of all the rest in the same go.
+pub(super) fn check(mut tree: Value, source_of: impl Fn(&str) -> String) -> (Vec<Mistake>, Value) {
+    let schema = reference::schema();
     whole_numbers(&mut tree);
     let (mut mistakes, mut wrong) = (Vec::new(), Vec::new());
-    for error in validator.iter_errors(&tree) {
+    for error in VALIDATOR.iter_errors(&tree) {
         let pointer = error.instance_path.to_string();
         let path: Vec<String> = pointer.split('/').skip(1).map(|p| p.replace("~1", "/").replace("~0", "~")).collect();
         for (name, found, allowed, nearest) in describe(schema, &path, &error) {
