@@ -15,6 +15,12 @@ pub(super) fn line_read(text: impl Display) -> bool {
     writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
+/// What a person is asked, on standard error: the output may go elsewhere.
+pub(super) fn question(text: impl Display) {
+    let mut out = std::io::stderr().lock();
+    let _ = write!(out, "{text} ").and_then(|()| out.flush());
+}
+
 /// A line on standard error, for people.
 pub(super) fn warn(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -88,7 +88,7 @@ fn together(config: &Config) -> Vec<Refused> {
 /// Why one of the bridge's clients can't be made.
 fn fails(config: &Config) -> Option<String> {
     let kafka = &config.kafka;
-    let mut clients = vec![client::consumer(kafka), client::observer(kafka), client::common(kafka)];
+    let mut clients = vec![client::consumer(kafka), client::observer(kafka), client::reader(kafka), client::common(kafka)];
     if !config.dead_letter.topic.is_empty() {
         clients.push(client::producer(kafka));
     }

@@ -4,10 +4,11 @@ mod partitions;
 
 use self::apply::Apply;
 use self::partitions::Partitions;
-use super::{Args as Global, Exit, Output, configuration};
+use super::{Args as Global, Exit, Output, configuration, print};
 use crate::config::validate::Valid;
 use serde::Serialize;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use serde_json::json;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::str::FromStr;
 
 #[derive(Debug, clap::Args)]
@@ -90,14 +91,14 @@ impl Plan {
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {
-    let valid = match configuration(global) {
+    let valid = match configuration(global, &[]) {
         Ok((_, valid)) => valid,
         Err(exit) => return exit,
     };
     match rewind(global, args, &valid) {
         Ok(exit) => exit,
         Err(why) => {
-            eprintln!("rewind: {why}");
+            print::failure(global.output, format_args!("rewind: {why}"));
             Exit::Fatal
         }
     }
@@ -114,14 +115,18 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
     };
     let plans = partitions.into_iter().map(|p| apply.plan(p, args.to_offset)).collect::<Result<Vec<_>, _>>()?;
     if global.output == Output::Text {
-        println!("{:<24} {:>12} {:>12}  what that means", "partition", "position", "goes on at");
+        print::line(format_args!("{:<24} {:>12} {:>12}  what that means", "partition", "position", "goes on at"));
         for plan in &plans {
             let position = plan.position.map_or_else(|| "-".into(), |p| p.to_string());
-            println!("{:<24} {position:>12} {:>12}  {}", format!("{}[{}]", args.topic, plan.partition), plan.to, plan.meaning());
+            let at = format!("{}[{}]", args.topic, plan.partition);
+            print::line(format_args!("{at:<24} {position:>12} {:>12}  {}", plan.to, plan.meaning()));
         }
     }
     if !args.yes && !confirmed()? {
-        println!("nothing was changed");
+        match global.output {
+            Output::Json => print::line(format_args!("{:#}", json!({"topic": args.topic, "rewound": [], "notes": ["nothing was changed"]}))),
+            Output::Text => print::line("nothing was changed"),
+        }
         return Ok(Exit::Done);
     }
     let mut notes = Vec::new();
@@ -130,8 +135,8 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
     }
     notes.push(apply.commit(&plans)?);
     match global.output {
-        Output::Json => println!("{:#}", serde_json::json!({"topic": args.topic, "rewound": plans, "notes": notes})),
-        Output::Text => notes.iter().for_each(|n| println!("{n}")),
+        Output::Json => print::line(format_args!("{:#}", json!({"topic": args.topic, "rewound": plans, "notes": notes}))),
+        Output::Text => notes.iter().for_each(print::line),
     }
     Ok(Exit::Done)
 }
@@ -141,8 +146,7 @@ fn confirmed() -> Result<bool, String> {
     if !std::io::stdin().is_terminal() {
         return Err("this changes what is applied: confirm it with --yes where no person can be asked".into());
     }
-    print!("Go on? [y/N] ");
-    let _ = std::io::stdout().flush();
+    print::question("Go on? [y/N]");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|e| e.to_string())?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
