@@ -39,7 +39,9 @@ pub(super) fn file(text: &str, name: &str) -> Result<Layer, Mistake> {
         let before = &text[..e.span().map_or(0, |s| s.start.min(text.len()))];
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let at = format!("line {}, column {column}", before.matches('\n').count() + 1);
-        Mistake { source: name.into(), key: at, found: e.message().trim().replace('\n', ", "), allowed: "TOML".into(), nearest: None }
+        let message = e.message().trim().replace('\n', ", ");
+        let found = if message.is_empty() { "what is no TOML".into() } else { message };
+        Mistake { source: name.into(), key: at, found, allowed: "TOML".into(), nearest: None }
     })?;
     Ok(Layer { source: name.into(), dict: table.into_iter().map(|(k, v)| (k, from_toml(v))).collect() })
 }

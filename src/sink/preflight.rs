@@ -126,7 +126,7 @@ fn role(connection: &mut Connection, field: impl Fn(&str) -> String) -> Result<S
 /// On a replica that swaps databases in a full resync a client's WATCH does not see it (tried on 6.2).
 fn swaps(connection: &mut Connection, found: &mut Findings) -> Result<(), Failure> {
     match connection.command(&["CONFIG", "GET", "repl-diskless-load"])? {
-        Reply::Array(answer) if answer.contains(&Reply::Text(b"swapdb".to_vec())) => {
+        Reply::Array(answer) if answer.contains(&Reply::Text(b"swapdb".into())) => {
             found.problem("repl-diskless-load is swapdb on a Redis below 7.0: a full resync would escape the guard. Set it to disabled".into());
         }
         Reply::Array(_) => {}
