@@ -41,11 +41,11 @@ fn render_three_writes(b: Bencher<'_, '_>) {
     let routes = reference();
     let record = Record::copy(TopicPartition::new("volatility", 0), 7, Some(1), Some(b"BTC/USD"), Some(TICK.as_bytes()), []);
     let mut out = Encoder::default();
-    let (mut outcomes, mut scratch) = (Vec::new(), Scratch::default());
+    let (mut outcomes, mut context) = (Vec::new(), route::Context::default());
     b.bench_local(|| {
         out.clear();
         outcomes.clear();
-        route::render(&routes, &[0], black_box(&record), &mut out, |o| _ = black_box(o), &mut outcomes, &mut scratch).unwrap();
+        route::render(&routes, &[0], black_box(&record), &mut out, |o| _ = black_box(o), &mut outcomes, &mut context).unwrap();
         black_box(out.bytes().len())
     });
 }

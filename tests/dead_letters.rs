@@ -96,6 +96,62 @@ fn a_dead_letter_topic_gets_the_original_bytes_and_the_reason_in_headers() {
 }
 
 #[test]
+fn a_large_poison_record_has_room_in_the_dead_letter_topic() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("poisoned", 1);
+    let dead = unique("dead");
+    kafka::create(&dead, 1, &[("max.message.bytes", "8388608")]);
+    let poison = "{".repeat(3 << 20);
+    kafka::produce(&topic, [Produce::new("P", &poison)]);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 20, 3);
+    let daemon = Setup::new(&topic, &redis.url()).extra(&format!("[dead_letter]\ntopic = \"{dead}\"\n")).start();
+    daemon.wait_settled(21);
+    ticks.expect_exactly(&redis);
+    assert_eq!(kafka::read_all(&dead, 1)[0].payload().map(<[u8]>::len), Some(poison.len()));
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_not_there_holds_up_only_the_partitions_that_owe_letters() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("poisoned", 2);
+    let dead = unique("dead");
+    let on = |partition, payload| Produce { partition: Some(partition), ..Produce::new("P", payload) };
+    kafka::produce(&topic, [on(1, POISON)]);
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&topic, 2_000, 4, 0..1);
+    // One lane for both.
+    let setup = Setup::new(&topic, &redis.url()).redis_extra("lanes = 1").extra(&format!("[dead_letter]\ntopic = \"{dead}\"\n"));
+    let daemon = setup.start();
+    daemon.wait_settled(2_000);
+    daemon.wait_holds("dead-letter-waits");
+    ticks.produce_on(&topic, 2_000, 4, 0..1);
+    daemon.wait_settled(4_000);
+    kafka::create(&dead, 1, &[]);
+    daemon.wait_settled(4_001);
+    ticks.expect_exactly(&redis);
+    assert_eq!(kafka::read_all(&dead, 1)[0].payload(), Some(POISON.as_bytes()));
+    eventually("the condition is over", 20, || !daemon.holds("dead-letter-waits"));
+}
+
+#[test]
+fn a_letter_names_the_route_and_the_write_that_was_refused() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("poisoned", 1);
+    redis.command("SET pair:W occupied");
+    kafka::produce(&topic, [Produce::new("W", r#"{"seq":1}"#)]);
+    let routes = "[[route]]\nname = \"first\"\ntopics = [\"TOPIC\"]\n[[route.write]]\ncommand = [\"INCR\", \"n:{key}\"]\n\
+                  [[route]]\nname = \"second\"\ntopics = [\"TOPIC\"]\n[[route.write]]\ncommand = [\"INCR\", \"m:{key}\"]\n\
+                  [[route.write]]\ncommand = [\"HSET\", \"pair:{key}\", \"seq\", \"{value.seq}\"]\n";
+    let daemon = Setup::new(&topic, &redis.url()).routes(routes).start();
+    daemon.wait_settled(1);
+    let letter = letters::read(&redis, "bridge:dead").pop().unwrap();
+    assert_eq!((letter.text("route"), letter.text("write")), ("second".into(), "second/2".into()));
+    eventually("it is counted", 10, || daemon.status().unwrap().routes.iter().map(|r| r.dead).collect::<Vec<_>>() == [0, 1]);
+    assert!(daemon.log().contains("dead-letter"), "{}", daemon.log());
+}
+
+#[test]
 fn without_a_place_for_letters_poison_halts_its_partition_and_no_other() {
     let redis = RedisServer::start();
     let topic = kafka::topic("poisoned", 2);

@@ -93,7 +93,8 @@ fn a_full_redis_pauses_with_one_warning_and_resumes_by_itself() {
     let topic = kafka::topic("ticks", 2);
     let mut ticks = Ticks::default();
     ticks.produce(&topic, 1_000, 10);
-    let daemon = Setup::new(&topic, &redis.url()).redis_extra("lanes = 1").start();
+    // Two lanes and two claims meet it: it is told once.
+    let daemon = Setup::new(&topic, &redis.url()).start();
     daemon.wait_settled(1_000);
     redis.command("CONFIG SET maxmemory 1mb");
     ticks.produce(&topic, 5_000, 10);
@@ -103,6 +104,21 @@ fn a_full_redis_pauses_with_one_warning_and_resumes_by_itself() {
     ticks.expect_in(&redis, 30);
     eventually("the condition is over", 10, || !daemon.holds("redis-oom"));
     assert_eq!(daemon.log().matches("code=\"redis-oom\"").count(), 2, "one line when it begins, one when it ends");
+}
+
+#[test]
+fn a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness() {
+    let redis = RedisServer::start();
+    redis.command("CONFIG SET maxmemory 1");
+    let topic = kafka::topic("ticks", 4);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 10);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_holds("redis-oom");
+    assert!(!daemon.status().unwrap().ready);
+    redis.command("CONFIG SET maxmemory 0");
+    ticks.expect_in(&redis, 30);
+    eventually("the condition is over", 10, || !daemon.holds("redis-oom") && daemon.status().unwrap().ready);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Starting, being watched, being told, stopping.
 use crate::support::daemon::{Setup, binary};
 use crate::support::kafka::{self, Produce};
-use crate::support::redis_server::RedisServer;
+use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
 use std::os::unix::net::UnixDatagram;
@@ -57,6 +57,24 @@ fn a_drain_ends_at_its_deadline_and_leaves_what_is_left_to_the_next_start() {
     assert_eq!(daemon.exit_code(20), 75);
     assert!(begun.elapsed() >= Duration::from_millis(1_900) && begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     signal(redis.pid(), "CONT");
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 40);
+}
+
+#[test]
+fn a_stop_while_redis_is_away_says_that_records_are_left() {
+    let mut redis = RedisServer::with(Kind::System, &["--appendonly", "yes"]);
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 1_000, 10);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(1_000);
+    redis.kill();
+    ticks.produce(&topic, 1_000, 10);
+    daemon.wait_holds("redis-unreachable");
+    assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    redis.run();
     let _daemon = setup.start();
     ticks.expect_in(&redis, 40);
 }

@@ -185,3 +185,21 @@ fn nobody_comes_between_the_writes_of_a_record() {
     }
     assert!(seen > 0);
 }
+
+#[test]
+fn an_id_far_in_the_future_is_a_dead_letter_and_blocks_nothing() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("writes", 1);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let ids = [now, now + 3_600_000, now + 10 * 86_400_000, now + 3_600_001];
+    let payloads: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+    kafka::produce(&topic, payloads.iter().map(|p| Produce::new("K", p)));
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"s\", fields = \"*\", id = \"{value.id}-0\" }\n";
+    let daemon = Setup::new(&topic, &redis.url()).routes(routes).start();
+    daemon.wait_settled(4);
+    let found: Vec<String> = redis.entries::<String>("s").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(found, [format!("{}-0", ids[0]), format!("{}-0", ids[1]), format!("{}-0", ids[3])]);
+    let dead = letters::read(&redis, "bridge:dead");
+    assert_eq!((dead.len(), dead[0].text("offset")), (1, "2".into()));
+    assert!(dead[0].text("reason").contains("ahead of the clock"), "{}", dead[0].text("reason"));
+}

@@ -1,7 +1,6 @@
 //! `check --record`: what a record would become, route by route.
 use super::{Exit, Output, check, print};
 use crate::config::validate::Valid;
-use crate::core::decode::Scratch;
 use crate::core::encode::{Encoder, parse_commands};
 use crate::core::lane::Letters;
 use crate::core::record::{Record, TopicPartition};
@@ -72,7 +71,8 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let route = &routes[r];
     let name = |w: usize| format!("write {} ({})", w + 1, route.writes[w].kind.name());
     let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
-    let rendered = route::render(routes, &[r], record, &mut out, |o| origins.push(o.write), &mut outcomes, &mut Scratch::default());
+    let mut context = route::Context { now_ms: jiff::Timestamp::now().as_millisecond(), ..route::Context::default() };
+    let rendered = route::render(routes, &[r], record, &mut out, |o| origins.push(o.write), &mut outcomes, &mut context);
     let commands: Vec<_> = origins.iter().map(|w| w + 1).zip(parse_commands(out.bytes()).unwrap_or_default()).collect();
     let outcome = outcomes.first().map(|(_, o)| *o).unwrap_or_default();
     let tombstone = match route.tombstone {

@@ -401,6 +401,14 @@ pub struct Xadd {
     /// Do not create the stream.
     #[serde(default)]
     pub nomkstream: bool,
+    /// How far the time of an explicit id may lie ahead of this machine's clock. One far in the future blocks its stream
+    /// for all that comes after it: beyond this, the record is a dead letter.
+    #[serde(default = "a_day")]
+    pub id_ahead_max: Period,
+}
+
+fn a_day() -> Period {
+    Period::secs(24 * 60 * 60)
 }
 
 fn star() -> String {

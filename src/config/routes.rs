@@ -170,8 +170,9 @@ fn compile_xadd(c: &mut Checker<'_>, at: &str, x: &super::Xadd, decode: Decode) 
     if x.exact && x.limit.is_some() {
         c.add(format!("{at}.limit"), "limit beside exact = true", "limit only without exact (Redis refuses both)");
     }
+    let ahead_max_ms = u64::try_from(x.id_ahead_max.0.as_millis()).unwrap_or(u64::MAX);
     let trim = by.map(|by| Trim { by, exact: x.exact, limit: x.limit });
-    Some(Kind::Xadd(write::Xadd { key: key?, fields: fields?, id: id?, trim, nomkstream: x.nomkstream }))
+    Some(Kind::Xadd(write::Xadd { key: key?, fields: fields?, id: id?, trim, nomkstream: x.nomkstream, ahead_max_ms }))
 }
 
 fn compile_ttl(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {

@@ -111,6 +111,14 @@ pub fn grown(routes: &[Route], through: &[usize], record: &Record) -> Vec<Grown>
     keys
 }
 
+/// What rendering one record after the other works with.
+#[derive(Debug, Default)]
+pub struct Context {
+    pub scratch: Scratch,
+    /// What time it is, in ms since the epoch.
+    pub now_ms: i64,
+}
+
 /// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
 /// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///
@@ -123,15 +131,16 @@ pub fn render(
     out: &mut Encoder,
     mut on_command: impl FnMut(Origin),
     outcomes: &mut Vec<(usize, Outcome)>,
-    scratch: &mut Scratch,
+    context: &mut Context,
 ) -> Result<(), Poison> {
+    let Context { scratch, now_ms } = context;
     let mark = out.mark();
     let json = through.iter().any(|r| routes[*r].format == Format::Json);
     let decoded = if json { Format::Json.decode(record.payload(), scratch) } else { Decoded::Opaque };
     for &r in through {
         let route = &routes[r];
         let mut outcome = Outcome::default();
-        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, out) {
+        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, *now_ms, out) {
             Ok(Rendered::Command) => {
                 outcome.commands += 1;
                 on_command(Origin { route: r, write: w });

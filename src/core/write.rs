@@ -36,6 +36,9 @@ pub struct Xadd {
     pub id: Template,
     pub trim: Option<Trim>,
     pub nomkstream: bool,
+    /// How far the time of an explicit id may lie ahead of the clock, in ms: one far in the future blocks its stream for
+    /// all that comes after it.
+    pub ahead_max_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -142,8 +145,8 @@ impl Kind {
     ///
     /// # Errors
     /// The reason for which the record is dead.
-    pub fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
-        let done = self.render_args(record, doc, out);
+    pub fn render(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64, out: &mut Encoder) -> Result<Rendered, String> {
+        let done = self.render_args(record, doc, now_ms, out);
         match done {
             Ok(Rendered::Command) => out.finish(),
             _ => out.abandon(),
@@ -151,10 +154,10 @@ impl Kind {
         done
     }
 
-    fn render_args(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<Rendered, String> {
+    fn render_args(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64, out: &mut Encoder) -> Result<Rendered, String> {
         let arg = |out: &mut Encoder, t: &Template| argument(t, record, doc, out);
         match self {
-            Self::Xadd(x) => x.render(record, doc, out)?,
+            Self::Xadd(x) => x.render(record, doc, now_ms, out)?,
             Self::Set { key, value, ttl } => {
                 let ttl = match ttl {
                     None => None,
@@ -207,7 +210,23 @@ impl Kind {
 }
 
 impl Xadd {
-    fn render(&self, record: &Record, doc: Option<&Document<'_>>, out: &mut Encoder) -> Result<(), String> {
+    fn render_id(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64, out: &mut Vec<u8>) -> Result<(), String> {
+        let from = out.len();
+        self.id.render(record, doc, out).map_err(|e| e.to_string())?;
+        let id = &out[from..];
+        let digits = id.iter().position(|b| !b.is_ascii_digit()).unwrap_or(id.len());
+        let time = std::str::from_utf8(&id[..digits]).ok().and_then(|d| d.parse::<u64>().ok());
+        let latest = u64::try_from(now_ms).unwrap_or(0).saturating_add(self.ahead_max_ms);
+        match time.filter(|time| *time > latest) {
+            Some(_) => {
+                let (id, ahead) = (String::from_utf8_lossy(id), self.ahead_max_ms);
+                Err(format!("the id {id} lies more than {ahead} ms ahead of the clock (id_ahead_max): it would block the stream for all that comes"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn render(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64, out: &mut Encoder) -> Result<(), String> {
         let arg = |out: &mut Encoder, t: &Template| argument(t, record, doc, out);
         out.arg(b"XADD");
         arg(out, &self.key)?;
@@ -233,7 +252,7 @@ impl Xadd {
                 out.arg_number(limit);
             }
         }
-        arg(out, &self.id)?;
+        out.arg_with(|bytes| self.render_id(record, doc, now_ms, bytes))?;
         match &self.fields {
             Fields::Table(fields) => {
                 for (name, value) in fields {

@@ -67,7 +67,8 @@ impl LetterTopic {
             self.conditions.raise("dead-letter-waits", &self.lane, &format!("dead letters can't be produced to {}: {first}", self.topic), remedy);
             let mut outcomes = outcomes.iter();
             letters.retain(|_| outcomes.next().is_some_and(Result::is_err));
-            self.runtime.block_on(tokio::time::sleep(backoff.next(rand::random())));
+            let wait = backoff.next(rand::random());
+            self.runtime.block_on(async { tokio::time::sleep(wait).await });
         }
     }
 

@@ -171,6 +171,8 @@ fn probe(connection: &mut Connection, guarded: Option<&StateKey>, found: &mut Fi
         };
         match got {
             Reply::Error(error) if triage(error) == Class::Transient => return Err(waits(error.clone())),
+            // A full Redis is one all the same; the claim meets it by its own name.
+            Reply::Error(error) if triage(error) == Class::Capacity => return Ok(()),
             _ if fits => {}
             _ => {
                 let got = match got {

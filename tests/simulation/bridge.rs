@@ -111,7 +111,7 @@ pub(crate) struct Bridge {
 fn routes(env: &Env) -> Arc<[Route]> {
     let template = |t: &str| Template::parse(t).unwrap();
     let xadd = |key: &str, id: &str| Write {
-        kind: Kind::Xadd(Xadd { key: template(key), fields: Fields::All, id: template(id), trim: None, nomkstream: false }),
+        kind: Kind::Xadd(Xadd { key: template(key), fields: Fields::All, id: template(id), trim: None, nomkstream: false, ahead_max_ms: 1000 }),
         effect: Effect::Apply,
     };
     let mut writes = vec![xadd("s:{partition}:{key}", "*")];
@@ -134,6 +134,7 @@ impl Bridge {
             span: Span::Lane,
             route_limits: vec![None],
             limit: None,
+            started_ms: 0,
         };
         let claims = claimer::Settings {
             prefix: "b".into(),

@@ -30,7 +30,6 @@ pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
 use self::survey::Survey;
-use super::decode::Scratch;
 use super::encode::Encoder;
 use super::letter::Letter;
 use super::record::Record;
@@ -82,6 +81,8 @@ pub struct Settings {
     /// One a route, then the one of all.
     pub route_limits: Vec<Option<Throttle>>,
     pub limit: Option<Throttle>,
+    /// When the process began, in ms since the epoch: time zero of all that the lane is told.
+    pub started_ms: i64,
 }
 
 /// Counts of a route, shared by the lanes.
@@ -215,7 +216,7 @@ pub struct Lane {
     producing: Option<Burial>,
     tx: Encoder,
     aux: Encoder,
-    scratch: Scratch,
+    context: route::Context,
     events: Vec<Event>,
     released: (usize, usize),
     backoff: Backoff,
@@ -241,7 +242,7 @@ impl Lane {
             producing: None,
             tx: Encoder::default(),
             aux: Encoder::default(),
-            scratch: Scratch::default(),
+            context: route::Context::default(),
             events: Vec::new(),
             released: (0, 0),
             backoff: Backoff::default(),

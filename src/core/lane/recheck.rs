@@ -31,6 +31,7 @@ impl Lane {
         let generation = *self.parts.iter().find(|(_, p)| p.may_recheck())?.0;
         let records = self.parts.get_mut(&generation)?.take_recheck()?;
         self.aux.clear();
+        self.read_clock(now);
         let mut recheck = Recheck { generation, records, asked: Vec::new(), letters: Vec::new() };
         for i in 0..recheck.records.len() {
             self.ask(&mut recheck, i);
@@ -48,7 +49,7 @@ impl Lane {
         let record = &recheck.records[i];
         let mut origins = Vec::new();
         let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
-        let rendered = route::render(&self.settings.routes, &part.through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.scratch);
+        let rendered = route::render(&self.settings.routes, &part.through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
         if let Err(poison) = rendered {
             let (code, route, reason) = self.describe(&poison);
             let route = self.settings.routes[route].name.clone();

@@ -42,7 +42,7 @@ impl Bench {
 
     fn with(letters: Letters, limit: Option<Throttle>) -> Self {
         let template = |t: &str| Template::parse(t).unwrap();
-        let xadd = Xadd { key: template("s:{partition}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false };
+        let xadd = Xadd { key: template("s:{partition}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1000 };
         let route = Route {
             name: "r".into(),
             topics: vec![Topics::Name("t".into())],
@@ -59,6 +59,7 @@ impl Bench {
             span: Span::Lane,
             route_limits: vec![None],
             limit,
+            started_ms: 0,
         };
         Self { lane: Lane::new(settings, [Tally::default()].into()), redis: Redis::default(), now: Duration::ZERO, exchanges: 0 }
     }
