@@ -50,6 +50,19 @@ fn render_three_writes(b: Bencher<'_, '_>) {
     });
 }
 
+/// As many look-ups as fields: their cost must not be that of comparing each with each.
+#[divan::bench(sample_size = 100)]
+fn get_each_of_fifty_fields(b: Bencher<'_, '_>) {
+    let names: Vec<String> = (0..50).map(|i| format!("field_{i:02}")).collect();
+    let text = format!("{{{}}}", names.iter().map(|n| format!("\"{n}\":42000.25")).collect::<Vec<_>>().join(","));
+    let paths: Vec<[Step; 1]> = names.into_iter().map(|n| [Step::Field(n)]).collect();
+    let mut scratch = Scratch::default();
+    b.bench_local(|| {
+        let document = Document::parse(black_box(&text), &mut scratch).unwrap();
+        paths.iter().for_each(|path| drop(black_box(document.get(path))));
+    });
+}
+
 #[divan::bench]
 fn encode_setex(b: Bencher<'_, '_>) {
     let mut out = Encoder::default();

@@ -77,8 +77,7 @@ impl<'a> Document<'a> {
     pub fn get(&self, path: &[Step]) -> Option<Cow<'a, str>> {
         let (first, rest) = path.split_first()?;
         let mut value = match first {
-            // The last of repeated names wins, as JSON parsers have it.
-            Step::Field(name) => &self.text[self.fields.iter().rev().find(|f| f.is_named(self.text, name))?.value.clone()],
+            Step::Field(name) => json::find(self.text, self.fields, name)?,
             step @ Step::Index(_) => descend(self.value, step)?,
         };
         for step in rest {

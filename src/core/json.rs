@@ -14,6 +14,8 @@ pub struct Field {
     pub name: Range<usize>,
     /// Whether an escape stands in the name.
     pub escaped: bool,
+    /// See [`tag`].
+    tag: u32,
     /// A string with its quotes.
     pub value: Range<usize>,
 }
@@ -43,6 +45,13 @@ pub fn scan(text: &str, fields: &mut Vec<Field>) -> Result<Range<usize>, Invalid
         end if end == text.len() => Ok(from..to),
         end => Err(Invalid { what: "something behind the value", at: end }),
     }
+}
+
+/// The value of the field of that name, the last one as JSON parsers have it, of a text that was scanned.
+pub fn find<'a>(text: &'a str, fields: &[Field], name: &str) -> Option<&'a str> {
+    let tag = tag(name.as_bytes());
+    let field = fields.iter().rev().find(|f| f.tag == tag && f.is_named(text, name))?;
+    Some(&text[field.value.clone()])
 }
 
 /// The value of an object's field, the last of that name; `None` where there is none, or a name is no Unicode text.
@@ -90,8 +99,8 @@ impl Field {
         if self.escaped { unescape(&text[self.name.start - 1..=self.name.end]).unwrap_or_default() } else { Cow::Borrowed(&text[self.name.clone()]) }
     }
 
-    pub fn is_named(&self, text: &str, name: &str) -> bool {
-        if self.escaped { self.name(text) == name } else { self.name.len() == name.len() && text.as_bytes()[self.name.clone()] == *name.as_bytes() }
+    fn is_named(&self, text: &str, name: &str) -> bool {
+        if self.escaped { self.name(text) == name } else { text.as_bytes()[self.name.clone()] == *name.as_bytes() }
     }
 }
 
@@ -133,9 +142,12 @@ impl Scanner<'_> {
             let mut field = Field::default();
             if object {
                 (at, field.name, field.escaped) = self.name(at)?;
-                if field.escaped && unescape(&self.text[field.name.start - 1..=field.name.end]).is_none() {
-                    return Err(Invalid { what: "a name that is no Unicode text", at: field.name.start });
-                }
+                field.tag = if field.escaped {
+                    let name = unescape(&self.text[field.name.start - 1..=field.name.end]);
+                    tag(name.ok_or(Invalid { what: "a name that is no Unicode text", at: field.name.start })?.as_bytes())
+                } else {
+                    tag(&self.text.as_bytes()[field.name.clone()])
+                };
             }
             let end = self.value(at)?;
             field.value = at..end;
@@ -293,6 +305,15 @@ impl Scanner<'_> {
         }
         if at == from { Err(self.expected("no digit", at)) } else { Ok(at) }
     }
+}
+
+/// What tells most names apart without looking at them: the length, the first byte and the last two.
+#[inline]
+fn tag(name: &[u8]) -> u32 {
+    let n = name.len();
+    let byte = |i: usize| name.get(i).copied().unwrap_or_default();
+    #[allow(clippy::cast_possible_truncation, reason = "the lowest byte will do")]
+    u32::from_le_bytes([n as u8, byte(0), byte(n.wrapping_sub(2)), byte(n.wrapping_sub(1))])
 }
 
 /// Marks the bytes of a word that end a plain run of a string: quote, backslash, control. The lowest mark is exact;
