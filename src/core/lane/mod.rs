@@ -376,6 +376,10 @@ impl Lane {
 
     /// Nothing to write: a drain ends, `unread` is cleared, or the next thing to happen is waited for.
     fn idle(&mut self, now: Duration) -> Next {
+        if self.parts.is_empty() && std::mem::take(&mut self.troubled) {
+            // Those whom it held up are gone: whether it lasts, nobody here will learn.
+            self.events.push(Event::Trouble(None));
+        }
         if self.draining {
             for part in self.parts.values_mut() {
                 part.closing = true;

@@ -481,3 +481,17 @@ fn a_record_over_the_batchs_bytes_travels_alone() {
     assert_eq!(b.redis.length("s:0"), 4);
     assert_eq!(b.settled(), [(one, 0..2), (one, 2..3), (one, 3..4)]);
 }
+
+#[test]
+fn trouble_is_over_when_the_partitions_that_met_it_are_gone() {
+    let mut b = Bench::new(Letters::Halt);
+    let one = b.open(0, 0);
+    b.push(one, 0..5);
+    b.redis.refuses = Some("OOM command not allowed when used memory > 'maxmemory'.");
+    b.run();
+    assert!(matches!(&b.lane.take_events()[..], [Event::Trouble(Some(("redis-oom", _)))]));
+    b.take(Input::Close(one));
+    b.now += Duration::from_secs(3);
+    b.run();
+    assert_eq!(b.lane.take_events(), [Event::Closed { generation: one, left: false }, Event::Trouble(None)]);
+}
