@@ -66,8 +66,8 @@ pub enum Action {
 /// What Kafka's statistics say of a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// Where the log ends for us: the last stable offset.
-    pub end: i64,
+    /// Where the log ends for us: the last stable offset. Not known where the last fetch was out of range.
+    pub end: Option<i64>,
     /// Up to where everything was fetched.
     pub fetched_to: i64,
     /// How many records wait to be polled, of all partitions.
@@ -371,7 +371,9 @@ impl Poller {
     pub fn seen(&mut self, topic: &str, partition: i32, seen: Seen, moment: Moment) {
         let Some(entry) = self.flow.get(topic, partition) else { return };
         let (at, generation, lane, idle) = (entry.at.clone(), entry.generation, entry.lane, entry.phase == Phase::Open && !entry.is_busy());
-        self.ends.insert(at, seen.end);
+        if let Some(end) = seen.end {
+            self.ends.insert(at, end);
+        }
         if idle && seen.stalled {
             // The claim finds what Kafka still has.
             return self.claim_again(generation, moment);

@@ -218,8 +218,8 @@ impl Driver {
 
     pub fn statistics(&mut self, statistics: &Statistics) {
         for (name, topic) in &statistics.topics {
-            for (number, p) in topic.partitions.iter().filter(|(_, p)| p.hi_offset >= 0) {
-                let end = if p.ls_offset >= 0 { p.ls_offset } else { p.hi_offset };
+            for (number, p) in &topic.partitions {
+                let end = [p.ls_offset, p.hi_offset].into_iter().find(|offset| *offset >= 0);
                 let queued = u64::try_from(p.fetchq_cnt).unwrap_or_default();
                 let seen = Seen { end, fetched_to: p.eof_offset, queued, stalled: p.fetch_state == "none" };
                 self.poller.seen(name, *number, seen, self.moment());
@@ -237,6 +237,11 @@ impl Driver {
             }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
                 self.conditions.alert("kafka-refused", "kafka", reason, "check security.protocol, ssl.* and sasl.* in kafka.properties");
+            }
+            // librdkafka does not say of which partition. It fetches that one no further, and each claim meets it again.
+            Some(RDKafkaErrorCode::BadMessage) => {
+                let remedy = "find the damaged log with kafka-dump-log, and restore it from a replica or a backup, or rewind behind it; then restart";
+                self.conditions.alert("kafka-corrupt", "kafka", reason, remedy);
             }
             Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
             _ => tracing::debug!("librdkafka: {error}: {reason}"),

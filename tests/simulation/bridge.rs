@@ -289,7 +289,7 @@ impl Bridge {
             return;
         }
         let queued = self.client.queued();
-        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: env.kafka.log(*p).end, fetched_to: f.eof, queued, stalled: f.stalled });
+        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: (!f.stalled).then_some(env.kafka.log(*p).end), fetched_to: f.eof, queued, stalled: f.stalled });
         let all: Vec<(i32, Seen)> = self.client.fetches.iter().map(seen).collect();
         for (partition, seen) in all {
             self.poller.seen(TOPIC, partition, seen, env.moment());
