@@ -38,13 +38,28 @@ pub struct Shell {
     pub clock: Clock,
 }
 
+/// The lane's way to Redis.
+#[derive(Default)]
+struct Line {
+    connection: Option<Connection>,
+    /// Connections lost in the middle of an exchange, shortly one after the other, and the time of the last.
+    losses: u32,
+    lost_at: Duration,
+}
+
+/// How many connections may be lost in the middle of an exchange, shortly one after the other, before it is told.
+const LOSSES_MAX: u32 = 4;
+/// What is told then: that connections can be made does not mean that what must be written gets through.
+const LOSES: &str = "redis-drops-us";
+/// How long after an answer that did not come the next loss counts as the same trouble.
+const SHORTLY: Duration = Duration::from_secs(5);
 /// How often a lane that could not connect tries again while it has nothing to send.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 impl Shell {
     /// Runs until the poller is gone.
     pub fn run(mut self) {
-        let mut connection = None;
+        let mut line = Line::default();
         let buried = self.undertaker.as_ref().map_or_else(never, |u| u.buried.clone());
         loop {
             self.load.rounds.fetch_add(1, Ordering::Relaxed);
@@ -55,18 +70,18 @@ impl Shell {
                 return;
             }
             match self.lane.next(self.clock.now()) {
-                Next::Exchange { replies } => self.exchange(&mut connection, replies),
+                Next::Exchange { replies } => self.exchange(&mut line, replies),
                 Next::Bury(letters) => {
                     if self.undertaker.as_ref().is_none_or(|u| u.letters.send(letters).is_err()) {
                         self.lane.take(Input::Buried(Err("nobody produces letters".into())), self.clock.now());
                     }
                 }
                 Next::Wait(until) => {
-                    if !self.report() {
+                    if !self.report(&mut line) {
                         return;
                     }
                     if self.conditions.held("redis-unreachable", &self.name()) {
-                        let _ = self.connect(&mut connection);
+                        let _ = self.connect(&mut line.connection);
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
                     let input = select! {
@@ -78,7 +93,7 @@ impl Shell {
                     self.lane.take(input, self.clock.now());
                 }
             }
-            if !self.report() {
+            if !self.report(&mut line) {
                 return;
             }
         }
@@ -95,16 +110,24 @@ impl Shell {
         }
     }
 
-    fn exchange(&mut self, connection: &mut Option<Connection>, replies: usize) {
-        let done = self.connect(connection).and_then(|c| c.exchange(self.lane.outgoing(), replies));
-        match done {
-            Ok(answer) => {
+    fn exchange(&mut self, line: &mut Line, replies: usize) {
+        let made = self.connect(&mut line.connection).map(|c| c.exchange(self.lane.outgoing(), replies));
+        match made {
+            Ok(Ok(answer)) => {
                 self.lane.answered(answer, self.clock.now(), rand::random());
             }
-            Err(failure) => {
-                *connection = None;
+            Ok(Err(failure)) => {
+                line.connection = None;
+                (line.losses, line.lost_at) = (line.losses + 1, self.clock.now());
+                if line.losses >= LOSSES_MAX {
+                    let message = format!("{} connections were lost shortly one after the other, each with an exchange on its way: {failure}", line.losses);
+                    let remedy =
+                        "if it lasts: see Redis' log; raise redis.response_timeout if it is slow, proto-max-bulk-len if a record is larger than Redis takes";
+                    self.conditions.raise(LOSES, &self.name(), &message, remedy);
+                }
                 self.lane.lost(&failure.reason);
             }
+            Err(failure) => self.lane.lost(&failure.reason),
         }
     }
 
@@ -130,10 +153,14 @@ impl Shell {
     }
 
     /// Hands on what came up. `false`: nobody listens any more.
-    fn report(&mut self) -> bool {
+    fn report(&mut self, line: &mut Line) -> bool {
         let (records, bytes) = self.lane.take_released();
         self.load.records.fetch_sub(records, Ordering::Relaxed);
         self.load.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if line.losses > 0 && self.clock.now() >= line.lost_at + self.connector.response_timeout() + SHORTLY {
+            line.losses = 0;
+            self.conditions.clear(LOSES, &self.name());
+        }
         self.lane.take_events().into_iter().all(|event: Event| self.to_poller.send(Note::Lane(self.id, event)).is_ok())
     }
 }
