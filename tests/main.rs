@@ -1,5 +1,6 @@
 //! Every promise against the real servers: one file a promise. `make test` starts Kafka and runs these.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#[allow(dead_code, reason = "shared with the campaign, which uses the rest")]
 mod support;
 
 use kafka_redis_bridge::core;

@@ -1,6 +1,7 @@
 //! The bridge as a process, configured by a file, ended with the test.
 use super::{free_port, kafka, signal, unique};
 use kafka_redis_bridge::ops::status::Status;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -81,12 +82,17 @@ impl Setup {
     }
 
     pub(crate) fn start(&self) -> Daemon {
-        Daemon::start(self, &[])
+        Daemon::start(self, &[], &[])
+    }
+
+    /// Through a command that becomes the bridge, as `prlimit`.
+    pub(crate) fn start_under(&self, wrapper: &[&str]) -> Daemon {
+        Daemon::start(self, wrapper, &[])
     }
 
     /// With more in its environment.
     pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Daemon {
-        Daemon::start(self, env)
+        Daemon::start(self, &[], env)
     }
 }
 
@@ -101,13 +107,15 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 impl Daemon {
-    fn start(setup: &Setup, env: &[(&str, &str)]) -> Self {
+    fn start(setup: &Setup, wrapper: &[&str], env: &[(&str, &str)]) -> Self {
         let http = free_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("bridge.toml"), setup.toml(http)).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let mut command = Command::new(binary());
-        command.arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log);
+        let bridge = binary();
+        let mut words = wrapper.iter().map(OsStr::new).chain([bridge.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log);
         let child = command.envs(env.iter().copied()).spawn().unwrap();
         Self { child, http, dir }
     }

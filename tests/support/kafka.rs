@@ -3,14 +3,26 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+/// A broker in place of the shared one, for a whole process.
+static OWN: OnceLock<String> = OnceLock::new();
+
+/// From now on all of this goes to a broker of the process' own.
+pub(crate) fn use_broker(bootstrap: String) {
+    OWN.set(bootstrap).unwrap();
+}
 
 /// The broker that the tests share.
 pub(crate) fn bootstrap() -> String {
-    std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP is not set: run `make test`, or `scripts/with-kafka cargo test`")
+    OWN.get()
+        .cloned()
+        .or_else(|| std::env::var("KAFKA_BOOTSTRAP").ok())
+        .expect("KAFKA_BOOTSTRAP is not set: run `make test`, or `scripts/with-kafka cargo test`")
 }
 
 fn config() -> ClientConfig {
@@ -117,7 +129,16 @@ impl Transactions {
 }
 
 /// The first `count` records of a topic's first partition.
-pub(crate) fn read_all(topic: &str, count: usize) -> Vec<rdkafka::message::OwnedMessage> {
+pub(crate) fn read_all(topic: &str, count: usize) -> Vec<OwnedMessage> {
+    read(topic, |found| found.len() >= count)
+}
+
+/// The records that the log still has of a topic's first partition, up to this end.
+pub(crate) fn read_until(topic: &str, end: i64) -> Vec<OwnedMessage> {
+    read(topic, |found| found.last().is_some_and(|m| m.offset() + 1 >= end))
+}
+
+fn read(topic: &str, done: impl Fn(&[OwnedMessage]) -> bool) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = config().set("group.id", super::unique("reader")).create().unwrap();
     let mut all = TopicPartitionList::new();
     all.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
@@ -127,7 +148,7 @@ pub(crate) fn read_all(topic: &str, count: usize) -> Vec<rdkafka::message::Owned
         while let Some(Ok(m)) = consumer.poll(Duration::from_millis(50)) {
             found.push(m.detach());
         }
-        found.len() >= count
+        done(&found)
     });
     found
 }

@@ -20,6 +20,14 @@ pub(crate) fn eventually(what: &str, secs: u64, mut holds: impl FnMut() -> bool)
     }
 }
 
+/// Lets so much time go by: how long a fault lasts, never how long something is thought to take.
+pub(crate) fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
 /// A free port on loopback.
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

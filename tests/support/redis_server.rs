@@ -88,7 +88,7 @@ impl RedisServer {
         self.given.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}/0", self.port))
     }
 
-    fn try_connect(&self) -> Option<redis::Connection> {
+    pub(crate) fn try_connect(&self) -> Option<redis::Connection> {
         let mut c = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
         redis::cmd("PING").query::<String>(&mut c).ok().map(|_| c)
     }

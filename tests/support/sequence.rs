@@ -81,27 +81,64 @@ impl Ticks {
     }
 
     pub(crate) fn expect_exactly(&self, redis: &RedisServer) {
+        let found = self.compare(redis);
+        assert!(found.differences.is_empty(), "{}", found.differences.join("\n"));
+    }
+
+    /// Compares each stream's exact sequence, and each last value.
+    pub(crate) fn compare(&self, redis: &RedisServer) -> Comparison {
+        let mut all = Comparison::default();
         let mut c = redis.connect();
         for (key, count) in &self.next {
             let found = sequence(redis, key);
-            let expected: Vec<u64> = (0..*count).collect();
-            if found != expected {
-                let first = found.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
-                panic!(
-                    "{key}: {} found, {} expected; they part at {first}: {:?}",
-                    found.len(),
-                    expected.len(),
-                    &found[first.saturating_sub(3)..(first + 6).min(found.len())]
-                );
+            all.streams(key, &found, *count);
+            let last: Option<String> = redis::cmd("GET").arg(format!("latest:{key}")).query(&mut c).unwrap();
+            if last != Some(tick(count - 1)) {
+                all.stale += 1;
+                all.differences.push(format!("the last value of {key} is {last:?}, not that of {}", count - 1));
             }
-            let last: String = redis::cmd("GET").arg(format!("latest:{key}")).query(&mut c).unwrap();
-            assert_eq!(last, tick(count - 1), "the last value of {key}");
+        }
+        all
+    }
+}
+
+/// How what stands in Redis differs from what was produced.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) disordered: u64,
+    /// Keys whose last value is not the last one produced.
+    pub(crate) stale: u64,
+    /// One line a difference.
+    pub(crate) differences: Vec<String>,
+}
+
+impl Comparison {
+    fn streams(&mut self, key: &str, found: &[u64], count: u64) {
+        let mut seen = vec![0u64; usize::try_from(count).unwrap()];
+        let mut highest = None;
+        for seq in found {
+            // One that was never produced counts as doubled: it stands there once too often.
+            match seen.get_mut(usize::try_from(*seq).unwrap()) {
+                Some(times) if *times == 0 => self.disordered += u64::from(highest > Some(*seq)),
+                _ => self.doubled += 1,
+            }
+            if let Some(times) = seen.get_mut(usize::try_from(*seq).unwrap()) {
+                *times += 1;
+            }
+            highest = highest.max(Some(*seq));
+        }
+        self.lost += u64::try_from(seen.iter().filter(|times| **times == 0).count()).unwrap();
+        if let Some(first) = (0..found.len().max(seen.len())).find(|n| found.get(*n).copied() != u64::try_from(*n).ok().filter(|n| *n < count)) {
+            let around = &found[first.saturating_sub(3)..(first + 6).min(found.len())];
+            self.differences.push(format!("{key}: {} found, {count} expected; they part at {first}: {around:?}", found.len()));
         }
     }
 }
 
 /// The sequence numbers in a pair's stream.
-fn sequence(redis: &RedisServer, key: &str) -> Vec<u64> {
+pub(crate) fn sequence(redis: &RedisServer, key: &str) -> Vec<u64> {
     let number = |fields: Vec<(String, String)>| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap();
     redis.entries::<String>(&format!("volatility:{key}")).into_iter().map(|(_, fields)| number(fields)).collect()
 }
