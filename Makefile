@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate mutants reference fuzz bench-core clean
+.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench-core clean
 
 build:
 	scripts/install build
@@ -32,6 +32,17 @@ simulate:
 # Whether the simulation can fail: the core is broken in each of the ways of tests/simulation/mutants.
 mutants:
 	scripts/mutants $(ONLY)
+
+# Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
+# LONG=1; LIST=1 tells the cases.
+campaign:
+	scripts/install test
+	cargo test --no-run --test campaign --test promises
+	ONLY="$(ONLY)" FAULTS="$(FAULTS)" SEED="$(SEED)" SHORT="$(SHORT)" LONG="$(LONG)" LIST="$(LIST)" cargo test -q --test campaign
+
+# At most five minutes of it.
+campaign-short:
+	$(MAKE) campaign SHORT=1
 
 # The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
 fuzz:
