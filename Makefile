@@ -33,6 +33,17 @@ simulate:
 mutants:
 	scripts/mutants $(ONLY)
 
+# Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
+# LONG=1; LIST=1 tells the cases.
+campaign:
+	scripts/install test
+	cargo test --no-run --test campaign --test promises
+	ONLY="$(ONLY)" FAULTS="$(FAULTS)" SEED="$(SEED)" SHORT="$(SHORT)" LONG="$(LONG)" LIST="$(LIST)" cargo test -q --test campaign
+
+# At most five minutes of it.
+campaign-short:
+	$(MAKE) campaign SHORT=1
+
 # The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
 fuzz:
 	scripts/fuzz $(or $(SECONDS),60) $(ONLY)

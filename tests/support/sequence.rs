@@ -138,7 +138,7 @@ impl Comparison {
 }
 
 /// The sequence numbers in a pair's stream.
-fn sequence(redis: &RedisServer, key: &str) -> Vec<u64> {
+pub(crate) fn sequence(redis: &RedisServer, key: &str) -> Vec<u64> {
     let number = |fields: Vec<(String, String)>| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap();
     redis.entries::<String>(&format!("volatility:{key}")).into_iter().map(|(_, fields)| number(fields)).collect()
 }

@@ -3,15 +3,10 @@ use crate::bed::Broker;
 use crate::support::daemon::Setup;
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::RedisServer;
-use crate::support::sequence::{Ticks, tick};
+use crate::support::sequence::{Ticks, sequence, tick};
 use crate::support::{eventually, unique};
 use rdkafka::Message as _;
 use std::collections::BTreeMap;
-
-fn stream(redis: &RedisServer, key: &str) -> Vec<u64> {
-    let number = |fields: Vec<(String, String)>| fields.iter().find(|(n, _)| n == "seq").unwrap().1.parse().unwrap();
-    redis.entries::<String>(&format!("volatility:{key}")).into_iter().map(|(_, fields)| number(fields)).collect()
-}
 
 /// The log ends before the position, and stays so: named after half a minute's doubt.
 pub(crate) fn out_of_range_above(_: &mut Broker) -> Option<String> {
@@ -68,7 +63,7 @@ pub(crate) fn compaction_holes(_: &mut Broker) -> Option<String> {
     daemon.wait_settled(end);
     for (key, kept) in &remaining {
         let expected: Vec<u64> = (0..100).chain(kept.iter().copied()).collect();
-        assert_eq!(stream(&redis, key), expected, "{key}");
+        assert_eq!(sequence(&redis, key), expected, "{key}");
     }
     assert_eq!(remaining.len(), 10);
     assert!(daemon.status().unwrap().conditions.is_empty());
@@ -95,7 +90,7 @@ pub(crate) fn odd_timestamps(_: &mut Broker) -> Option<String> {
     kafka::produce(&topic, [Produce { timestamp: Some(5), ..Produce::new("K", &tick(400)) }]);
     let daemon = setup.start();
     daemon.wait_settled(401);
-    assert_eq!(stream(&redis, "K"), (0..=400).collect::<Vec<u64>>());
+    assert_eq!(sequence(&redis, "K"), (0..=400).collect::<Vec<u64>>());
     None
 }
 
@@ -136,7 +131,7 @@ pub(crate) fn corrupt_batch(broker: &mut Broker) -> Option<String> {
     daemon.wait_settled(10);
     daemon.wait_holds("kafka-corrupt");
     eventually("it was met again", 30, || daemon.log().matches("claimed partition").count() > 3);
-    assert_eq!(stream(&redis, "K"), (0..10).collect::<Vec<u64>>());
+    assert_eq!(sequence(&redis, "K"), (0..10).collect::<Vec<u64>>());
     assert_eq!(daemon.settled(), 10);
     None
 }

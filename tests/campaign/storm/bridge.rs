@@ -1,6 +1,7 @@
 //! What befalls a bridge's process.
 use super::redis::millis;
 use crate::bed::Bed;
+use crate::support::daemon::Daemon;
 use crate::support::{eventually, pass, signal};
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -17,7 +18,7 @@ pub(crate) fn kill(bed: &mut Bed<'_>, rng: &mut StdRng) {
 }
 
 pub(crate) fn kill_both(bed: &mut Bed<'_>, _: &mut StdRng) {
-    bed.bridges.iter_mut().for_each(super::super::support::daemon::Daemon::kill);
+    bed.bridges.iter_mut().for_each(Daemon::kill);
     (0..2).for_each(|n| bed.start_again(n));
 }
 

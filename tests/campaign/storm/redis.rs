@@ -100,6 +100,8 @@ pub(crate) fn loading(bed: &mut Bed<'_>, rng: &mut StdRng) {
 /// It can't save, and refuses writes for it.
 pub(crate) fn misconf(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let obstacle = bed.redis.dir.path().join("dump.rdb");
+    // A full resync leaves a file there.
+    let _ = std::fs::remove_file(&obstacle);
     std::fs::create_dir_all(obstacle.join("in-the-way")).unwrap();
     let mut c = bed.redis.connect();
     redis::cmd("CONFIG").arg("SET").arg("save").arg("3600 1").query::<()>(&mut c).unwrap();
