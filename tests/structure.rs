@@ -144,3 +144,21 @@ fn every_mutant_of_the_core_can_still_be_made() {
     }
     assert!(edits > 30, "the mutants were found");
 }
+
+#[test]
+fn every_code_that_a_person_is_told_stands_in_the_readme() {
+    let coded = regex::Regex::new(r#"(?:code: (?:Some\()?|raise\(|alert\(|code = |Notice::new\(|halt\([a-z_]+, )"([a-z]+(?:-[a-z]+)*)""#).unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let mut codes = std::collections::BTreeSet::new();
+    for file in sources(&root().join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        codes.extend(coded.captures_iter(text).map(|c| c[1].to_owned()));
+    }
+    // Of a letter, not told by the log.
+    codes.remove("outcome-unknown");
+    assert!(codes.len() > 20, "the codes were found");
+    for code in codes {
+        assert!(readme.contains(&format!("`{code}`")), "README.md does not tell what `{code}` means");
+    }
+}
