@@ -1,4 +1,6 @@
-//! A connection: redis-rs makes it (TCP, TLS, socket, AUTH, SELECT, timeouts); the core's bytes go through it.
+//! A connection, and how it is made: the URL and TLS are redis-rs' own; over TCP and unix sockets the core's bytes and
+//! replies go straight through ([`super::plain`]).
+use super::plain::{Plain, Timeouts};
 use crate::config;
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
@@ -40,8 +42,11 @@ pub struct Connector {
 }
 
 /// One connection; one exchange at a time.
-pub struct Connection {
-    inner: redis::Connection,
+pub struct Connection(Way);
+
+enum Way {
+    Plain(Plain),
+    Tls(Box<redis::Connection>),
 }
 
 impl Connector {
@@ -51,11 +56,29 @@ impl Connector {
 
     /// Connects. The secrets' files are read anew each time, so that a rotated password is taken up.
     pub fn connect(&self) -> Result<Connection, Failure> {
-        let inner = self.client()?.get_connection_with_timeout(self.config.connect_timeout.0)?;
-        let timeout = Some(self.config.response_timeout.0);
-        inner.set_read_timeout(timeout)?;
-        inner.set_write_timeout(timeout)?;
-        Ok(Connection { inner })
+        let info = self.info()?;
+        let timeouts = Timeouts { connect: self.config.connect_timeout.0, response: self.config.response_timeout.0 };
+        let mut plain = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Plain::tcp(host, *port, timeouts)?,
+            ConnectionAddr::Unix(path) => Plain::unix(path, timeouts)?,
+            _ => return self.connect_tls(info, timeouts),
+        };
+        plain.greet(info.redis_settings())?;
+        Ok(Connection(Way::Plain(plain)))
+    }
+
+    fn connect_tls(&self, info: ConnectionInfo, timeouts: Timeouts) -> Result<Connection, Failure> {
+        let c = &self.config;
+        let read = |path: &String| if path.is_empty() { Ok(None) } else { std::fs::read(path).map(Some) };
+        let client_tls = match (read(&c.cert_file)?, read(&c.key_file)?) {
+            (Some(client_cert), Some(client_key)) => Some(redis::ClientTlsConfig { client_cert, client_key }),
+            _ => None,
+        };
+        let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: read(&c.ca_file)? })?;
+        let inner = client.get_connection_with_timeout(timeouts.connect)?;
+        inner.set_read_timeout(Some(timeouts.response))?;
+        inner.set_write_timeout(Some(timeouts.response))?;
+        Ok(Connection(Way::Tls(Box::new(inner))))
     }
 
     /// How long a whole answer may take.
@@ -63,7 +86,8 @@ impl Connector {
         self.config.response_timeout.0
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    /// Where to, and as whom.
+    fn info(&self) -> Result<ConnectionInfo, Failure> {
         let c = &self.config;
         let info: ConnectionInfo = c.url.0.as_str().into_connection_info()?;
         let mut redis = info.redis_settings().clone();
@@ -78,24 +102,20 @@ impl Connector {
             redis = redis.set_password(&c.password.0);
         }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let info = info.set_redis_settings(redis).set_tcp_settings(tcp);
-        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Ok(Client::open(info)?);
-        }
-        let read = |path: &String| if path.is_empty() { Ok(None) } else { std::fs::read(path).map(Some) };
-        let client_tls = match (read(&c.cert_file)?, read(&c.key_file)?) {
-            (Some(client_cert), Some(client_key)) => Some(redis::ClientTlsConfig { client_cert, client_key }),
-            _ => None,
-        };
-        Ok(Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: read(&c.ca_file)? })?)
+        Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
     }
 }
 
 impl Connection {
     /// Sends encoded commands and reads that many replies. On a failure nobody knows what was applied.
     pub fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
-        self.inner.send_packed_command(bytes)?;
-        (0..replies).map(|_| Ok(reply(self.inner.recv_response()?))).collect()
+        match &mut self.0 {
+            Way::Plain(plain) => plain.exchange(bytes, replies),
+            Way::Tls(inner) => {
+                inner.send_packed_command(bytes)?;
+                (0..replies).map(|_| Ok(reply(inner.recv_response()?))).collect()
+            }
+        }
     }
 
     /// One command, one reply.

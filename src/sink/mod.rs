@@ -5,6 +5,7 @@
 //! | [`connection`] | a connection; bytes in, replies out |
 //! | [`claim`] | the claimer: becoming a partition's owner |
 //! | [`lane`] | a lane's thread around [`crate::core::lane`] |
+//! | `plain` | sockets without TLS, and the core's own decoder |
 //! | [`preflight`] | whether this Redis can keep what is promised |
 //! | `commands` | what it says of the routes' commands |
 //! | `permits` | whether the ACL user may do what will be done |
@@ -13,4 +14,5 @@ mod commands;
 pub mod connection;
 pub mod lane;
 mod permits;
+mod plain;
 pub mod preflight;

@@ -288,11 +288,19 @@ impl Lane {
     }
 
     fn tally(&self, batch: &Batch) {
-        for (route, outcome) in &batch.outcomes {
-            self.count(*route, |t| (&t.records, 1));
-            self.count(*route, |t| (&t.commands, outcome.commands.into()));
-            self.count(*route, |t| (&t.expired, outcome.expired.into()));
-            self.count(*route, |t| (&t.tombstones, outcome.tombstones.into()));
+        // The counters are shared by the lanes: touched once a batch, not once a record.
+        let mut sums: BTreeMap<usize, [u64; 4]> = BTreeMap::new();
+        for (route, o) in &batch.outcomes {
+            let sum = sums.entry(*route).or_default();
+            for (sum, n) in sum.iter_mut().zip([1, o.commands, o.expired, o.tombstones]) {
+                *sum += u64::from(n);
+            }
+        }
+        for (route, [records, commands, expired, tombstones]) in sums {
+            self.count(route, |t| (&t.records, records));
+            self.count(route, |t| (&t.commands, commands));
+            self.count(route, |t| (&t.expired, expired));
+            self.count(route, |t| (&t.tombstones, tombstones));
         }
         for route in batch.letters.iter().filter_map(|(_, l)| self.route_named(&l.route)) {
             self.count(route, |t| (&t.records, 1));

@@ -137,8 +137,8 @@ impl Lane {
     }
 
     fn collect_part(&mut self, generation: u64, batch: &mut Batch, now: Duration) -> Option<Stop> {
-        let mut share = Share { generation, from: self.parts[&generation].position, to: 0, last: None };
-        share.to = share.from;
+        let from = self.parts[&generation].position;
+        let begun = batch.entries.len();
         let stop = loop {
             if batch.entries.len() >= self.settings.records_max || self.tx.bytes().len() >= self.settings.bytes_max {
                 break Some(Stop::Full);
@@ -147,20 +147,15 @@ impl Lane {
                 break None;
             }
             let Some(pending) = self.parts.get_mut(&generation).and_then(|p| p.queue.pop_front()) else { break None };
-            let (offset, last) = (pending.record.offset, Last::of(&pending.record));
-            match self.render(generation, pending, batch, share.last.is_none()) {
-                Ok(()) => {
-                    share.to = offset + 1;
-                    share.last = Some(last);
-                    if let Some(part) = self.parts.get_mut(&generation) {
-                        part.admitted = 0;
-                    }
-                }
+            let first = batch.entries.len() == begun;
+            match self.render(generation, pending, batch, first) {
+                Ok(()) => _ = self.parts.get_mut(&generation).map(|p| p.admitted = 0),
                 Err(stop) => break Some(stop),
             }
         };
-        if share.last.is_some() {
-            batch.shares.push(share);
+        if let Some(entry) = batch.entries[begun..].last() {
+            let record = &entry.pending.record;
+            batch.shares.push(Share { generation, from, to: record.offset + 1, last: Some(Last::of(record)) });
         }
         self.unhold(generation);
         stop
