@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `main` | runs seeds; a seed that fails is shrunk and told |
 //! | `faults` | which faults a run has |
-//! | `world` | what befalls whom, and when |
+//! | `world` | all of them, and the run |
+//! | `events` | what may befall whom |
 //! | `bridge` | the threads around the core |
 //! | `net` | the wires to Redis, and which server is the master |
 //! | `server` | a model of one Redis; `tests/model.rs` compares it with the real ones |
@@ -14,6 +15,7 @@
 //! `make simulate SEEDS=10000 FROM=0` runs as many.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 mod bridge;
+mod events;
 mod faults;
 mod kafka;
 mod net;
