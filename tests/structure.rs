@@ -162,3 +162,21 @@ fn every_code_that_a_person_is_told_stands_in_the_readme() {
         assert!(readme.contains(&format!("`{code}`")), "README.md does not tell what `{code}` means");
     }
 }
+
+/// The fuzz targets include the core and the configuration by their files: what those use must be there, as here.
+#[test]
+fn the_fuzz_targets_have_every_crate_that_the_core_and_the_configuration_use() {
+    let dependencies = |manifest: &str| {
+        let text = std::fs::read_to_string(root().join(manifest)).unwrap();
+        toml::from_str::<toml::Table>(&text).unwrap()["dependencies"].as_table().unwrap().clone()
+    };
+    let version = |spec: &toml::Value| spec.get("version").unwrap_or(spec).clone();
+    let (ours, theirs) = (dependencies("Cargo.toml"), dependencies("fuzz/Cargo.toml"));
+    let code: String = ["src/core", "src/config"].iter().flat_map(|f| sources(&root().join(f))).map(|f| std::fs::read_to_string(f).unwrap()).collect();
+    let uses = |name: &str| code.contains(&format!("{}::", name.replace('-', "_")));
+    let used: Vec<_> = ours.iter().filter(|(name, _)| uses(name)).collect();
+    assert!(used.len() > 10, "the crates were found: {used:?}");
+    for (name, spec) in used {
+        assert_eq!(theirs.get(name).map(version), Some(version(spec)), "{name} in fuzz/Cargo.toml");
+    }
+}
