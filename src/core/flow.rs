@@ -439,6 +439,29 @@ mod tests {
     }
 
     #[test]
+    fn the_last_record_settled_is_remembered_for_the_next_claim() {
+        let mut flow = Flow::new(1);
+        let generation = open(&mut flow, 0);
+        let last = Last { offset: 11, timestamp_ms: None, fingerprint: 7 };
+        flow.settle(generation, 10..12, Some(last)).unwrap();
+        flow.settle(generation, 12..13, None).unwrap();
+        flow.reclaim(generation, false, AT_ZERO);
+        let memory = flow.due_claims(Backoff::LONGEST)[0].2.unwrap();
+        assert_eq!((memory.position, memory.last), (13, Some(last)), "by it the log's end is found where the state was lost");
+    }
+
+    #[test]
+    fn a_partition_is_busy_until_all_that_was_handed_to_its_lane_is_settled() {
+        let mut flow = Flow::new(1);
+        let generation = open(&mut flow, 0);
+        assert!(!flow.of(generation).unwrap().is_busy());
+        flow.polled("t", 0, 10);
+        assert!(flow.of(generation).unwrap().is_busy());
+        flow.settle(generation, 10..11, None).unwrap();
+        assert!(!flow.of(generation).unwrap().is_busy());
+    }
+
+    #[test]
     fn what_an_older_generation_settles_is_ignored() {
         let mut flow = Flow::new(1);
         let old = open(&mut flow, 0);
