@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
     // Redis
     storm("redis-kill", 6, UNREACHABLE, r::kill, "kill -9, seen, started again with its file", "redis-unreachable, and over"),
     storm("redis-bounce", 3, &[], r::bounce, "kill -9, started again at once", "nothing need show"),
-    storm("redis-tail-lost", 6, &[], r::lose_tail, "kill -9, and its file is torn at any of the last 500 kB", "data and state went back together: taken up where they stand"),
+    storm("redis-tail-lost", 6, &[], r::lose_tail, "kill -9, and its file is torn at any of the last 500 kB; started again, and the file written anew", "data and state went back together: taken up where they stand"),
     storm("redis-stop-1s", 4, &[], r::stop_1s, "SIGSTOP for a second", "nothing need show"),
     storm("redis-stop-30s", 0, UNREACHABLE, r::stop_30s, "SIGSTOP for half a minute", "redis-unreachable, and over; no partition moves"),
     storm("redis-stop-300s", 0, UNREACHABLE, r::stop_300s, "SIGSTOP for five minutes (LONG=1)", "redis-unreachable, and over"),
@@ -102,6 +102,5 @@ pub(crate) const CASES: &[Case] = &[
     storm("sighup-bad-file", 2, &[], b::hup_bad_file, "SIGHUP with a file that is no TOML", "reload-refused in the log, and nothing else"),
     storm("fds-exhausted", 3, &[], b::no_descriptors, "no file descriptor is left, and connections are reset", "it connects when it can"),
     alone("log-disk-full", false, alone::bridge::log_disk_full, "standard error is a full disk", "nothing need show"),
-    alone("clock-jump", false, alone::bridge::clock_jump, "the wall clock jumps by hours and days, ahead and back", "nothing need show"),
     alone("memory-limit", false, alone::bridge::memory_limit, "400 MB wait in Kafka, the process may have 256 MB", "it stays below"),
 ];

@@ -86,7 +86,8 @@ pub(crate) fn delete(name: &str) {
 pub(crate) fn delete_records(name: &str, partitions: std::ops::Range<i32>, before: i64) {
     let mut list = TopicPartitionList::new();
     partitions.for_each(|p| list.add_partition_offset(name, p, Offset::Offset(before)).unwrap());
-    admin(async |a, o| a.delete_records(&list, o).await).unwrap();
+    let deleted = admin(async |a, o| a.delete_records(&list, o).await).unwrap();
+    deleted.elements().iter().for_each(|e| e.error().unwrap());
 }
 
 /// What the group has committed, by partition.

@@ -1,10 +1,9 @@
-//! A bridge under the limits and clocks of a machine in trouble.
+//! A bridge under the limits of a machine in trouble.
 use crate::bed::Broker;
 use crate::support::daemon::Setup;
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
-use std::path::Path;
 
 /// Nothing that is logged can be written any more.
 pub(crate) fn log_disk_full(_: &mut Broker) -> Option<String> {
@@ -21,36 +20,6 @@ pub(crate) fn log_disk_full(_: &mut Broker) -> Option<String> {
     ticks.produce(&topic, 2_000, 20);
     ticks.expect_in(&redis, 60);
     daemon.wait_ready();
-    assert_eq!(daemon.stop(), 0);
-    None
-}
-
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
-/// The wall clock jumps by hours and days, ahead and back, while records flow. It is never ahead of the true time: what
-/// librdkafka waits for until a time by that clock would then not come for hours, since libfaketime does not reach those
-/// waits (C11's `cnd_timedwait`), and that would show libfaketime.
-pub(crate) fn clock_jump(_: &mut Broker) -> Option<String> {
-    if !Path::new(FAKETIME).exists() {
-        return Some("libfaketime is not installed".into());
-    }
-    let redis = RedisServer::start();
-    let folder = tempfile::tempdir().unwrap();
-    let offset = folder.path().join("offset");
-    let jump = |to: &str| std::fs::write(&offset, to).unwrap();
-    jump("-400d");
-    let topic = kafka::topic("ticks", 4);
-    let mut ticks = Ticks::default();
-    let file = offset.to_str().unwrap();
-    let clock = [("LD_PRELOAD", FAKETIME), ("FAKETIME_TIMESTAMP_FILE", file), ("FAKETIME_NO_CACHE", "1"), ("DONT_FAKE_MONOTONIC", "1")];
-    let mut daemon = Setup::new(&topic, &redis.url()).start_with(&clock);
-    for to in ["-5h", "-30d", "-1h", "+0"] {
-        ticks.produce(&topic, 2_000, 20);
-        jump(to);
-        ticks.produce(&topic, 2_000, 20);
-        ticks.expect_in(&redis, 40);
-    }
-    assert!(daemon.status().unwrap().conditions.is_empty(), "{}", daemon.status().unwrap());
     assert_eq!(daemon.stop(), 0);
     None
 }

@@ -25,7 +25,8 @@ pub(crate) fn bounce(bed: &mut Bed<'_>, _: &mut StdRng) {
     bed.redis.run();
 }
 
-/// kill -9, and what it wrote last is gone, as after a loss of power without fsync: torn at any byte.
+/// kill -9, and what it wrote last is gone, as after a loss of power without fsync: torn at any byte. Then what an operator
+/// must do about a torn file (docs/reliability.md): have it written anew.
 pub(crate) fn lose_tail(bed: &mut Bed<'_>, rng: &mut StdRng) {
     bed.redis.kill();
     let files = std::fs::read_dir(bed.redis.dir.path().join("appendonlydir")).unwrap().map(|f| f.unwrap().path());
@@ -35,6 +36,13 @@ pub(crate) fn lose_tail(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let lost = rng.random_range(0..=length.min(500_000));
     std::fs::File::options().write(true).open(&last).unwrap().set_len(length - lost).unwrap();
     bed.redis.run();
+    eventually("Redis has loaded what is left", 60, || bed.redis.try_connect().is_some());
+    let mut c = bed.redis.connect();
+    let _ = redis::cmd("BGREWRITEAOF").query::<redis::Value>(&mut c);
+    eventually("its file is written anew", 60, || {
+        let info = redis::cmd("INFO").arg("persistence").query::<String>(&mut c).unwrap();
+        ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0", "aof_last_bgrewrite_status:ok"].iter().all(|i| info.contains(i))
+    });
 }
 
 fn stop(bed: &Bed<'_>, time: Duration) {
