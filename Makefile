@@ -52,17 +52,6 @@ fuzz:
 bench-core:
 	cargo bench --bench core -- $(ARGS)
 
-# Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
-# LONG=1; LIST=1 tells the cases.
-campaign:
-	scripts/install test
-	cargo test --no-run --test campaign --test promises
-	ONLY="$(ONLY)" FAULTS="$(FAULTS)" SEED="$(SEED)" SHORT="$(SHORT)" LONG="$(LONG)" LIST="$(LIST)" cargo test -q --test campaign
-
-# At most five minutes of it.
-campaign-short:
-	$(MAKE) campaign SHORT=1
-
 # The pages that are generated from the code.
 reference:
 	cargo run -q -- schema > config/schema.json

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::config::validate::Valid;
 use crate::core::claimer;
 use crate::core::fingerprint;
-use crate::core::lane::{Lane, Letters, Settings, Tally};
+use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
 use crate::core::route::{Route, Topics};
 use crate::kafka::driver::{Drained, Driver, LaneHandle, Room};
@@ -39,18 +39,14 @@ const STILL_MAX: Duration = Duration::from_secs(30);
 
 /// The time since the process began: the only clock of the core's shells.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    started: Instant,
-    /// The same moment in ms since the epoch.
-    started_ms: i64,
-}
+pub struct Clock(Instant);
 
 impl Clock {
     pub fn start() -> Self {
-        Self { started: Instant::now(), started_ms: jiff::Timestamp::now().as_millisecond() }
+        Self(Instant::now())
     }
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.0.elapsed()
     }
 }
 
@@ -249,7 +245,7 @@ impl Shared {
             let load = Arc::new(Load::default());
             let shell = Shell {
                 id,
-                lane: Lane::new(Settings { started_ms: self.clock.started_ms, ..valid.lane.clone() }, tallies.clone()),
+                lane: Lane::new(valid.lane.clone(), tallies.clone()),
                 connector: self.connector.clone(),
                 undertaker: if valid.lane.letters == Letters::Topic { Some(self.undertaker(id)?) } else { None },
                 inbox,

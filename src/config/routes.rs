@@ -209,5 +209,14 @@ fn compile_command(c: &mut Checker<'_>, at: &str, args: &[String]) -> Option<Kin
         );
         return None;
     }
+    let publishes = name == "publish" || name == "spublish";
+    if c.loaded.config.redis.on_state_lost == super::OnStateLost::Rebuild && KEYLESS.contains(&name.as_str()) && !publishes {
+        c.add(
+            format!("{at}.0"),
+            format!("{:?} beside redis.on_state_lost = \"rebuild\"", args[0]),
+            "a command whose first argument is its key: a rebuild could not tell whether what it writes to survived",
+        );
+        return None;
+    }
     templates.into_iter().collect::<Option<_>>().map(Kind::Command)
 }

@@ -119,7 +119,6 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
         span: Span::Lane,
         route_limits,
         limit,
-        started_ms: 0,
     };
     Ok(Valid { config: config.clone(), lane, start })
 }

@@ -266,6 +266,7 @@ impl Claimer {
                 return Err(if self.is_patient(&request.at, now) {
                     Outcome::Again { code: None, why: reason }
                 } else {
+                    self.waiting.remove(&request.at);
                     Outcome::Halt { code: "log-changed", reason: format!("{reason}: the topic was recreated or truncated") }
                 });
             }

@@ -298,7 +298,7 @@ impl Poller {
                 if let Err(e) = self.flow.settle(generation, range, last) {
                     let (subject, message) = (format!("lane {lane}"), format!("a settled range does not continue the ledger: {e:?}"));
                     self.tell(Telling::Alert { code: "bug", subject, message, remedy: "please report it; the partition is claimed again" });
-                    self.flow.reclaim(generation, false, moment);
+                    self.claim_again(generation, moment);
                 }
             }
             Event::Reclaim { generation, why } => {

@@ -81,7 +81,7 @@ impl Route {
 /// The routes as a rebuild applies them: what was published once is not published again.
 pub fn without_publish(routes: &[Route]) -> std::sync::Arc<[Route]> {
     let mut routes = routes.to_vec();
-    for write in routes.iter_mut().flat_map(|r| &mut r.writes).filter(|w| matches!(w.kind, Kind::Publish { .. })) {
+    for write in routes.iter_mut().flat_map(|r| &mut r.writes).filter(|w| ["publish", "spublish"].contains(&w.kind.name().as_str())) {
         write.effect = Effect::Skip;
     }
     routes.into()

@@ -2,6 +2,7 @@
 //! a lane produces, beside the lane: while Kafka is away only those partitions wait that owe letters.
 use super::client;
 use crate::config::Kafka;
+use crate::core::lane::Unburied;
 use crate::core::letter::Letter;
 use crate::core::retry::Backoff;
 use crate::ops::conditions::Conditions;
@@ -40,7 +41,7 @@ impl LetterTopic {
     }
 
     /// Buries what comes in, until its lane is gone.
-    pub fn run(&self, letters: &Receiver<Vec<Letter>>, buried: &Sender<Result<(), String>>) {
+    pub fn run(&self, letters: &Receiver<Vec<Letter>>, buried: &Sender<Result<(), Vec<Unburied>>>) {
         while let Ok(letters) = letters.recv() {
             if buried.send(self.bury(letters)).is_err() {
                 return;
@@ -48,25 +49,30 @@ impl LetterTopic {
         }
     }
 
-    /// Returns when all are acknowledged, however long the brokers are away; or why one never will be.
-    fn bury(&self, mut letters: Vec<Letter>) -> Result<(), String> {
-        let mut backoff = Backoff::default();
+    /// Returns when all are acknowledged that ever can be, however long the brokers are away; with the partitions of the others.
+    fn bury(&self, mut letters: Vec<Letter>) -> Result<(), Vec<Unburied>> {
+        let (mut backoff, mut never) = (Backoff::default(), Vec::new());
         loop {
             let outcomes = self.runtime.block_on(self.produce(&letters));
-            let mut failed = outcomes.iter().zip(&letters).filter_map(|(outcome, letter)| Some((letter, outcome.as_ref().err()?)));
-            let Some((letter, first)) = failed.next() else {
-                self.conditions.clear("dead-letter-waits", &self.lane);
-                return Ok(());
-            };
             let permanent = |e: &KafkaError| e.rdkafka_error_code().is_some_and(|code| PERMANENT.contains(&code));
-            if let Some((letter, error)) = std::iter::once((letter, first)).chain(failed).find(|(_, e)| permanent(e)) {
-                self.conditions.clear("dead-letter-waits", &self.lane);
-                return Err(format!("{}, offset {}: {error}", letter.record.at, letter.record.offset));
+            let (mut again, mut first) = (Vec::new(), None);
+            for (letter, outcome) in letters.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(()) => {}
+                    Err(e) if permanent(&e) => never.push((letter.record.at.clone(), format!("offset {}: {e}", letter.record.offset))),
+                    Err(e) => {
+                        first.get_or_insert(e);
+                        again.push(letter);
+                    }
+                }
             }
+            let Some(first) = first else {
+                self.conditions.clear("dead-letter-waits", &self.lane);
+                return if never.is_empty() { Ok(()) } else { Err(never) };
+            };
             let remedy = "it is tried again by itself; see whether the topic exists and its brokers answer";
             self.conditions.raise("dead-letter-waits", &self.lane, &format!("dead letters can't be produced to {}: {first}", self.topic), remedy);
-            let mut outcomes = outcomes.iter();
-            letters.retain(|_| outcomes.next().is_some_and(Result::is_err));
+            letters = again;
             let wait = backoff.next(rand::random());
             self.runtime.block_on(async { tokio::time::sleep(wait).await });
         }

@@ -1,7 +1,7 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
 use super::connection::{Connection, Connector, Failure};
 use crate::app::Clock;
-use crate::core::lane::{Event, Input, Lane, Next};
+use crate::core::lane::{Event, Input, Lane, Next, Unburied};
 use crate::core::letter::Letter;
 use crate::core::poller::Note;
 use crate::ops::conditions::Conditions;
@@ -22,7 +22,7 @@ pub struct Load {
 /// Who makes letters durable in the dead-letter topic, on a thread of its own: one list at a time.
 pub struct Undertaker {
     pub letters: Sender<Vec<Letter>>,
-    pub buried: Receiver<Result<(), String>>,
+    pub buried: Receiver<Result<(), Vec<Unburied>>>,
 }
 
 /// A lane and what it works with.
@@ -69,11 +69,13 @@ impl Shell {
             if !self.take_inputs() {
                 return;
             }
+            self.lane.set_wall_clock(jiff::Timestamp::now().as_millisecond());
             match self.lane.next(self.clock.now()) {
                 Next::Exchange { replies } => self.exchange(&mut line, replies),
                 Next::Bury(letters) => {
                     if self.undertaker.as_ref().is_none_or(|u| u.letters.send(letters).is_err()) {
-                        self.lane.take(Input::Buried(Err("nobody produces letters".into())), self.clock.now());
+                        // Its thread has panicked, which stops the bridge.
+                        return;
                     }
                 }
                 Next::Wait(until) => {

@@ -134,7 +134,6 @@ impl Bridge {
             span: Span::Lane,
             route_limits: vec![None],
             limit: None,
-            started_ms: 0,
         };
         let claims = claimer::Settings {
             prefix: "b".into(),

@@ -9,6 +9,7 @@ use crate::core::lane::{Event, Input, Opening, Tally};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
 use crate::core::reply::Reply;
+use crate::core::retry::Backoff;
 use crate::core::rewind::{Next, Rewind};
 use crate::core::state::{State, StateKey};
 use crate::kafka::log::KafkaLog;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a rewind that another claim comes before is tried.
-const TRIES_MAX: u32 = 20;
+const TRIES_MAX: u32 = 40;
 /// How long looking at what was left unread may take.
 const RESOLVE_MAX: Duration = Duration::from_secs(20);
 
@@ -77,6 +78,7 @@ impl<'v> Apply<'v> {
         }
         let low = self.facts[&plan.partition].low;
         let compacted = self.log.compacted(self.topic);
+        let mut backoff = Backoff::default();
         for generation in 1..=u64::from(TRIES_MAX) {
             let settings = self.settings.clone();
             let mut rewind = Rewind::new(&settings, Request { at: at.clone(), generation, memory: None }, low, compacted.clone(), plan.to);
@@ -102,8 +104,10 @@ impl<'v> Apply<'v> {
                 };
             }
             self.redis.command(&["UNWATCH"]).map_err(|e| format!("Redis: {e}"))?;
+            // A busy bridge moves the state with each batch: another moment may fall between two of them.
+            std::thread::park_timeout(backoff.next(rand::random()) / 10);
         }
-        Err(format!("{at}: another bridge claims it again and again; stop it first"))
+        Err(format!("{at}: its bridge moved the state between reading and writing, {TRIES_MAX} times: stop the bridge, or try when it is less busy"))
     }
 
     /// A lane decides about the records whose replies nobody read, and empties `unread`.

@@ -120,10 +120,7 @@ impl Lane {
 
     /// The transaction ran. Each result is looked at; nothing is settled before its letters are durable.
     fn applied(&mut self, batch: Batch, results: &[Reply], n: usize) {
-        self.backoff.reset();
-        if std::mem::take(&mut self.troubled) {
-            self.events.push(Event::Trouble(None));
-        }
+        self.out_of_trouble();
         let mut burial = Burial::default();
         let mut refused: BTreeMap<usize, Vec<(Sent, &str)>> = BTreeMap::new();
         for (command, result) in batch.commands.iter().zip(results) {
@@ -263,8 +260,16 @@ impl Lane {
         self.wait_until = Some(now + self.backoff.next(jitter));
         // Another server may have become the master meanwhile, or this one may have loaded older data.
         self.audit_due = now;
-        if !std::mem::replace(&mut self.troubled, true) {
+        if self.troubled.replace(code) != Some(code) {
             self.events.push(Event::Trouble(Some((code, error.to_owned()))));
+        }
+    }
+
+    /// Redis took what was sent.
+    pub(super) fn out_of_trouble(&mut self) {
+        self.backoff.reset();
+        if self.troubled.take().is_some() {
+            self.events.push(Event::Trouble(None));
         }
     }
 

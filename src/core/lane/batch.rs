@@ -109,7 +109,6 @@ impl Lane {
         ready.rotate_left(shift);
         self.tx.clear();
         self.tx.command(&[b"MULTI"]);
-        self.read_clock(now);
         let mut batch = Batch::new();
         for generation in ready {
             if matches!(self.collect_part(generation, &mut batch, now), Some(Stop::Full)) {
@@ -124,10 +123,6 @@ impl Lane {
         let idle: Vec<u64> = self.idle_parts(now).into_iter().filter(|g| batch.shares.iter().all(|s| s.generation != *g)).collect();
         batch.clear(&self.parts, &idle);
         Some(batch)
-    }
-
-    pub(super) fn read_clock(&mut self, now: Duration) {
-        self.context.now_ms = self.settings.started_ms.saturating_add(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     }
 
     /// Whether more records are waited for before a batch that is not full.

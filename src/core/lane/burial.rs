@@ -1,8 +1,9 @@
 //! Dead letters that must be durable before their partitions go on: in a stream by a transaction of their own, in a topic
 //! beside all else. Partitions that owe none do not wait.
 use super::part::Part;
-use super::{Event, Lane, Letters, Next, Stage};
+use super::{Event, Lane, Letters, Next, Stage, Unburied};
 use crate::core::letter::Letter;
+use crate::core::record::TopicPartition;
 use crate::core::reply::{Class, Reply, cause, triage};
 use crate::core::state::Last;
 use std::ops::Range;
@@ -31,7 +32,8 @@ impl Lane {
         (burial.settle, burial.halts) = (owing, later);
         self.settle(free);
         self.halt_all(now);
-        let waiting = self.burial.get_or_insert_default();
+        let before = self.burial.take().map(|b| self.still_ours(b));
+        let waiting = self.burial.insert(before.unwrap_or_default());
         waiting.letters.append(&mut burial.letters);
         waiting.settle.append(&mut burial.settle);
         waiting.halts.append(&mut burial.halts);
@@ -52,14 +54,26 @@ impl Lane {
         None
     }
 
-    /// How producing letters ended. If they can't be written, their partitions halt; `unread` keeps them.
-    pub(super) fn produced(&mut self, result: Result<(), String>) {
+    /// How producing letters ended. The partitions of those that can't be written halt, and no other; `unread` keeps them.
+    pub(super) fn produced(&mut self, result: Result<(), Vec<Unburied>>) {
         let Some(burial) = self.producing.take() else { return };
-        let burial = self.still_ours(burial);
-        match result {
-            Ok(()) => self.buried(burial, false),
-            Err(why) => self.unburied(burial, &why),
+        let mut burial = self.still_ours(burial);
+        for (at, why) in result.err().unwrap_or_default() {
+            let refused = self.split_off(&mut burial, &at);
+            self.unburied(refused, &why);
         }
+        self.buried(burial, false);
+    }
+
+    /// Takes from a burial what is of one partition.
+    fn split_off(&self, burial: &mut Burial, at: &TopicPartition) -> Burial {
+        let of = |g: &u64| self.parts.get(g).is_some_and(|p| p.at == *at);
+        let mut taken = Burial::default();
+        (taken.letters, burial.letters) = std::mem::take(&mut burial.letters).into_iter().partition(|l| l.record.at == *at);
+        (taken.settle, burial.settle) = std::mem::take(&mut burial.settle).into_iter().partition(|(g, ..)| of(g));
+        (taken.halts, burial.halts) = std::mem::take(&mut burial.halts).into_iter().partition(|(g, ..)| of(g));
+        (taken.clear, burial.clear) = std::mem::take(&mut burial.clear).into_iter().partition(of);
+        taken
     }
 
     /// Makes the letters durable that must be before their partitions go on: in a topic by the shell, in a stream by a
@@ -145,7 +159,10 @@ impl Lane {
         let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
         match exec {
             Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
-                None => self.buried(burial, true),
+                None => {
+                    self.out_of_trouble();
+                    self.buried(burial, true);
+                }
                 Some(error) => self.unburied(burial, error),
             },
             Some(Reply::Error(error)) => {

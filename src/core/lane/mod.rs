@@ -32,7 +32,7 @@ use self::recheck::Recheck;
 use self::survey::Survey;
 use super::encode::Encoder;
 use super::letter::Letter;
-use super::record::Record;
+use super::record::{Record, TopicPartition};
 use super::retry::Backoff;
 use super::route::{self, Route};
 use super::state::Last;
@@ -81,8 +81,6 @@ pub struct Settings {
     /// One a route, then the one of all.
     pub route_limits: Vec<Option<Throttle>>,
     pub limit: Option<Throttle>,
-    /// When the process began, in ms since the epoch: time zero of all that the lane is told.
-    pub started_ms: i64,
 }
 
 /// Counts of a route, shared by the lanes.
@@ -106,10 +104,13 @@ pub enum Input {
     /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
     Close(u64),
     /// The letters of [`Next::Bury`] are durable, or why they can't be.
-    Buried(Result<(), String>),
+    Buried(Result<(), Vec<Unburied>>),
     /// Write what the queues hold, then let every partition go.
     Drain,
 }
+
+/// A partition whose letters can't be produced, and why.
+pub type Unburied = (TopicPartition, String);
 
 /// What the rest of the bridge must know.
 #[derive(Debug, PartialEq, Eq)]
@@ -221,7 +222,8 @@ pub struct Lane {
     released: (usize, usize),
     backoff: Backoff,
     wait_until: Option<Duration>,
-    troubled: bool,
+    /// What Redis refuses everything with for now, as it was told.
+    troubled: Option<&'static str>,
     unwatch: bool,
     sent_at: Duration,
     audit_due: Duration,
@@ -247,7 +249,7 @@ impl Lane {
             released: (0, 0),
             backoff: Backoff::default(),
             wait_until: None,
-            troubled: false,
+            troubled: None,
             unwatch: false,
             sent_at: Duration::ZERO,
             audit_due: AUDIT_EVERY,
@@ -255,6 +257,11 @@ impl Lane {
             turn: 0,
             draining: false,
         }
+    }
+
+    /// What time the wall clock shows, in ms since the epoch: what explicit stream ids are compared with.
+    pub fn set_wall_clock(&mut self, now_ms: i64) {
+        self.context.now_ms = now_ms;
     }
 
     pub fn take(&mut self, input: Input, now: Duration) {
@@ -287,7 +294,13 @@ impl Lane {
     }
 
     fn close(&mut self, generation: u64) {
+        let by_topic = self.settings.letters == Letters::Topic;
         match self.parts.get_mut(&generation) {
+            // Its letters may be on their way for long; `unread` keeps them for the next owner.
+            Some(part) if part.owes_letters && by_topic => {
+                part.closing = true;
+                self.reclaim(generation, Doubt::Moved);
+            }
             Some(part) => {
                 part.closing = true;
                 self.discard_queue(generation);
@@ -336,6 +349,11 @@ impl Lane {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             // Its guard has just been read and holds.
             stage @ (Stage::Committing(_) | Stage::Burying(_)) => return self.exchange(stage, now),
+            // What came in meanwhile may have halted one of its partitions.
+            Stage::Surveyed(batch) if batch.generations().iter().any(|g| !self.parts.contains_key(g)) => {
+                self.drop_watches();
+                self.unbuild(batch);
+            }
             Stage::Surveyed(batch) => return self.send_rebuilding(batch, now),
             _ => {}
         }
@@ -368,8 +386,9 @@ impl Lane {
     fn let_go(&mut self, now: Duration) -> Option<Next> {
         let closing: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && !p.dirty && !p.owes_letters).map(|(g, _)| *g).collect();
         for generation in closing {
-            self.parts.remove(&generation);
-            self.events.push(Event::Closed { generation, left: false });
+            // What a former owner left unread and was not decided about stands in the state.
+            let left = self.parts.remove(&generation).is_some_and(|p| p.guard.is_some() && p.unread.is_some());
+            self.events.push(Event::Closed { generation, left });
         }
         let dirty: Vec<u64> = self.parts.iter().filter(|(_, p)| p.closing && p.may_clear()).map(|(g, _)| *g).collect();
         (!dirty.is_empty()).then(|| self.send_batch(Batch::clearing(&self.parts, &dirty), now))
@@ -377,16 +396,17 @@ impl Lane {
 
     /// Nothing to write: a drain ends, `unread` is cleared, or the next thing to happen is waited for.
     fn idle(&mut self, now: Duration) -> Next {
-        if self.parts.is_empty() && std::mem::take(&mut self.troubled) {
+        if self.parts.is_empty() {
             // Those whom it held up are gone: whether it lasts, nobody here will learn.
-            self.events.push(Event::Trouble(None));
+            self.out_of_trouble();
         }
         if self.draining {
-            for part in self.parts.values_mut() {
-                part.closing = true;
+            // What a throttle or letters on their way hold up is written when they let it, as long as the drain lasts.
+            let done: Vec<u64> = self.parts.iter().filter(|(_, p)| !p.is_held_up(now)).map(|(g, _)| *g).collect();
+            for generation in done {
+                _ = self.parts.get_mut(&generation).map(|p| p.closing = true);
+                self.discard_queue(generation);
             }
-            let all: Vec<u64> = self.parts.keys().copied().collect();
-            all.into_iter().for_each(|g| self.discard_queue(g));
             if let Some(next) = self.let_go(now) {
                 return next;
             }
@@ -399,7 +419,7 @@ impl Lane {
         let linger = self.queued_since.map(|t| t + self.settings.linger).filter(|t| *t > now);
         let clear = self.parts.values().filter(|p| p.may_clear()).map(|p| p.batched_at + IDLE_BEFORE_CLEAR).min();
         let audit = self.parts.values().any(|p| p.guard.is_some()).then_some(self.audit_due);
-        let held = self.parts.values().filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
+        let held = self.parts.values().filter(|p| p.decided()).filter_map(|p| p.hold_until.filter(|_| !p.queue.is_empty())).min();
         Next::Wait([linger, clear, audit, held].into_iter().flatten().min())
     }
 

@@ -202,6 +202,11 @@ impl Part {
         self.begun.insert(key);
     }
 
+    /// Whether it has records that wait for a throttle, or for letters on their way.
+    pub(super) fn is_held_up(&self, now: Duration) -> bool {
+        self.owes_letters || !self.queue.is_empty() && self.hold_until.is_some_and(|t| t > now)
+    }
+
     /// Whether its records may go into a batch.
     pub(super) fn ready(&self, now: Duration) -> bool {
         self.decided() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
@@ -218,7 +223,7 @@ impl Part {
     }
 
     /// Whether it is ours to go on with, and nothing below its position is left to look at.
-    fn decided(&self) -> bool {
+    pub(super) fn decided(&self) -> bool {
         !self.closing && !self.owes_letters && self.check.is_none() && self.recheck_from.is_none()
     }
 

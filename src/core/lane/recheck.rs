@@ -31,7 +31,6 @@ impl Lane {
         let generation = *self.parts.iter().find(|(_, p)| p.may_recheck())?.0;
         let records = self.parts.get_mut(&generation)?.take_recheck()?;
         self.aux.clear();
-        self.read_clock(now);
         let mut recheck = Recheck { generation, records, asked: Vec::new(), letters: Vec::new() };
         for i in 0..recheck.records.len() {
             self.ask(&mut recheck, i);

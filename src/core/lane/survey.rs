@@ -11,19 +11,23 @@ use crate::core::route::Grown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A batch, and the keys of it that are asked about: for each the entry that first writes to it.
+/// A partition's key that is asked about: the partition's first entry that writes to it, and the type it must have.
+type Asked = BTreeMap<(u64, Vec<u8>), (usize, Option<&'static str>)>;
+
+/// A batch, and the keys of it that are asked about, for each partition that writes to them: its first entry that does.
 pub(super) struct Survey {
     pub batch: Batch,
-    asked: BTreeMap<Vec<u8>, (usize, Option<&'static str>)>,
+    asked: Asked,
 }
 
 impl Lane {
     /// Asks about the keys of a rebuilding batch that are not known to have begun since the loss, or sends it.
     pub(super) fn survey(&mut self, batch: Batch, now: Duration) -> Next {
-        let mut asked = BTreeMap::new();
+        let mut asked = Asked::new();
         for (entry, Grown { key, expected, .. }) in &batch.grown {
-            if !self.parts[&batch.entries[*entry].generation].knows_begun(key) {
-                asked.entry(key.clone()).or_insert((*entry, *expected));
+            let generation = batch.entries[*entry].generation;
+            if !self.parts[&generation].knows_begun(key) {
+                asked.entry((generation, key.clone())).or_insert((*entry, *expected));
             }
         }
         if asked.is_empty() {
@@ -35,10 +39,10 @@ impl Lane {
             aux.command(&[b"UNWATCH"]);
         }
         aux.arg(b"WATCH");
-        asked.keys().for_each(|key| aux.arg(key));
+        asked.keys().for_each(|(_, key)| aux.arg(key));
         aux.finish();
-        for (key, (entry, _)) in &asked {
-            let Some((_, begun)) = &self.parts[&batch.entries[*entry].generation].rebuild else { continue };
+        for (generation, key) in asked.keys() {
+            let Some((_, begun)) = &self.parts[generation].rebuild else { continue };
             aux.command(&[b"TYPE", key.as_slice()]);
             aux.command(&[b"SISMEMBER", begun.key.0.as_slice(), begun.member(key).as_slice()]);
         }
@@ -56,10 +60,9 @@ impl Lane {
         }
         let answers = &replies[replies.len().saturating_sub(2 * asked.len())..];
         let mut survived = false;
-        for ((key, (entry, expected)), answer) in asked.into_iter().zip(answers.chunks_exact(2)) {
+        for (((generation, key), (entry, expected)), answer) in asked.into_iter().zip(answers.chunks_exact(2)) {
             match (&answer[0], &answer[1]) {
                 (_, Reply::Int(1)) => {
-                    let generation = batch.entries[entry].generation;
                     _ = self.parts.get_mut(&generation).map(|p| p.remember_begun(key));
                 }
                 // Of another type it refuses what would be added: a dead letter, and nothing is doubled.

@@ -59,7 +59,6 @@ impl Bench {
             span: Span::Lane,
             route_limits: vec![None],
             limit,
-            started_ms: 0,
         };
         Self { lane: Lane::new(settings, [Tally::default()].into()), redis: Redis::default(), now: Duration::ZERO, exchanges: 0 }
     }
