@@ -1,5 +1,5 @@
 //! A connection, and how it is made: the URL and TLS are redis-rs' own; over TCP and unix sockets the core's bytes and
-//! replies go straight through ([`super::plain`]).
+//! replies go straight through (`plain`).
 use super::plain::{Plain, Timeouts};
 use crate::config;
 use crate::core::encode::Encoder;
