@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench-core clean
+.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench bench-core clean
 
 build:
 	scripts/install build
@@ -36,6 +36,12 @@ mutants:
 # The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
 fuzz:
 	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
+
+# The whole bridge against a real Kafka and Redis, on a machine that does nothing else: docs/performance.md.
+# ONLY=throughput,single,latency,bystander,growth,network QUICK=1 RECORDS=2000000 ROUNDS=5
+bench:
+	scripts/install test
+	ONLY="$(ONLY)" QUICK="$(QUICK)" RECORDS="$(RECORDS)" ROUNDS="$(ROUNDS)" cargo bench --bench bridge
 
 # The hot lane in pieces: decode, render, encode, replies, ledger.
 bench-core:

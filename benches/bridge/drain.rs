@@ -1,0 +1,25 @@
+//! A topic drained to its end by the bridge.
+use crate::bed::refresh;
+use crate::meter::{self, Run};
+use crate::support::redis_server::RedisServer;
+use crate::variant::Variant;
+
+pub(crate) struct Drained {
+    pub(crate) run: Run,
+    /// The bridge's peak memory in KiB.
+    pub(crate) peak_kib: u64,
+}
+
+/// Drains a topic of so many records, by a group of its own, into an empty Redis at `url`.
+pub(crate) fn drain_to(redis: &RedisServer, url: &str, variant: &Variant, topic: &str, records: u64) -> Drained {
+    refresh(redis);
+    let bridge = variant.setup(topic, url).start();
+    let run = meter::run(redis, variant.marker(), records, bridge.pid());
+    let conditions = bridge.status().map(|s| s.conditions);
+    assert!(conditions.as_ref().is_some_and(Vec::is_empty), "the bridge is not well: {conditions:?}");
+    Drained { run, peak_kib: meter::peak_kib(bridge.pid()) }
+}
+
+pub(crate) fn drain(redis: &RedisServer, variant: &Variant, topic: &str, records: u64) -> Drained {
+    drain_to(redis, &redis.url(), variant, topic, records)
+}
