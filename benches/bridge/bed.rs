@@ -8,7 +8,6 @@ use crate::ticks::Workload;
 #[derive(Clone, Debug)]
 pub(crate) struct Scale {
     pub(crate) only: Vec<String>,
-    pub(crate) quick: bool,
     /// Records of the large topics.
     pub(crate) records: u64,
     /// How often what is compared takes turns.
@@ -29,7 +28,6 @@ impl Scale {
         let given = ["ONLY", "QUICK", "RECORDS", "ROUNDS"].iter().filter_map(|name| text(name).map(|t| format!(" {name}={t}"))).collect();
         Self {
             only: text("ONLY").iter().flat_map(|t| t.split(',')).map(|n| n.trim().to_owned()).collect(),
-            quick,
             records: number("RECORDS", if quick { 200_000 } else { 2_000_000 }),
             rounds: number("ROUNDS", if quick { 3 } else { 5 }) as usize,
             seconds: if quick { 5 } else { 20 },

@@ -68,8 +68,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let address = format!("127.0.0.1:{}", bed.redis.port);
     for round in 1..=bed.scale.rounds {
         for curve in &mut curves {
-            let (drained, felt) =
-                beside(bed.redis.port, || drain(&bed.redis, &curve.variant, &topic, workload.records), |d| (d.run.from, d.run.to));
+            let (drained, felt) = beside(bed.redis.port, || drain(&bed.redis, &curve.variant, &topic, workload.records), |d| (d.run.from, d.run.to));
             let rate = drained.run.rate();
             let pump = Pump::new(&Workload::ticks(workload.records.min(100_000)), &curve.variant);
             let pumped = || pump.run(&bed.redis, &address, 1, workload.records, Some(Pace { rate }));
@@ -97,6 +96,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
         ]);
     }
     let figures = curves.iter().map(|c| json!({ "name": c.name, "bridge": c.bridge, "pump": c.pump })).collect();
-    let note = "Medians of the turns. The pump sends plain pipelines at the bridge's rate through one connection; of those Redis serves 16 KiB, then other clients.";
+    let note =
+        "Medians of the turns. The pump sends plain pipelines at the bridge's rate through one connection; of those Redis serves 16 KiB, then other clients.";
     Part { tables: vec![table], notes: vec![note.into()], figures }
 }

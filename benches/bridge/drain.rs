@@ -1,6 +1,7 @@
 //! A topic drained to its end by the bridge.
 use crate::bed::refresh;
 use crate::meter::{self, Run};
+use crate::support::eventually;
 use crate::support::redis_server::RedisServer;
 use crate::variant::Variant;
 
@@ -15,8 +16,9 @@ pub(crate) fn drain_to(redis: &RedisServer, url: &str, variant: &Variant, topic:
     refresh(redis);
     let bridge = variant.setup(topic, url).start();
     let run = meter::run(redis, variant.marker(), records, bridge.pid());
-    let conditions = bridge.status().map(|s| s.conditions);
-    assert!(conditions.as_ref().is_some_and(Vec::is_empty), "the bridge is not well: {conditions:?}");
+    eventually("the bridge has read all replies, and is well", 10, || {
+        bridge.status().is_some_and(|s| s.conditions.is_empty() && s.routes[0].records == records && s.routes[0].dead == 0)
+    });
     Drained { run, peak_kib: meter::peak_kib(bridge.pid()) }
 }
 

@@ -225,6 +225,9 @@ pub(crate) fn measure(bed: &Bed) -> Part {
         figures.push(json!({ "rate": rate, "turns": all }));
         tables.push(table);
     }
-    notes.push("Medians of the turns. Producer (linger 0, all replicas acknowledge), bare consumer, subscriber, reader, Kafka, Redis and the bridge share the cores.".into());
+    notes.push(
+        "Medians of the turns. Producer (linger 0, all replicas acknowledge), bare consumer, subscriber, reader, Kafka, Redis and the bridge share the cores."
+            .into(),
+    );
     Part { tables, notes, figures: figures.into() }
 }

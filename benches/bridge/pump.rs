@@ -32,7 +32,7 @@ pub(crate) struct Pump {
     marker: (&'static str, u64),
 }
 
-/// A limit of the rate: so many records a second, sent in chunks of so many.
+/// A limit of the rate: records a second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) rate: f64,
@@ -135,4 +135,3 @@ fn count(mut stream: TcpStream, mut left: usize) {
         }
     }
 }
-

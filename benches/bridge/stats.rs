@@ -49,7 +49,7 @@ pub(crate) fn thousands(values: impl IntoIterator<Item = f64>) -> String {
     format!("{:.0}k", Spread::of(values).median / 1000.0)
 }
 
-/// The median, with so many digits.
+/// The median alone.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     Spread::of(values).median
 }

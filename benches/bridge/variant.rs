@@ -57,9 +57,8 @@ impl Variant {
 
     /// As the bridge gets it; a group of its own each time.
     pub(crate) fn setup(&self, topic: &str, redis: &str) -> Setup {
-        let idle: String = (0..self.idle_routes)
-            .map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n"))
-            .collect();
+        let idle: String =
+            (0..self.idle_routes).map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n")).collect();
         let lanes = self.lanes.map(|n| format!("lanes = {n}\n")).unwrap_or_default();
         let batch = self.records_max.map(|n| format!("[batch]\nrecords_max = {n}\n")).unwrap_or_default();
         Setup::new(topic, redis)
