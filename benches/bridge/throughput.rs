@@ -112,7 +112,7 @@ pub(crate) fn whole(bed: &Bed) -> Part {
     let collapsed = Variant::new(&[XADD, COLLAPSED, PUBLISH]);
     match collapsed.compiled() {
         Ok(_) => contenders.push(contender("exactly-once, SETEX with collapse = true", collapsed)),
-        Err(why) => notes.push(format!("Left out: `collapse`, which this version does not know ({}).", why.lines().next().unwrap_or_default())),
+        Err(why) => notes.push(format!("Left out: `collapse = true`, which this version refuses: {}.", why.replace('\n', " "))),
     }
     let mut ceiling = Ceiling { pump: Pump::new(&workload, &Variant::reference()), lanes: vec![1, 2, 4], turns: Vec::new() };
     compete(bed, &topic, workload.records, &mut ceiling, &mut contenders);
