@@ -142,6 +142,9 @@ fn read(port: u16, clock: Clock, stop: &AtomicBool) -> Arrivals {
     arrivals
 }
 
+/// One way of a turn.
+type Pick = fn(&Turn) -> &Times;
+
 /// What one run came to.
 struct Turn {
     consumer: Times,
@@ -200,7 +203,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     for (name, rate) in [("10,000 records/s".to_owned(), 10_000.0), (format!("half of the ceiling, {:.0} records/s", ceiling / 2.0), ceiling / 2.0)] {
         let turns: Vec<Turn> = (0..bed.scale.rounds).map(|_| turn(bed, rate)).collect();
         let mut table = Table::new(format!("Latency at {name}, {} turns of {} s", turns.len(), bed.scale.seconds), &head);
-        let rows: [(&str, fn(&Turn) -> &Times); 4] = [
+        let rows: [(&str, Pick); 4] = [
             ("to a bare consumer", |t| &t.consumer),
             ("to the subscriber", |t| &t.subscriber),
             ("to the stream's reader", |t| &t.stream),
