@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench-core clean
+.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench bench-core clean
 
 build:
 	scripts/install build
@@ -33,6 +33,20 @@ simulate:
 mutants:
 	scripts/mutants $(ONLY)
 
+# The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
+fuzz:
+	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
+
+# The whole bridge against a real Kafka and Redis, on a machine that does nothing else: docs/performance.md.
+# ONLY=throughput,single,latency,bystander,growth,network QUICK=1 RECORDS=2000000 ROUNDS=5
+bench:
+	scripts/install test
+	ONLY="$(ONLY)" QUICK="$(QUICK)" RECORDS="$(RECORDS)" ROUNDS="$(ROUNDS)" cargo bench --bench bridge
+
+# The hot lane in pieces: decode, render, encode, replies, ledger.
+bench-core:
+	cargo bench --bench core -- $(ARGS)
+
 # Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
 # LONG=1; LIST=1 tells the cases.
 campaign:
@@ -43,14 +57,6 @@ campaign:
 # At most five minutes of it.
 campaign-short:
 	$(MAKE) campaign SHORT=1
-
-# The core and the configuration against whatever bytes a fuzzer thinks of: each target for so many seconds.
-fuzz:
-	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
-
-# The hot lane in pieces: decode, render, encode, replies, ledger.
-bench-core:
-	cargo bench --bench core -- $(ARGS)
 
 # The pages that are generated from the code.
 reference:

@@ -20,6 +20,10 @@ pub(crate) struct RedisServer {
     pub(crate) dir: TempDir,
     kind: Kind,
     args: Vec<String>,
+    /// Where it listens.
+    host: String,
+    /// The network namespace that it runs in, where that is another one.
+    namespace: Option<String>,
     child: Option<Child>,
     /// One that was given, in place of a server of the test's own.
     given: Option<String>,
@@ -49,6 +53,15 @@ impl RedisServer {
         server
     }
 
+    /// In a network namespace, at this address of it.
+    pub(crate) fn within(namespace: &str, host: &str, args: &[&str]) -> Self {
+        let mut server = Self::reserve(Kind::System, args);
+        (server.host, server.namespace) = (host.to_owned(), Some(namespace.to_owned()));
+        server.run();
+        super::eventually("Redis answers", 10, || server.try_connect().is_some());
+        server
+    }
+
     /// Not started yet: [`Self::run`] does.
     pub(crate) fn reserve(kind: Kind, args: &[&str]) -> Self {
         Self {
@@ -56,6 +69,8 @@ impl RedisServer {
             dir: tempfile::tempdir().unwrap(),
             kind,
             args: args.iter().map(|a| (*a).to_owned()).collect(),
+            host: "127.0.0.1".into(),
+            namespace: None,
             child: None,
             given: None,
         }
@@ -72,8 +87,16 @@ impl RedisServer {
 
     /// Starts it (again).
     pub(crate) fn run(&mut self) {
-        let child = Command::new(self.binary())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
+        let mut command = match &self.namespace {
+            None => Command::new(self.binary()),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(self.binary());
+                command
+            }
+        };
+        let child = command
+            .args(["--port", &self.port.to_string(), "--bind", &self.host, "--save", "", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.args)
@@ -85,7 +108,7 @@ impl RedisServer {
     }
 
     pub(crate) fn url(&self) -> String {
-        self.given.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}/0", self.port))
+        self.given.clone().unwrap_or_else(|| format!("redis://{}:{}/0", self.host, self.port))
     }
 
     pub(crate) fn try_connect(&self) -> Option<redis::Connection> {

@@ -1,0 +1,81 @@
+//! What the benchmark lies on: one Kafka, one Redis, and how much is measured.
+use crate::support::kafka_server::KafkaServer;
+use crate::support::redis_server::{Kind, RedisServer};
+use crate::support::{kafka, unique};
+use crate::ticks::Workload;
+
+/// How much is measured, as the environment says.
+#[derive(Clone, Debug)]
+pub(crate) struct Scale {
+    pub(crate) only: Vec<String>,
+    /// Records of the large topics.
+    pub(crate) records: u64,
+    /// How often what is compared takes turns.
+    pub(crate) rounds: usize,
+    /// How long a steady load lasts.
+    pub(crate) seconds: u64,
+    given: String,
+}
+
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|t| !t.is_empty())
+}
+
+impl Scale {
+    pub(crate) fn read() -> Self {
+        let quick = text("QUICK").is_some();
+        let number = |name: &str, otherwise| text(name).map_or(otherwise, |t| t.parse().unwrap_or_else(|_| panic!("{name} is a number")));
+        let given = ["ONLY", "QUICK", "RECORDS", "ROUNDS"].iter().filter_map(|name| text(name).map(|t| format!(" {name}={t}"))).collect();
+        Self {
+            only: text("ONLY").iter().flat_map(|t| t.split(',')).map(|n| n.trim().to_owned()).collect(),
+            records: number("RECORDS", if quick { 200_000 } else { 2_000_000 }),
+            rounds: number("ROUNDS", if quick { 3 } else { 5 }) as usize,
+            seconds: if quick { 5 } else { 20 },
+            given,
+        }
+    }
+
+    /// The command that measures this again.
+    pub(crate) fn command(&self) -> String {
+        format!("make bench{}", self.given)
+    }
+
+    /// The part of the records that a case needs which is measured many times.
+    pub(crate) fn share(&self, divisor: u64) -> u64 {
+        (self.records / divisor).max(1000)
+    }
+}
+
+pub(crate) struct Bed {
+    pub(crate) scale: Scale,
+    pub(crate) redis: RedisServer,
+    /// Ended with the bed.
+    _kafka: Option<KafkaServer>,
+}
+
+/// A Redis that writes nothing to disk.
+pub(crate) const QUIET: [&str; 2] = ["--appendonly", "no"];
+
+impl Bed {
+    pub(crate) fn make(scale: Scale) -> Self {
+        let own = std::env::var_os("KAFKA_BOOTSTRAP").is_none().then(|| KafkaServer::plain(&[]));
+        if let Some(server) = &own {
+            kafka::use_broker(server.bootstrap());
+        }
+        Self { scale, redis: RedisServer::with(Kind::System, &QUIET), _kafka: own }
+    }
+
+    /// A topic of these records.
+    pub(crate) fn topic(&self, workload: &Workload) -> String {
+        let topic = unique("volatility");
+        kafka::create(&topic, workload.partitions, &[]);
+        workload.produce(&topic);
+        topic
+    }
+}
+
+/// As if it had just been started.
+pub(crate) fn refresh(redis: &RedisServer) {
+    redis.command("FLUSHALL SYNC");
+    redis.command("CONFIG RESETSTAT");
+}

@@ -1,0 +1,236 @@
+//! Latency at a steady load: from the producer's send to the subscriber's receipt and to the reader's of the stream,
+//! beside a bare consumer of the same topic. All in this process, by one clock; a record carries when it was sent.
+use crate::bed::{Bed, refresh};
+use crate::pump::Pump;
+use crate::report::{Part, Table, progress};
+use crate::stats::{Times, median};
+use crate::support::{eventually, kafka, pass, unique};
+use crate::ticks::{Workload, pair};
+use crate::variant::Variant;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Records that were sent before this are not counted: caches are cold, connections new.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// The pairs whose streams are read; every pair's channel is.
+const STREAMS: u64 = 10;
+/// How long a reader waits before it looks whether it is over.
+const LOOK: Duration = Duration::from_millis(200);
+const PARTITIONS: i32 = 8;
+const PAIRS: u64 = 100;
+
+/// When records were sent, and when they came: nanoseconds of the run's clock. The time of sending is the record's name.
+type Arrivals = Vec<(u64, u64)>;
+
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
+/// The number that stands behind the first `"sent":` of a text.
+fn sent(text: &[u8]) -> Option<u64> {
+    const HEAD: &[u8] = br#""sent":"#;
+    let at = text.windows(HEAD.len()).position(|w| w == HEAD)? + HEAD.len();
+    let digits = text[at..].iter().take_while(|b| b.is_ascii_digit());
+    Some(digits.fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
+/// Sends at this rate, in order, and returns how many.
+fn produce(topic: &str, rate: f64, time: Duration, clock: Clock) -> u64 {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka::bootstrap()).set("linger.ms", "0").set("enable.idempotence", "true");
+    let producer: BaseProducer = config.create().unwrap();
+    let (start, mut n) = (Instant::now(), 0u64);
+    let mut last = 0;
+    while start.elapsed() < time {
+        let due = (start.elapsed().as_secs_f64() * rate) as u64;
+        while n < due {
+            let pair = pair(n % PAIRS);
+            // No two have the same name.
+            last = clock.now().max(last + 1);
+            let payload = format!(
+                r#"{{"sent":{last},"timestamp":"2025-12-06T14:00:00.000","pair":"{pair}","price":42055.10,"realized_vol":0.3512,"implied_vol":0.4021,"garch_forecast":0.3833}}"#
+            );
+            let partition = i32::try_from(n % PAIRS).unwrap() % PARTITIONS;
+            let record = BaseRecord::to(topic).key(&pair).payload(&payload).partition(partition);
+            producer.send(record).map_err(|(e, _)| e).expect("room in the producer's queue");
+            n += 1;
+        }
+        producer.poll(Duration::ZERO);
+        pass(Duration::from_micros(100));
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    n
+}
+
+/// A consumer without anything behind it.
+fn consume(topic: &str, clock: Clock, stop: &AtomicBool) -> Arrivals {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka::bootstrap()).set("group.id", unique("bare")).set("fetch.queue.backoff.ms", "1");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut all = TopicPartitionList::new();
+    (0..PARTITIONS).for_each(|p| all.add_partition_offset(topic, p, Offset::Beginning).unwrap());
+    consumer.assign(&all).unwrap();
+    let mut arrivals = Arrivals::new();
+    while !stop.load(Ordering::Relaxed) {
+        if let Some(Ok(message)) = consumer.poll(LOOK) {
+            arrivals.push((sent(message.payload().unwrap()).unwrap(), clock.now()));
+        }
+    }
+    arrivals
+}
+
+/// A subscriber of all channels. It does not parse RESP: a message's payload names its record.
+fn subscribe(port: u16, clock: Clock, stop: &AtomicBool) -> Arrivals {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(LOOK)).unwrap();
+    stream.write_all(b"PSUBSCRIBE volatility_updates:*\r\n").unwrap();
+    let (mut arrivals, mut buffer, mut end) = (Arrivals::new(), vec![0; 256 << 10], 0);
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer[end..]) {
+            Ok(0) => break,
+            Ok(n) => end += n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+            Err(_) => break,
+        }
+        let (now, mut from) = (clock.now(), 0);
+        // A payload ends with its brace; what is cut off waits for the rest.
+        while let Some(len) = buffer[from..end].iter().position(|b| *b == b'}') {
+            arrivals.extend(sent(&buffer[from..from + len]).map(|sent| (sent, now)));
+            from += len + 1;
+        }
+        buffer.copy_within(from..end, 0);
+        end -= from;
+    }
+    arrivals
+}
+
+type Entries = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
+
+/// A reader of some streams, entry after entry.
+fn read(port: u16, clock: Clock, stop: &AtomicBool) -> Arrivals {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/0")).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut places: Vec<(String, String)> = (0..STREAMS).map(|n| (format!("volatility:{}", pair(n)), "0".to_owned())).collect();
+    let mut arrivals = Arrivals::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(1000).arg("BLOCK").arg(LOOK.as_millis() as u64).arg("STREAMS");
+        places.iter().for_each(|(stream, _)| _ = command.arg(stream));
+        places.iter().for_each(|(_, id)| _ = command.arg(id));
+        let found: Option<Entries> = command.query(&mut connection).unwrap();
+        let now = clock.now();
+        for (stream, entries) in found.into_iter().flatten() {
+            arrivals.extend(entries.iter().map(|(_, fields)| (fields["sent"].parse::<u64>().unwrap(), now)));
+            if let (Some(place), Some((id, _))) = (places.iter_mut().find(|(name, _)| *name == stream), entries.last()) {
+                place.1.clone_from(id);
+            }
+        }
+    }
+    arrivals
+}
+
+/// One way of a turn.
+type Pick = fn(&Turn) -> &Times;
+
+/// What one run came to.
+struct Turn {
+    consumer: Times,
+    subscriber: Times,
+    stream: Times,
+    /// The subscriber's time by that of the bare consumer, record by record.
+    added: Times,
+    /// Of what was sent.
+    received: f64,
+    sent_a_second: f64,
+}
+
+fn times(arrivals: &Arrivals) -> Times {
+    let counted = arrivals.iter().filter(|(sent, _)| u128::from(*sent) > WARM_UP.as_nanos());
+    Times::of(counted.map(|(sent, came)| Duration::from_nanos(came - sent))).expect("something came after the warm-up")
+}
+
+fn turn(bed: &Bed, rate: f64) -> Turn {
+    refresh(&bed.redis);
+    let topic = unique("latency");
+    kafka::create(&topic, PARTITIONS, &[]);
+    let variant = Variant::reference();
+    let bridge = variant.setup(&topic, &bed.redis.url()).start();
+    eventually("all partitions are open", 60, || bridge.open() == 8);
+    let (stop, clock, port) = (AtomicBool::new(false), Clock(Instant::now()), bed.redis.port);
+    let time = WARM_UP + Duration::from_secs(bed.scale.seconds);
+    let (produced, bare, subscriber, stream) = std::thread::scope(|scope| {
+        let bare = scope.spawn(|| consume(&topic, clock, &stop));
+        let subscriber = scope.spawn(|| subscribe(port, clock, &stop));
+        let stream = scope.spawn(|| read(port, clock, &stop));
+        let produced = produce(&topic, rate, time, clock);
+        // What has not come by then is told as a share; an overloaded machine must not hold everything up.
+        pass(Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        (produced, bare.join().unwrap(), subscriber.join().unwrap(), stream.join().unwrap())
+    });
+    let came: HashMap<u64, u64> = bare.iter().copied().collect();
+    let late = |(sent, at): &(u64, u64)| came.get(sent).map(|first| Duration::from_nanos(at.saturating_sub(*first)));
+    let counted = subscriber.iter().filter(|(sent, _)| u128::from(*sent) > WARM_UP.as_nanos());
+    Turn {
+        added: Times::of(counted.filter_map(late)).expect("both got records"),
+        consumer: times(&bare),
+        received: subscriber.len() as f64 / produced as f64,
+        subscriber: times(&subscriber),
+        stream: times(&stream),
+        sent_a_second: produced as f64 / time.as_secs_f64(),
+    }
+}
+
+pub(crate) fn measure(bed: &Bed) -> Part {
+    let workload = Workload::ticks(bed.scale.share(10));
+    let address = format!("127.0.0.1:{}", bed.redis.port);
+    let ceiling = Pump::new(&workload, &Variant::reference()).ceiling(&bed.redis, &address, 2, bed.scale.share(2)).rate();
+    let head = ["", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
+    let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, rate) in [("10,000 records/s".to_owned(), 10_000.0), (format!("half of the ceiling, {:.0} records/s", ceiling / 2.0), ceiling / 2.0)] {
+        let turns: Vec<Turn> = (0..bed.scale.rounds).map(|_| turn(bed, rate)).collect();
+        let mut table = Table::new(format!("Latency at {name}, {} turns of {} s", turns.len(), bed.scale.seconds), &head);
+        let rows: [(&str, Pick); 4] = [
+            ("to a bare consumer", |t| &t.consumer),
+            ("to the subscriber", |t| &t.subscriber),
+            ("to the stream's reader", |t| &t.stream),
+            ("subscriber behind consumer, by record", |t| &t.added),
+        ];
+        for (row, pick) in rows {
+            let cell = |pick_time: fn(&Times) -> f64| format!("{:.2}", median(turns.iter().map(|t| pick_time(pick(t)))));
+            table.rows.push(vec![row.into(), cell(|t| t.p50), cell(|t| t.p99), cell(|t| t.p999), cell(|t| t.max)]);
+        }
+        let added = |pick: fn(&Times) -> f64| median(turns.iter().map(|t| pick(&t.subscriber) - pick(&t.consumer)));
+        table.rows.push(vec![
+            "subscriber less consumer".into(),
+            format!("{:.2}", added(|t| t.p50)),
+            format!("{:.2}", added(|t| t.p99)),
+            format!("{:.2}", added(|t| t.p999)),
+            "-".into(),
+        ]);
+        let (received, sent) = (median(turns.iter().map(|t| t.received)), median(turns.iter().map(|t| t.sent_a_second)));
+        notes.push(format!("At {name}: {sent:.0} records/s were sent, {:.1} % of them had come two seconds after the last.", received * 100.0));
+        progress(&format!("{name}: {:?}", turns.iter().map(|t| t.subscriber.p50).collect::<Vec<_>>()));
+        let all: Vec<_> = turns.iter().map(|t| json!({ "consumer": t.consumer, "subscriber": t.subscriber, "stream": t.stream, "added": t.added })).collect();
+        figures.push(json!({ "rate": rate, "turns": all }));
+        tables.push(table);
+    }
+    notes.push(
+        "Medians of the turns. Producer (linger 0, all replicas acknowledge), bare consumer, subscriber, reader, Kafka, Redis and the bridge share the cores."
+            .into(),
+    );
+    Part { tables, notes, figures: figures.into() }
+}

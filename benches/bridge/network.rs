@@ -1,0 +1,79 @@
+//! What a slow network does, and how lanes and batch sizes make up for it.
+use crate::bed::Bed;
+use crate::drain::drain_to;
+use crate::far::Far;
+use crate::pump::Pump;
+use crate::report::{Part, Table, progress};
+use crate::stats::{Spread, median, thousands};
+use crate::ticks::Workload;
+use crate::variant::Variant;
+use serde_json::json;
+use std::time::Duration;
+
+const LANES: [usize; 3] = [2, 4, 8];
+const BATCHES: [usize; 3] = [200, 500, 2000];
+
+/// Lanes of some batch size, and their turns.
+struct Case {
+    lanes: usize,
+    batch: usize,
+    turns: Vec<Turn>,
+}
+
+struct Turn {
+    rate: f64,
+    /// By the ceiling of a Redis nearby, in the same round.
+    ratio: f64,
+    bridge_us: f64,
+}
+
+fn cases() -> Vec<Case> {
+    LANES.iter().flat_map(|&lanes| BATCHES.map(|batch| Case { lanes, batch, turns: Vec::new() })).collect()
+}
+
+pub(crate) fn measure(bed: &Bed) -> Part {
+    let workload = Workload { partitions: 16, ..Workload::ticks(bed.scale.share(4)) };
+    let topic = bed.topic(&workload);
+    let pump = Pump::new(&workload, &Variant::reference());
+    let near = format!("127.0.0.1:{}", bed.redis.port);
+    let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
+    for ms in [1, 10] {
+        let far = Far::make(Duration::from_millis(ms));
+        let mut cases = cases();
+        let mut far_ceilings = Vec::new();
+        for round in 1..=bed.scale.rounds.min(3) {
+            let ceiling = pump.ceiling(&bed.redis, &near, 2, workload.records).rate();
+            far_ceilings.push(pump.ceiling(&far.redis, &far.address, 2, workload.records).rate() / ceiling);
+            for Case { lanes, batch, turns } in &mut cases {
+                let variant = Variant::reference().lanes(*lanes).records_max(*batch);
+                let drained = drain_to(&far.redis, &far.url(), &variant, &topic, workload.records);
+                let rate = drained.run.rate();
+                progress(&format!("{ms} ms, round {round}: {lanes} lanes of {batch}: {rate:.0} records/s"));
+                turns.push(Turn { rate, ratio: rate / ceiling, bridge_us: drained.run.us(&drained.run.cpu) });
+            }
+        }
+        let mut table = Table::new(
+            format!("{ms} ms round trip, {} ticks in 16 partitions, exactly-once", workload.records),
+            &["lanes", "records_max", "records/s", "of the ceiling nearby", "bridge us/record"],
+        );
+        for Case { lanes, batch, turns } in &cases {
+            table.rows.push(vec![
+                lanes.to_string(),
+                batch.to_string(),
+                thousands(turns.iter().map(|t| t.rate)),
+                Spread::of(turns.iter().map(|t| t.ratio)).to_string(),
+                format!("{:.2}", median(turns.iter().map(|t| t.bridge_us))),
+            ]);
+            figures.push(json!({ "ms": ms, "lanes": lanes, "records_max": batch, "ratio": Spread::of(turns.iter().map(|t| t.ratio)) }));
+        }
+        let far_ceiling = Spread::of(far_ceilings);
+        table.rows.push(vec!["pump".into(), "pipelined".into(), "-".into(), far_ceiling.to_string(), "-".into()]);
+        tables.push(table);
+        if let Some(why) = &far.without_netem {
+            notes.push(format!(
+                "{ms} ms: tc netem can't be had here ({why}). A line of the benchmark's own lets bytes through as late; it takes CPU time of the same cores, and has no TCP window that must open."
+            ));
+        }
+    }
+    Part { tables, notes, figures: figures.into() }
+}

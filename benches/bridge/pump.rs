@@ -1,0 +1,137 @@
+//! The ceiling: the very bytes of the commands that the bridge would send, without guard and position, encoded before
+//! and pumped into Redis as fast as it takes them. They go as plain pipelines: no MULTI, which would cost Redis what
+//! exactly-once costs. One thread writes a connection, another one counts its replies, so Redis never waits.
+use crate::bed::refresh;
+use crate::meter::{self, Run};
+use crate::support::pass;
+use crate::support::redis_server::RedisServer;
+use crate::ticks::Workload;
+use crate::variant::Variant;
+use kafka_redis_bridge::core::decode::Scratch;
+use kafka_redis_bridge::core::encode::Encoder;
+use kafka_redis_bridge::core::route;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Commands in one write, in records: what the bridge sends in one batch.
+const CHUNK: u64 = 500;
+/// The most bytes that are encoded. What is more begins at the first record again: it is all the same to Redis.
+const BYTES_MAX: usize = 512 << 20;
+
+/// Some records' commands, as the bridge would render them.
+struct Chunk {
+    bytes: Vec<u8>,
+    records: u64,
+    commands: usize,
+}
+
+/// What is pumped.
+pub(crate) struct Pump {
+    chunks: Vec<Chunk>,
+    marker: (&'static str, u64),
+}
+
+/// A limit of the rate: records a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) rate: f64,
+}
+
+impl Pump {
+    /// In chunks of a batch of the bridge's.
+    pub(crate) fn new(workload: &Workload, variant: &Variant) -> Self {
+        let routes = variant.compiled().unwrap();
+        let size = variant.records_max.map_or(CHUNK, |n| n as u64).min(workload.records);
+        let (mut chunks, mut total, mut from) = (Vec::new(), 0, 0);
+        let (mut outcomes, mut scratch) = (Vec::new(), Scratch::default());
+        while from < workload.records && total < BYTES_MAX {
+            let mut out = Encoder::default();
+            let mut to = from;
+            // As the bridge's: so many records, or bytes.
+            while to < workload.records && to - from < size && out.bytes().len() < 1 << 20 {
+                let record = workload.record(to).into_record("TOPIC", to.try_into().unwrap());
+                outcomes.clear();
+                route::render(&routes, &[0], &record, &mut out, |_| {}, &mut outcomes, &mut scratch).unwrap();
+                to += 1;
+            }
+            total += out.bytes().len();
+            chunks.push(Chunk { bytes: out.bytes().to_vec(), records: to - from, commands: out.commands() });
+            from = to;
+        }
+        Self { chunks, marker: variant.marker() }
+    }
+
+    /// Bytes of a record's commands.
+    pub(crate) fn bytes_a_record(&self) -> f64 {
+        self.chunks.iter().map(|c| c.bytes.len()).sum::<usize>() as f64 / self.chunks.iter().map(|c| c.records).sum::<u64>() as f64
+    }
+
+    /// Pumps at least so many records through so many connections into an empty Redis at `address`.
+    pub(crate) fn run(&self, redis: &RedisServer, address: &str, connections: usize, records: u64, pace: Option<Pace>) -> Run {
+        refresh(redis);
+        let mut plan: Vec<Vec<&Chunk>> = vec![Vec::new(); connections];
+        let mut planned = 0;
+        for (n, chunk) in self.chunks.iter().cycle().enumerate() {
+            if planned >= records {
+                break;
+            }
+            plan[n % connections].push(chunk);
+            planned += chunk.records;
+        }
+        let pace = pace.map(|p| p.rate / connections as f64);
+        std::thread::scope(|scope| {
+            for chunks in &plan {
+                let stream = TcpStream::connect(address).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let commands = chunks.iter().map(|c| c.commands).sum();
+                let replies = stream.try_clone().unwrap();
+                scope.spawn(move || send(stream, chunks, pace));
+                scope.spawn(move || count(replies, commands));
+            }
+            meter::run(redis, self.marker, planned, std::process::id())
+        })
+    }
+
+    /// The better one of one connection and of as many as the bridge has lanes.
+    pub(crate) fn ceiling(&self, redis: &RedisServer, address: &str, lanes: usize, records: u64) -> Run {
+        let one = self.run(redis, address, 1, records, None);
+        let many = self.run(redis, address, lanes, records, None);
+        if one.rate() > many.rate() { one } else { many }
+    }
+}
+
+fn send(mut stream: TcpStream, chunks: &[&Chunk], rate: Option<f64>) {
+    let start = Instant::now();
+    let mut sent = 0;
+    for chunk in chunks {
+        if let Some(rate) = rate {
+            pass((start + Duration::from_secs_f64(sent as f64 / rate)).saturating_duration_since(Instant::now()));
+        }
+        stream.write_all(&chunk.bytes).unwrap();
+        sent += chunk.records;
+    }
+}
+
+/// Reads until so many replies have come; none may be an error.
+fn count(mut stream: TcpStream, mut left: usize) {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    // Replies are single lines, but for a bulk string's (XADD's id), which is one line more.
+    let (mut at_start, mut bulk) = (true, false);
+    while left > 0 {
+        let n = stream.read(&mut buffer).unwrap();
+        assert!(n > 0, "Redis closed the connection");
+        for &byte in &buffer[..n] {
+            if at_start && !bulk {
+                assert_ne!(byte, b'-', "Redis refused a command");
+                bulk = byte == b'$';
+                left += usize::from(bulk);
+            } else if at_start {
+                bulk = false;
+            }
+            at_start = byte == b'\n';
+            left -= usize::from(at_start);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The configurations that are compared: the defaults, but for what is named here.
+use crate::support::daemon::Setup;
+use kafka_redis_bridge::config::load::load_text;
+use kafka_redis_bridge::config::validate::validate;
+use kafka_redis_bridge::core::route::Route;
+use std::sync::Arc;
+
+/// The reference routes' writes.
+pub(crate) const XADD: &str = r#"xadd = { key = "volatility:{key}", fields = "*", maxlen = 1000 }"#;
+pub(crate) const SETEX: &str = r#"setex = { key = "latest:{key}", ttl = "1h", value = "{payload}" }"#;
+pub(crate) const COLLAPSED: &str = r#"setex = { key = "latest:{key}", ttl = "1h", value = "{payload}", collapse = true }"#;
+pub(crate) const PUBLISH: &str = r#"publish = { channel = "volatility_updates:{key}", message = "{payload}" }"#;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Variant {
+    pub(crate) writes: Vec<String>,
+    pub(crate) guarantee: &'static str,
+    /// `None`: the default.
+    pub(crate) lanes: Option<usize>,
+    pub(crate) records_max: Option<usize>,
+    /// Routes beside the one that takes the records.
+    pub(crate) idle_routes: usize,
+}
+
+/// The same writes in one route of this topic.
+fn route(writes: &[String]) -> String {
+    let writes: String = writes.iter().map(|w| format!("[[route.write]]\n{w}\n")).collect();
+    format!("[[route]]\nname = \"volatility\"\ntopics = [\"TOPIC\"]\n{writes}")
+}
+
+impl Variant {
+    pub(crate) fn new(writes: &[&str]) -> Self {
+        let writes = writes.iter().map(|w| (*w).to_owned()).collect();
+        Self { writes, guarantee: "exactly-once", lanes: None, records_max: None, idle_routes: 0 }
+    }
+
+    /// All three writes.
+    pub(crate) fn reference() -> Self {
+        Self::new(&[XADD, SETEX, PUBLISH])
+    }
+
+    pub(crate) fn lanes(self, lanes: usize) -> Self {
+        Self { lanes: Some(lanes), ..self }
+    }
+
+    pub(crate) fn guarantee(self, guarantee: &'static str) -> Self {
+        Self { guarantee, ..self }
+    }
+
+    pub(crate) fn records_max(self, records_max: usize) -> Self {
+        Self { records_max: Some(records_max), ..self }
+    }
+
+    pub(crate) fn idle_routes(self, idle_routes: usize) -> Self {
+        Self { idle_routes, ..self }
+    }
+
+    /// As the bridge gets it; a group of its own each time.
+    pub(crate) fn setup(&self, topic: &str, redis: &str) -> Setup {
+        let idle: String =
+            (0..self.idle_routes).map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n")).collect();
+        let lanes = self.lanes.map(|n| format!("lanes = {n}\n")).unwrap_or_default();
+        let batch = self.records_max.map(|n| format!("[batch]\nrecords_max = {n}\n")).unwrap_or_default();
+        Setup::new(topic, redis)
+            .without_property("session.timeout.ms")
+            .without_property("topic.metadata.refresh.interval.ms")
+            .redis_extra(&format!("guarantee = \"{}\"\n{lanes}", self.guarantee))
+            .extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n{batch}"))
+            .routes(&(route(&self.writes) + &idle))
+    }
+
+    /// The route that takes the records, as the core has it; or why the bridge refuses it.
+    pub(crate) fn compiled(&self) -> Result<Arc<[Route]>, String> {
+        let loaded = load_text(&route(&self.writes), "bench.toml", &[]).map_err(|m| m.to_string())?;
+        Ok(validate(&loaded).map_err(|m| m.to_string())?.lane.routes)
+    }
+
+    /// The command by which the records that were applied are counted, and how many of them a record becomes.
+    pub(crate) fn marker(&self) -> (&'static str, u64) {
+        let count = |name: &str| self.writes.iter().filter(|w| w.starts_with(name)).count() as u64;
+        let all = [("xadd", count("xadd")), ("publish", count("publish")), ("set", count("setex"))];
+        all.into_iter().find(|(_, n)| *n > 0).unwrap()
+    }
+}
