@@ -31,8 +31,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Seeds that found a bug, in the code as it was then.
-const FOUND: [u64; 0] = [];
+/// Seeds by which the simulation finds the bugs again that it once found, as `make mutants` shows.
+const FOUND: [u64; 8] = [1, 5, 9, 24, 302, 308, 337, 914];
 
 /// What is wrong with a run, if anything is, and what happened.
 fn run(seed: u64, faults: Faults) -> Result<(), (String, Vec<String>)> {
