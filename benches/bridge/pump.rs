@@ -7,7 +7,6 @@ use crate::support::pass;
 use crate::support::redis_server::RedisServer;
 use crate::ticks::Workload;
 use crate::variant::Variant;
-use kafka_redis_bridge::core::decode::Scratch;
 use kafka_redis_bridge::core::encode::Encoder;
 use kafka_redis_bridge::core::route;
 use std::io::{Read as _, Write as _};
@@ -44,7 +43,7 @@ impl Pump {
         let routes = variant.compiled().unwrap();
         let size = variant.records_max.map_or(CHUNK, |n| n as u64).min(workload.records);
         let (mut chunks, mut total, mut from) = (Vec::new(), 0, 0);
-        let (mut outcomes, mut scratch) = (Vec::new(), Scratch::default());
+        let (mut outcomes, mut context) = (Vec::new(), route::Context::default());
         while from < workload.records && total < BYTES_MAX {
             let mut out = Encoder::default();
             let mut to = from;
@@ -52,7 +51,7 @@ impl Pump {
             while to < workload.records && to - from < size && out.bytes().len() < 1 << 20 {
                 let record = workload.record(to).into_record("TOPIC", to.try_into().unwrap());
                 outcomes.clear();
-                route::render(&routes, &[0], &record, &mut out, |_| {}, &mut outcomes, &mut scratch).unwrap();
+                route::render(&routes, &[0], &record, &mut out, |_| {}, &mut outcomes, &mut context).unwrap();
                 to += 1;
             }
             total += out.bytes().len();
