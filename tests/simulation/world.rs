@@ -172,7 +172,9 @@ impl World {
     fn attend(&mut self) {
         self.add_partition();
         for b in 0..self.bridges.len() {
-            let halted = (0..PARTITIONS).filter(|p| !self.condemned.contains_key(p)).find_map(|p| self.bridges[b].halted(p));
+            // What is to end halted is left alone once it is, for the reason that it must be.
+            let due = |p: &i32, code: &str| self.condemned.get(p).is_some_and(|codes| codes.contains(&code));
+            let halted = (0..PARTITIONS).find_map(|p| self.bridges[b].halted(p).filter(|code| !due(&p, code)));
             if let Some(code) = halted {
                 let f = self.env.faults;
                 assert!((f.denials || f.permissions) && ["refused", "dead-letter-refused"].contains(&code), "halted without a reason: {code}");
