@@ -13,6 +13,8 @@ use crate::core::throttle::Throttle;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::num::NonZeroU32;
 
+mod closing;
+
 const MS: Duration = Duration::from_millis(1);
 
 fn at(partition: i32) -> TopicPartition {
