@@ -6,6 +6,31 @@ use super::server::Data;
 use super::world::{World, bad, key};
 use std::time::Duration;
 
+/// What needs a person.
+const PERSONAL: [&str; 6] = [
+    "NOAUTH Authentication required.",
+    "NOPERM User bridge has no permissions to run the 'xadd' command",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "ERR unknown command 'XADD', with args beginning with: 's:0:k0'",
+    "ERR wrong number of arguments for 'xadd' command",
+    "NEWCODE something that no version of the bridge knows",
+];
+/// What passes by itself.
+const PASSING: [&str; 12] = [
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN The cluster is down",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
+    "ERR max number of clients reached",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY You can't write against a read only replica.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "LOADING Redis is loading the dataset in memory",
+    "BUSY Redis is busy running a script.",
+];
+
 impl World {
     /// Something befalls them, or nothing.
     pub(super) fn befall(&mut self) {
@@ -22,7 +47,7 @@ impl World {
                 let (bridge, partition) = self.zombies.swap_remove(0);
                 self.wake(bridge, partition);
             }
-            7 if f.refusals => self.refuse(),
+            7 if f.refusals => self.refuse(&PASSING),
             8..=9 if f.failovers && self.positions().iter().all(Option::is_some) => {
                 self.env.trace(|| "the replica is up to date".into());
                 self.replica = Some(self.env.net.master().data.clone());
@@ -50,7 +75,7 @@ impl World {
                 self.env.trace(|| "the ACL changes".into());
             }
             30 if f.grows => self.add_partition(),
-            31 if f.permissions => self.forbid(),
+            31 if f.permissions => self.refuse(&PERSONAL),
             29 if f.flushes && self.env.random.percent(30) => self.flush(),
             23 if f.logs && self.condemned.is_empty() && self.env.random.percent(30) => self.replace_log(),
             _ => {}
@@ -68,39 +93,9 @@ impl World {
         }
     }
 
-    /// Redis begins to refuse for a reason that needs a person, or no longer does.
-    fn forbid(&mut self) {
-        const ERRORS: [&str; 6] = [
-            "NOAUTH Authentication required.",
-            "NOPERM User bridge has no permissions to run the 'xadd' command",
-            "WRONGPASS invalid username-password pair or user is disabled.",
-            "ERR unknown command 'XADD', with args beginning with: 's:0:k0'",
-            "ERR wrong number of arguments for 'xadd' command",
-            "NEWCODE something that no version of the bridge knows",
-        ];
-        let error = ERRORS[self.env.random.below(ERRORS.len())];
-        let redis = self.env.net.redis();
-        redis.refuses = if redis.refuses.is_some() { None } else { Some(error) };
-        let now = redis.refuses;
-        self.env.trace(|| format!("Redis refuses: {now:?}"));
-    }
-
-    fn refuse(&mut self) {
-        const ERRORS: [&str; 12] = [
-            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            "NOREPLICAS Not enough good replicas to write.",
-            "TRYAGAIN Multiple keys request during rehashing of slot",
-            "CLUSTERDOWN The cluster is down",
-            "MOVED 3999 127.0.0.1:6381",
-            "ASK 3999 127.0.0.1:6381",
-            "ERR max number of clients reached",
-            "OOM command not allowed when used memory > 'maxmemory'.",
-            "READONLY You can't write against a read only replica.",
-            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
-            "LOADING Redis is loading the dataset in memory",
-            "BUSY Redis is busy running a script.",
-        ];
-        let error = ERRORS[self.env.random.below(ERRORS.len())];
+    /// Redis begins to refuse, by one of these errors, or no longer does.
+    fn refuse(&mut self, errors: &[&'static str]) {
+        let error = errors[self.env.random.below(errors.len())];
         let redis = self.env.net.redis();
         redis.refuses = if redis.refuses.is_some() { None } else { Some(error) };
         let now = redis.refuses;
