@@ -32,8 +32,9 @@ use std::time::{Duration, Instant};
 
 /// Messages to the poller that may wait.
 const POLLER_INBOX: usize = 4096;
-/// How many full batches a lane may hold, queued and in flight.
-const BATCHES_HELD: usize = 8;
+/// How many full batches a lane may hold, queued and in flight. Kafka gives out a partition's records by the thousand: with
+/// less room than that, the poller would wait for one lane while another one has nothing to do.
+const BATCHES_HELD: usize = 16;
 /// How long the poller or a lane may take for a round before it counts as stuck.
 const STILL_MAX: Duration = Duration::from_secs(30);
 
@@ -131,13 +132,14 @@ impl Bridge {
         let driver = Driver {
             poller: Poller::new(lanes.len(), config.redis.guarantee.into(), config.drain.deadline.0),
             lanes,
-            room: Room { records: valid.lane.records_max * BATCHES_HELD, bytes: valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 2) },
+            room: Room { records: valid.lane.records_max * BATCHES_HELD, bytes: valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 4) },
             inbox,
             claims,
             commits: Some(commits),
             conditions: conditions.clone(),
             clock,
             topic_missing,
+            statistics: None,
             rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft7)
         .with_format("period", |t: &str| t.parse::<Period>().is_ok())
         .with_format("size", |t: &str| t.parse::<Size>().is_ok())
         .should_validate_formats(true)

@@ -329,9 +329,9 @@ impl Flow {
         }
     }
 
-    /// A record was polled. The partition it is of, if it is wanted.
-    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
-        self.polled += 1;
+    /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.
+    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
+        self.polled += records;
         let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
         (entry.handed, entry.polled, entry.at_end, entry.read_again) = (Some(offset + 1), Some(offset + 1), None, None);
         Some(entry)
@@ -427,10 +427,10 @@ mod tests {
         assert_eq!(seen(&mut flow, 0), None);
         assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::ReadAgain)), "nothing was polled: it may be an older fetch's");
         assert_eq!(seen(&mut flow, 0), None, "asked once");
-        flow.polled("t", 0, 11);
+        flow.polled("t", 0, 11, 1);
         assert_eq!(seen(&mut flow, 1), None);
         assert_eq!(seen(&mut flow, 0), None, "something was queued");
-        flow.polled("another", 0, 5);
+        flow.polled("another", 0, 5, 1);
         assert_eq!(seen(&mut flow, 0), None, "the record polled is not settled");
         flow.settle(generation, 10..12, None).unwrap();
         assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::Advance)));
@@ -455,7 +455,7 @@ mod tests {
         let mut flow = Flow::new(1);
         let generation = open(&mut flow, 0);
         assert!(!flow.of(generation).unwrap().is_busy());
-        flow.polled("t", 0, 10);
+        flow.polled("t", 0, 10, 1);
         assert!(flow.of(generation).unwrap().is_busy());
         flow.settle(generation, 10..11, None).unwrap();
         assert!(!flow.of(generation).unwrap().is_busy());

@@ -171,9 +171,9 @@ impl Poller {
         self.ends.get(at).copied()
     }
 
-    /// A record was polled. The partition it is of, if it is wanted.
-    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
-        self.flow.polled(topic, partition, offset)
+    /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.
+    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
+        self.flow.polled(topic, partition, offset, records)
     }
 
     /// Whether a lane may take more.

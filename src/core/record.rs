@@ -1,6 +1,5 @@
-//! A Kafka record, copied out of librdkafka's buffers: one allocation for its bytes.
+//! A Kafka record, copied out of librdkafka's buffers.
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A partition of a topic.
@@ -23,20 +22,96 @@ impl fmt::Display for TopicPartition {
 }
 
 /// One record. Keys, values and header values are bytes and pass through unharmed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Record {
-    pub at: TopicPartition,
+    run: Arc<Run>,
     pub offset: i64,
     /// Milliseconds since the epoch; `None` where the record carries none.
     pub timestamp_ms: Option<i64>,
-    bytes: Vec<u8>,
-    key: Option<Range<usize>>,
-    payload: Option<Range<usize>>,
-    headers: Vec<(String, Option<Range<usize>>)>,
+    place: Place,
 }
 
+/// Where a record's bytes stand in its run's: key, value and the headers' values, one after the other.
+#[derive(Clone, Debug)]
+struct Place {
+    from: usize,
+    key: Option<usize>,
+    payload: Option<usize>,
+    headers: Box<[(String, Option<usize>)]>,
+}
+
+/// Records of one partition that were copied together.
+#[derive(Debug)]
+struct Run {
+    at: TopicPartition,
+    bytes: Vec<u8>,
+}
+
+/// Copies records of one partition out of librdkafka's buffers. Those that one copier makes share an allocation, which
+/// goes with the last of them: a record costs none of its own, and no thread frees what another one has allocated, but
+/// once a run.
+#[derive(Debug)]
+pub struct Copier {
+    run: Run,
+    copied: Vec<(i64, Option<i64>, Place)>,
+}
+
+impl Copier {
+    /// For so many records of so many bytes, if that is known.
+    pub fn new(at: TopicPartition, records: usize, bytes: usize) -> Self {
+        Self { run: Run { at, bytes: Vec::with_capacity(bytes) }, copied: Vec::with_capacity(records) }
+    }
+
+    pub fn copy<'h>(
+        &mut self,
+        offset: i64,
+        timestamp_ms: Option<i64>,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) {
+        let bytes = &mut self.run.bytes;
+        let from = bytes.len();
+        let mut keep = |part: Option<&[u8]>| {
+            part.map(|p| {
+                bytes.extend_from_slice(p);
+                p.len()
+            })
+        };
+        let (key, payload) = (keep(key), keep(payload));
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), keep(value))).collect();
+        self.copied.push((offset, timestamp_ms, Place { from, key, payload, headers }));
+    }
+
+    pub fn records(self) -> Vec<Record> {
+        let run = Arc::new(self.run);
+        let record = |(offset, timestamp_ms, place)| Record { run: run.clone(), offset, timestamp_ms, place };
+        self.copied.into_iter().map(record).collect()
+    }
+}
+
+impl Place {
+    fn end(&self) -> usize {
+        let headers: usize = self.headers.iter().filter_map(|(_, len)| *len).sum();
+        self.from + self.key.unwrap_or(0) + self.payload.unwrap_or(0) + headers
+    }
+}
+
+/// With whom a record was copied says nothing about it.
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |r: &Self| (r.offset, r.timestamp_ms);
+        self.at() == other.at()
+            && facts(self) == facts(other)
+            && (self.key(), self.payload()) == (other.key(), other.payload())
+            && self.headers().eq(other.headers())
+    }
+}
+
+impl Eq for Record {}
+
 impl Record {
-    /// Copies the parts of a record into one buffer.
+    /// A record alone.
     pub fn copy<'h>(
         at: TopicPartition,
         offset: i64,
@@ -45,46 +120,53 @@ impl Record {
         payload: Option<&[u8]>,
         headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) -> Self {
-        let mut bytes = Vec::with_capacity(key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len));
-        let mut keep = |part: Option<&[u8]>| {
-            part.map(|p| {
-                let from = bytes.len();
-                bytes.extend_from_slice(p);
-                from..bytes.len()
-            })
-        };
-        let key = keep(key);
-        let payload = keep(payload);
-        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), keep(value))).collect();
-        Self { at, offset, timestamp_ms, bytes, key, payload, headers }
+        let mut copier = Copier::new(at, 1, key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len));
+        copier.copy(offset, timestamp_ms, key, payload, headers);
+        copier.records().remove(0)
+    }
+
+    /// The partition that it stands in.
+    pub fn at(&self) -> &TopicPartition {
+        &self.run.at
+    }
+
+    fn slice(&self, from: usize, len: usize) -> &[u8] {
+        &self.run.bytes[from..from + len]
     }
 
     pub fn key(&self) -> Option<&[u8]> {
-        self.key.clone().map(|r| &self.bytes[r])
+        self.place.key.map(|len| self.slice(self.place.from, len))
     }
 
     /// The record's value; `None` is a tombstone.
     pub fn payload(&self) -> Option<&[u8]> {
-        self.payload.clone().map(|r| &self.bytes[r])
+        self.place.payload.map(|len| self.slice(self.place.from + self.place.key.unwrap_or(0), len))
     }
 
-    pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&[u8]>)> {
-        self.headers.iter().map(|(n, v)| (n.as_str(), v.clone().map(|r| &self.bytes[r])))
+    /// In the record's order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        let mut from = self.place.from + self.place.key.unwrap_or(0) + self.place.payload.unwrap_or(0);
+        self.place.headers.iter().map(move |(name, len)| {
+            let at = from;
+            from += len.unwrap_or(0);
+            (name.as_str(), len.map(|len| self.slice(at, len)))
+        })
     }
 
     /// The last header of that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().rev().find(|(n, _)| *n == name).and_then(|(_, v)| v)
+        self.headers().filter(|(n, _)| *n == name).last().and_then(|(_, v)| v)
     }
 
     /// What the record holds in memory, in bytes, by which queues are bounded.
     pub fn weight(&self) -> usize {
-        self.bytes.len() + self.headers.iter().map(|(n, _)| n.len() + 40).sum::<usize>() + 160
+        let place = &self.place;
+        place.end() - place.from + place.headers.iter().map(|(n, _)| n.len() + 40).sum::<usize>() + 160
     }
 
     /// A hash of key and value that tells this record from another one at the same offset of a recreated topic.
     pub fn fingerprint(&self) -> u64 {
-        let key_len = self.key.as_ref().map_or(0, |r| r.len());
-        xxhash_rust::xxh3::xxh3_64_with_seed(&self.bytes, key_len as u64)
+        let Place { from, key, .. } = self.place;
+        xxhash_rust::xxh3::xxh3_64_with_seed(&self.run.bytes[from..self.place.end()], key.unwrap_or(0) as u64)
     }
 }

@@ -135,8 +135,8 @@ impl Hole {
             Self::Payload => bytes(out, record.payload()),
             Self::Value(path) => document.and_then(|d| d.get(path)).map(|t| out.extend_from_slice(t.as_bytes())).is_some(),
             Self::Header(name) => bytes(out, record.header(name)),
-            Self::Topic => bytes(out, Some(record.at.topic.as_bytes())),
-            Self::Partition => number(out, Some(record.at.partition.into())),
+            Self::Topic => bytes(out, Some(record.at().topic.as_bytes())),
+            Self::Partition => number(out, Some(record.at().partition.into())),
             Self::Offset => number(out, Some(record.offset)),
             Self::Timestamp => number(out, record.timestamp_ms),
         }

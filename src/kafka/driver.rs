@@ -1,13 +1,13 @@
 //! What the poller's thread does with librdkafka: what comes from it goes into the core's machine, what the machine
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
-use super::range::record;
+use super::range::records;
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::lane::Input;
 use crate::core::poller::{Action, Note, Poller, Seen};
-use crate::core::record::TopicPartition;
+use crate::core::record::{Record, TopicPartition};
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
@@ -61,6 +61,8 @@ pub struct Driver {
     pub clock: Clock,
     /// Set when Kafka does not know a topic; the claimer looks which.
     pub topic_missing: Arc<AtomicBool>,
+    /// The latest, until they are looked at: what had been polled before them must have been handed on by then.
+    pub statistics: Option<Statistics>,
     /// Counts the poller's rounds: the watchdog's proof of life.
     pub rounds: Arc<AtomicU64>,
 }
@@ -76,17 +78,20 @@ impl Driver {
         Moment { now: self.clock.now(), jitter: rand::random() }
     }
 
-    /// Hands a record to its lane.
-    pub fn record(&mut self, message: &BorrowedMessage<'_>) {
-        let Some(entry) = self.poller.polled(message.topic(), message.partition(), message.offset()) else { return };
-        let (generation, lane) = (entry.generation, entry.lane);
-        let record = record(entry.at.clone(), message);
-        let handle = &self.lanes[lane];
-        handle.load.records.fetch_add(1, Ordering::Relaxed);
-        handle.load.bytes.fetch_add(record.weight(), Ordering::Relaxed);
-        let _ = handle.inbox.send(Input::Record(generation, record));
-        if self.over(lane, 1) {
-            self.make_room(lane);
+    /// Hands a burst of messages to their lanes. Kafka gives out one partition's after the other's: each run goes as one.
+    pub fn messages(&mut self, burst: &[BorrowedMessage<'_>]) {
+        for run in burst.chunk_by(|a, b| a.partition() == b.partition() && a.topic() == b.topic()) {
+            let last = &run[run.len() - 1];
+            let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset(), run.len() as u64) else { continue };
+            let (generation, lane) = (entry.generation, entry.lane);
+            let records = records(entry.at.clone(), run);
+            let handle = &self.lanes[lane];
+            handle.load.records.fetch_add(records.len(), Ordering::Relaxed);
+            handle.load.bytes.fetch_add(records.iter().map(Record::weight).sum(), Ordering::Relaxed);
+            let _ = handle.inbox.send(Input::Records(generation, records));
+            if self.over(lane, 1) {
+                self.make_room(lane);
+            }
         }
     }
 
@@ -109,6 +114,9 @@ impl Driver {
     /// Everything that is due.
     pub fn tick(&mut self, consumer: &Consumer) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
+        if let Some(statistics) = self.statistics.take() {
+            self.look_at(&statistics);
+        }
         while let Ok(note) = self.inbox.try_recv() {
             self.poller.note(note, self.moment());
         }
@@ -216,7 +224,7 @@ impl Driver {
         self.perform(consumer, true);
     }
 
-    pub fn statistics(&mut self, statistics: &Statistics) {
+    fn look_at(&mut self, statistics: &Statistics) {
         for (name, topic) in &statistics.topics {
             for (number, p) in &topic.partitions {
                 let end = [p.ls_offset, p.hi_offset].into_iter().find(|offset| *offset >= 0);

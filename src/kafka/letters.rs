@@ -59,7 +59,7 @@ impl LetterTopic {
             for (letter, outcome) in letters.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(()) => {}
-                    Err(e) if permanent(&e) => never.push((letter.record.at.clone(), format!("offset {}: {e}", letter.record.offset))),
+                    Err(e) if permanent(&e) => never.push((letter.record.at().clone(), format!("offset {}: {e}", letter.record.offset))),
                     Err(e) => {
                         first.get_or_insert(e);
                         again.push(letter);

@@ -2,6 +2,7 @@
 //! downstream for longer than [`ROOM_WAIT_MAX`] (and the bounded wait in a revoke).
 use super::client;
 use super::driver::{Drained, Driver};
+use super::range::size;
 use crate::config::Kafka;
 use crate::core::poller::Note;
 use crossbeam_channel::{Receiver, Sender};
@@ -10,6 +11,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -23,8 +25,9 @@ pub const ROOM_WAIT_MAX: Duration = Duration::from_millis(20);
 const COMMITTER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one poll may wait: what an event from a lane may wait while no record comes.
 const POLL_MAX: Duration = Duration::from_millis(10);
-/// Records taken between two looks at everything else.
+/// Records taken between two looks at everything else, and their bytes: with as many as fit they go on together.
 const BURST: usize = 256;
+const BURST_BYTES: usize = 256 << 10;
 
 /// librdkafka's callbacks; they run inside poll, on the poller's thread.
 pub struct Context {
@@ -35,7 +38,7 @@ pub type Consumer = BaseConsumer<Context>;
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        self.driver.lock().statistics(&statistics);
+        self.driver.lock().statistics = Some(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -95,20 +98,35 @@ pub fn commit(consumer: &Consumer, lists: &Receiver<TopicPartitionList>, notes: 
     }
 }
 
+/// What can be polled at once, or comes within [`POLL_MAX`].
+fn burst<'c>(consumer: &'c Consumer, driver: &Mutex<Driver>) -> Vec<BorrowedMessage<'c>> {
+    let (mut burst, mut bytes, mut timeout) = (Vec::with_capacity(BURST), 0, POLL_MAX);
+    for _ in 0..BURST {
+        if bytes >= BURST_BYTES {
+            break;
+        }
+        match consumer.poll(timeout) {
+            Some(Ok(message)) => {
+                bytes += size(&message);
+                burst.push(message);
+            }
+            Some(Err(error)) => driver.lock().poll_error(&error),
+            None => break,
+        }
+        timeout = Duration::ZERO;
+    }
+    burst
+}
+
 /// Polls until the machine is told to stop, then drains. The consumer is closed when this returns, unless `committer`,
 /// which is disconnected when the thread of [`commit`] ends, does not end in time.
 pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver<()>) -> Drained {
     loop {
-        let mut timeout = POLL_MAX;
-        for _ in 0..BURST {
-            match consumer.poll(timeout) {
-                Some(Ok(message)) => driver.lock().record(&message),
-                Some(Err(error)) => driver.lock().poll_error(&error),
-                None => break,
-            }
-            timeout = Duration::ZERO;
-        }
+        // The callbacks, which run inside poll, need the driver.
+        let burst = burst(&consumer, driver);
         let mut driver = driver.lock();
+        driver.messages(&burst);
+        drop(burst);
         driver.tick(&consumer);
         if driver.poller.stopping() {
             break;

@@ -1,18 +1,27 @@
 //! A bounded range of a partition, read without a group.
 use super::client;
 use crate::config::Kafka;
-use crate::core::record::{Record, TopicPartition};
+use crate::core::record::{Copier, Record, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
-/// Copies a message out of librdkafka's buffers.
-pub fn record(at: TopicPartition, message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers();
-    let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
-    Record::copy(at, message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers)
+/// Copies messages of one partition out of librdkafka's buffers.
+pub fn records(at: TopicPartition, messages: &[BorrowedMessage<'_>]) -> Vec<Record> {
+    let mut copier = Copier::new(at, messages.len(), messages.iter().map(size).sum());
+    for message in messages {
+        let headers = message.headers();
+        let headers = headers.iter().flat_map(|h| h.iter()).map(|h| (h.key, h.value));
+        copier.copy(message.offset(), message.timestamp().to_millis(), message.key(), message.payload(), headers);
+    }
+    copier.records()
+}
+
+/// Bytes of key and value.
+pub fn size(message: &BorrowedMessage<'_>) -> usize {
+    message.key_len() + message.payload_len()
 }
 
 /// Reads one partition from an offset on, to the end of its log.
@@ -38,7 +47,7 @@ impl Range {
         let until = Instant::now() + patience;
         loop {
             match self.consumer.poll(until.saturating_duration_since(Instant::now())) {
-                Some(Ok(message)) => return Ok(Some(record(self.at.clone(), &message))),
+                Some(Ok(message)) => return Ok(records(self.at.clone(), &[message]).pop()),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
                 Some(Err(e)) if e.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AutoOffsetReset) => return Err(e.to_string()),
                 Some(Err(e)) => tracing::debug!("{}: {e}", self.at),

@@ -107,15 +107,26 @@ impl Connector {
 }
 
 impl Connection {
-    /// Sends encoded commands and reads that many replies. On a failure nobody knows what was applied.
-    pub fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
+    /// Sends encoded commands. On a failure nobody knows what was applied.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match &mut self.0 {
-            Way::Plain(plain) => plain.exchange(bytes, replies),
-            Way::Tls(inner) => {
-                inner.send_packed_command(bytes)?;
-                (0..replies).map(|_| Ok(reply(inner.recv_response()?))).collect()
-            }
+            Way::Plain(plain) => plain.send(bytes),
+            Way::Tls(inner) => Ok(inner.send_packed_command(bytes)?),
         }
+    }
+
+    /// Reads as many replies as commands were sent. On a failure nobody knows what was applied.
+    pub fn receive(&mut self, replies: usize) -> Result<Vec<Reply>, Failure> {
+        match &mut self.0 {
+            Way::Plain(plain) => plain.receive(replies),
+            Way::Tls(inner) => (0..replies).map(|_| Ok(reply(inner.recv_response()?))).collect(),
+        }
+    }
+
+    /// Sends encoded commands and reads that many replies.
+    pub fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
+        self.send(bytes)?;
+        self.receive(replies)
     }
 
     /// One command, one reply.

@@ -113,7 +113,13 @@ impl Shell {
     }
 
     fn exchange(&mut self, line: &mut Line, replies: usize) {
-        let made = self.connect(&mut line.connection).map(|c| c.exchange(self.lane.outgoing(), replies));
+        let now = self.clock.now();
+        let (connect, lane) = (self.connect(&mut line.connection), &mut self.lane);
+        let made = connect.map(|c| {
+            c.send(lane.outgoing())?;
+            lane.prepare(now);
+            c.receive(replies)
+        });
         match made {
             Ok(Ok(answer)) => {
                 self.lane.answered(answer, self.clock.now(), rand::random());

@@ -70,7 +70,8 @@ impl Plain {
         }
         // What a server says only to a connection that may use it shows before anything else is sent.
         out.command(&["PING"]);
-        let replies = self.exchange(out.bytes(), out.commands())?;
+        self.send(out.bytes())?;
+        let replies = self.receive(out.commands())?;
         match replies.into_iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
             // Who may not PING may still do all that is needed.
             Some(error) if !error.contains("'ping'") => {
@@ -81,9 +82,13 @@ impl Plain {
         }
     }
 
-    /// Sends encoded commands and reads that many replies.
-    pub(super) fn exchange(&mut self, bytes: &[u8], count: usize) -> Result<Vec<Reply>, Failure> {
-        self.socket.write_all(bytes).map_err(slow)?;
+    /// Sends encoded commands.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.socket.write_all(bytes).map_err(slow)?)
+    }
+
+    /// Reads that many replies.
+    pub(super) fn receive(&mut self, count: usize) -> Result<Vec<Reply>, Failure> {
         let mut replies = Vec::with_capacity(count);
         while replies.len() < count {
             let n = match self.socket.read(self.decoder.spare_mut()) {

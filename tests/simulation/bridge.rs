@@ -205,11 +205,11 @@ impl Bridge {
     fn poll(&mut self, env: &mut Env) {
         for _ in 0..env.random.below(4) {
             let Some(record) = self.client.poll() else { break };
-            let Some((generation, lane)) = self.poller.polled(TOPIC, record.at.partition, record.offset).map(|e| (e.generation, e.lane)) else { continue };
+            let Some((generation, lane)) = self.poller.polled(TOPIC, record.at().partition, record.offset, 1).map(|e| (e.generation, e.lane)) else { continue };
             let thread = &mut self.lanes[lane];
             thread.held += 1;
             assert!(thread.held <= HELD_MAX, "a lane holds {} records", thread.held);
-            thread.inbox.push_back(Input::Record(generation, record));
+            thread.inbox.push_back(Input::Records(generation, vec![record]));
             if thread.held >= ROOM {
                 self.poller.set_full(lane, true);
                 self.tick(env);
@@ -336,7 +336,7 @@ impl Bridge {
         let thread = &mut self.lanes[n];
         thread.undertaker = match std::mem::replace(&mut thread.undertaker, Undertaker::Idle) {
             Undertaker::Producing(letters) if !env.kafka.away && env.random.percent(30) => {
-                env.kafka.letters.extend(letters.iter().map(|l| (l.record.at.partition, l.record.offset, l.code)));
+                env.kafka.letters.extend(letters.iter().map(|l| (l.record.at().partition, l.record.offset, l.code)));
                 Undertaker::Done
             }
             Undertaker::Done if env.random.percent(50) => {
@@ -357,7 +357,12 @@ impl Bridge {
                 thread.lane.take(input, moment.now);
             }
             match thread.lane.next(moment.now) {
-                Next::Exchange { replies } => thread.line.send(thread.lane.outgoing(), replies, env),
+                Next::Exchange { replies } => {
+                    thread.line.send(thread.lane.outgoing(), replies, env);
+                    if env.random.percent(70) {
+                        thread.lane.prepare(moment.now);
+                    }
+                }
                 Next::Bury(letters) => {
                     assert!(matches!(thread.undertaker, Undertaker::Idle), "letters are produced one list at a time");
                     thread.undertaker = Undertaker::Producing(letters);

@@ -132,7 +132,7 @@ impl<'v> Apply<'v> {
                 break;
             }
             let last = record.offset + 1 >= position;
-            let _ = lane.inbox.send(Input::Record(generation, record));
+            let _ = lane.inbox.send(Input::Records(generation, vec![record]));
             if last {
                 break;
             }

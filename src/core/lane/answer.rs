@@ -94,6 +94,7 @@ impl Lane {
     fn batch_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
         self.forget_watches();
         let n = batch.commands.len();
+        let guards = batch.guards.clone();
         let guarded: Vec<u64> = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
         let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
             // Fewer replies than commands: the shell hands over all or calls `lost`.
@@ -113,8 +114,8 @@ impl Lane {
                 self.unbuild(batch);
             }
         }
-        if let Err(error) = self.read_guards(&guarded, replies) {
-            self.refused_whole(&error, &guarded, now, jitter);
+        if let Err(error) = self.read_guards(&guards, replies) {
+            self.refused_whole(&error, &guards, now, jitter);
         }
     }
 
@@ -144,7 +145,7 @@ impl Lane {
                 self.letter_stands(letter);
             }
         }
-        burial.letters.sort_by(|a, b| (&a.record.at, a.record.offset).cmp(&(&b.record.at, b.record.offset)));
+        burial.letters.sort_by(|a, b| (&a.record.at(), a.record.offset).cmp(&(&b.record.at(), b.record.offset)));
         for (share, result) in
             batch.shares.iter().filter(|s| self.parts.get(&s.generation).is_some_and(|p| p.guard.is_some())).zip(&results[n.min(results.len())..])
         {
@@ -167,7 +168,7 @@ impl Lane {
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
-        let owing: Vec<_> = burial.letters.iter().map(|l| l.record.at.clone()).collect();
+        let owing: Vec<_> = burial.letters.iter().map(|l| l.record.at().clone()).collect();
         burial.clear = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| owing.contains(&p.at))).collect();
         if burial.letters.is_empty() {
             self.settle(burial.settle);
@@ -275,6 +276,11 @@ impl Lane {
 
     /// Returns a batch's records to the heads of their queues, in order.
     pub(super) fn unbuild(&mut self, batch: Batch) {
+        self.unprepare();
+        self.return_records(batch);
+    }
+
+    pub(super) fn return_records(&mut self, batch: Batch) {
         for entry in batch.entries.into_iter().rev() {
             self.put_back(entry.generation, entry.pending);
         }

@@ -14,6 +14,8 @@ pub(super) struct Batch {
     /// What each command is, in the order sent.
     pub commands: Vec<Sent>,
     pub shares: Vec<Share>,
+    /// The partitions whose guards are read behind its EXEC.
+    pub guards: Vec<u64>,
     pub outcomes: Vec<(usize, Outcome)>,
     /// Letters of the records that died while rendering, by their entry. To a stream they go in the transaction
     /// itself; to a topic they must be durable before the batch is settled.
@@ -61,7 +63,7 @@ pub(super) struct Share {
 
 impl Batch {
     fn new() -> Self {
-        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), grown: Vec::new() }
+        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), guards: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), grown: Vec::new() }
     }
 
     /// A batch without records: `unread` of some partitions is cleared, their positions move over what is no record.
@@ -76,13 +78,16 @@ impl Batch {
         self.shares.iter().map(|s| s.generation).collect()
     }
 
-    fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
+    pub(super) fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
         self.shares.extend(generations.iter().map(|&generation| {
             let part = &parts[&generation];
             Share { generation, from: part.position, to: part.may_advance().unwrap_or(part.position), last: None }
         }));
     }
 }
+
+/// How many guards are read ahead of a batch at least, where there are as many partitions: a microsecond of Redis each.
+const GUARDS_AHEAD: usize = 8;
 
 /// Why no more records of a partition go into this batch.
 enum Stop {
@@ -116,13 +121,7 @@ impl Lane {
             }
         }
         self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
-        if batch.shares.is_empty() {
-            return None;
-        }
-        // A busy lane is never idle, but some of its partitions may be.
-        let idle: Vec<u64> = self.idle_parts(now).into_iter().filter(|g| batch.shares.iter().all(|s| s.generation != *g)).collect();
-        batch.clear(&self.parts, &idle);
-        Some(batch)
+        (!batch.shares.is_empty()).then_some(batch)
     }
 
     /// Whether more records are waited for before a batch that is not full.
@@ -142,7 +141,8 @@ impl Lane {
                 break None;
             }
             let Some(pending) = self.parts.get_mut(&generation).and_then(|p| p.queue.pop_front()) else { break None };
-            let first = batch.entries.len() == begun;
+            // What is in flight of it is decided about first.
+            let first = batch.entries.len() == begun && matches!(self.stage, Stage::Idle);
             match self.render(generation, pending, batch, first) {
                 Ok(()) => _ = self.parts.get_mut(&generation).map(|p| p.admitted = 0),
                 Err(stop) => break Some(stop),
@@ -277,13 +277,14 @@ impl Lane {
     }
 
     /// Sends the batch, or first the guard that it lacks.
-    pub(super) fn send_batch(&mut self, batch: Batch, now: Duration) -> Next {
+    pub(super) fn send_batch(&mut self, mut batch: Batch, now: Duration) -> Next {
         for share in &batch.shares {
             if let Some(part) = self.parts.get_mut(&share.generation) {
                 part.batched_at = now;
             }
         }
         if batch.entries.is_empty() {
+            self.unprepare();
             self.tx.clear();
             self.tx.command(&[b"MULTI"]);
         }
@@ -307,9 +308,10 @@ impl Lane {
         }
         self.tx.command(&[b"EXEC"]);
         let generations = batch.generations();
-        // The guard of the next batch rides behind this one's EXEC.
+        // The guards of the next batch ride behind this one's EXEC.
+        batch.guards = self.next_guards(&generations);
         let mut tx = std::mem::take(&mut self.tx);
-        self.watch(&generations, &mut tx);
+        self.watch(&batch.guards, &mut tx);
         self.tx = tx;
         let stale = self.stale(&generations, now);
         if stale.is_empty() {
@@ -317,6 +319,17 @@ impl Lane {
         }
         self.guard(&stale);
         self.exchange(Stage::Guarding(batch), now)
+    }
+
+    /// Of which partitions the next batch may be: of these again, or of others, first those with records, as many as cost
+    /// next to nothing. One that is missing costs that batch a round trip.
+    fn next_guards(&self, generations: &[u64]) -> Vec<u64> {
+        let guarded = |g: &u64| self.parts.get(g).is_some_and(|p| p.guard.is_some());
+        let mut others: Vec<(bool, u64)> =
+            self.parts.iter().filter(|(g, p)| p.decided() && !generations.contains(g)).map(|(g, p)| (p.queue.is_empty(), *g)).collect();
+        others.sort_unstable();
+        let others = others.into_iter().map(|(_, g)| g).take(GUARDS_AHEAD.saturating_sub(generations.len()));
+        generations.iter().copied().chain(others).filter(guarded).collect()
     }
 
     /// The partitions of these whose guard must be read before a transaction.

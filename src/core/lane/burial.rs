@@ -24,6 +24,7 @@ pub(super) struct Burial {
 impl Lane {
     /// Letters came up: their partitions wait for them. What the others settled with them is settled.
     pub(super) fn owe(&mut self, mut burial: Burial) {
+        self.unprepare();
         for generation in &burial.clear {
             _ = self.parts.get_mut(generation).map(|p| p.owes_letters = true);
         }
@@ -69,7 +70,7 @@ impl Lane {
     fn split_off(&self, burial: &mut Burial, at: &TopicPartition) -> Burial {
         let of = |g: &u64| self.parts.get(g).is_some_and(|p| p.at == *at);
         let mut taken = Burial::default();
-        (taken.letters, burial.letters) = std::mem::take(&mut burial.letters).into_iter().partition(|l| l.record.at == *at);
+        (taken.letters, burial.letters) = std::mem::take(&mut burial.letters).into_iter().partition(|l| l.record.at() == at);
         (taken.settle, burial.settle) = std::mem::take(&mut burial.settle).into_iter().partition(|(g, ..)| of(g));
         (taken.halts, burial.halts) = std::mem::take(&mut burial.halts).into_iter().partition(|(g, ..)| of(g));
         (taken.clear, burial.clear) = std::mem::take(&mut burial.clear).into_iter().partition(of);
@@ -145,7 +146,7 @@ impl Lane {
     /// their next claim, since their `unread` stands.
     fn still_ours(&self, mut burial: Burial) -> Burial {
         let open: Vec<_> = burial.clear.iter().filter_map(|g| self.parts.get(g)).map(|p| p.at.clone()).collect();
-        burial.letters.retain(|l| open.contains(&l.record.at));
+        burial.letters.retain(|l| open.contains(l.record.at()));
         burial.settle.retain(|(g, ..)| self.parts.contains_key(g));
         burial.clear.retain(|g| self.parts.contains_key(g));
         burial
@@ -209,7 +210,7 @@ impl Lane {
 
     /// The letters can't be written: what needs them stays unsettled, and `unread` in the state keeps them.
     pub(super) fn unburied(&mut self, burial: Burial, why: &str) {
-        let owes = |part: &Part| burial.letters.iter().find(|l| l.record.at == part.at);
+        let owes = |part: &Part| burial.letters.iter().find(|l| *l.record.at() == part.at);
         let owing: Vec<(u64, String)> = burial.clear.iter().filter_map(|g| Some((*g, owes(self.parts.get(g)?)?.reason.clone()))).collect();
         let settled = burial.settle.iter().filter(|(g, ..)| owing.iter().all(|(o, _)| o != g)).cloned().collect();
         self.settle(settled);

@@ -10,11 +10,13 @@
 //! |---|---|
 //! | `mod` | the machine: parts, stages, what comes next |
 //! | `part` | one open partition: queue, guard, checks |
+//! | `ahead` | the next batch, rendered while the last one is in flight |
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `burial` | dead letters that must be durable before their partitions go on |
 //! | `recheck` | the records whose replies a crash left unread |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
+mod ahead;
 mod answer;
 mod batch;
 mod burial;
@@ -98,7 +100,8 @@ pub struct Tally {
 pub enum Input {
     /// A claimed partition. Its records follow under the same generation.
     Open(Box<Opening>),
-    Record(u64, Record),
+    /// Some records of a partition, in order.
+    Records(u64, Vec<Record>),
     /// Between a partition's position and this offset there is no record.
     Advance(u64, i64),
     /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
@@ -211,6 +214,8 @@ pub struct Lane {
     tallies: Arc<[Tally]>,
     parts: BTreeMap<u64, Part>,
     stage: Stage,
+    /// The batch after the one in flight; its bytes are in `tx`, since those of what is in flight are written.
+    ahead: Option<Batch>,
     /// Letters that wait to be made durable, or for that to be tried again.
     burial: Option<Burial>,
     /// Letters that are on their way into the dead-letter topic.
@@ -240,6 +245,7 @@ impl Lane {
             tallies,
             parts: BTreeMap::new(),
             stage: Stage::Idle,
+            ahead: None,
             burial: None,
             producing: None,
             tx: Encoder::default(),
@@ -267,7 +273,7 @@ impl Lane {
     pub fn take(&mut self, input: Input, now: Duration) {
         match input {
             Input::Open(opening) => _ = self.parts.insert(opening.generation, Part::new(*opening)),
-            Input::Record(generation, record) => self.push(generation, record, now),
+            Input::Records(generation, records) => records.into_iter().for_each(|record| self.push(generation, record, now)),
             Input::Advance(generation, to) => _ = self.parts.get_mut(&generation).map(|p| p.advance(to)),
             Input::Close(generation) => self.close(generation),
             Input::Buried(result) => self.produced(result),
@@ -375,7 +381,7 @@ impl Lane {
         if let Some(next) = self.let_go(now) {
             return next;
         }
-        match self.collect(now) {
+        match self.next_batch(now) {
             Some(batch) if batch.grown.is_empty() => self.send_batch(batch, now),
             Some(batch) => self.survey(batch, now),
             None => self.idle(now),
@@ -462,6 +468,7 @@ impl Lane {
     }
 
     fn discard_queue(&mut self, generation: u64) {
+        self.unprepare();
         let Some(part) = self.parts.get_mut(&generation) else { return };
         let dropped: Vec<Pending> = part.queue.drain(..).collect();
         part.abandon_recheck();

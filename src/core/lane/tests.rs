@@ -93,7 +93,7 @@ impl Bench {
     fn push(&mut self, generation: u64, offsets: Range<i64>) {
         for offset in offsets {
             let partition = i32::try_from(generation).unwrap() - 1;
-            self.take(Input::Record(generation, record(partition, offset, &format!(r#"{{"o":{offset}}}"#))));
+            self.take(Input::Records(generation, vec![record(partition, offset, &format!(r#"{{"o":{offset}}}"#))]));
         }
     }
 
@@ -114,6 +114,7 @@ impl Bench {
                 self.exchanges += 1;
                 let answers = self.redis.serve(0, self.lane.outgoing());
                 assert_eq!(answers.len(), replies);
+                self.lane.prepare(self.now);
                 self.lane.answered(answers, self.now, 0.0);
             }
             Next::Bury(_) => self.take(Input::Buried(Ok(()))),
@@ -307,7 +308,7 @@ fn a_poison_record_stands_in_the_dead_letter_stream_with_its_own_batch() {
     let mut b = Bench::new(stream());
     let one = b.open(0, 0);
     b.push(one, 0..2);
-    b.take(Input::Record(one, record(0, 2, "{")));
+    b.take(Input::Records(one, vec![record(0, 2, "{")]));
     b.push(one, 3..5);
     b.run();
     assert_eq!((b.redis.length("s:0"), b.redis.length("dead"), b.exchanges), (4, 1, 2));
@@ -319,7 +320,7 @@ fn without_a_place_for_letters_what_came_before_the_poison_is_applied_and_then_i
     let mut b = Bench::new(Letters::Halt);
     let one = b.open(0, 0);
     b.push(one, 0..2);
-    b.take(Input::Record(one, record(0, 2, "{")));
+    b.take(Input::Records(one, vec![record(0, 2, "{")]));
     b.push(one, 3..5);
     b.run();
     let events = b.lane.take_events();
@@ -346,7 +347,7 @@ fn a_letter_that_its_stream_refuses_leaves_unread_and_halts_unsettled() {
         b.redis.occupy(b"dead");
         b.redis.occupy(b"s:0");
         let one = b.open(0, 0);
-        b.take(Input::Record(one, record(0, 0, poison)));
+        b.take(Input::Records(one, vec![record(0, 0, poison)]));
         b.run();
         let events = b.lane.take_events();
         assert!(matches!(&events[..], [Event::Halt { generation, code: "dead-letter-refused", .. }] if *generation == one), "{events:?}");
@@ -477,7 +478,7 @@ fn a_record_over_the_batchs_bytes_travels_alone() {
     b.lane.settings.bytes_max = 1024;
     let one = b.open(0, 0);
     b.push(one, 0..2);
-    b.take(Input::Record(one, record(0, 2, &format!(r#"{{"big":"{}"}}"#, "x".repeat(5000)))));
+    b.take(Input::Records(one, vec![record(0, 2, &format!(r#"{{"big":"{}"}}"#, "x".repeat(5000)))]));
     b.push(one, 3..4);
     b.run();
     assert_eq!(b.redis.length("s:0"), 4);
