@@ -203,3 +203,20 @@ fn an_id_far_in_the_future_is_a_dead_letter_and_blocks_nothing() {
     assert_eq!((dead.len(), dead[0].text("offset")), (1, "2".into()));
     assert!(dead[0].text("reason").contains("ahead of the clock"), "{}", dead[0].text("reason"));
 }
+
+#[test]
+fn collapsed_sets_leave_the_last_value_and_everything_else_as_it_is() {
+    let writes = "[[route.write]]\nxadd = { key = \"all\", fields = \"*\" }\n\
+                  [[route.write]]\nsetex = { key = \"last:{key}\", value = \"{payload}\", ttl = \"1h\", collapse = true }\n";
+    let payloads: Vec<String> = (0..5000).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    let records = payloads.iter().zip(["a", "b", "c"].iter().cycle()).map(|(p, key)| Produce::new(key, p)).collect();
+    let (redis, _daemon) = applied(writes, records, |_| ());
+    assert_eq!(entries(&redis, "all").len(), 5000);
+    for (key, last) in [("last:a", 4998), ("last:b", 4999), ("last:c", 4997)] {
+        assert_eq!(get::<String>(&redis, &["GET", key]), format!(r#"{{"n":{last}}}"#));
+        assert!(get::<i64>(&redis, &["TTL", key]) > 3500);
+    }
+    let statistics: String = get(&redis, &["INFO", "commandstats"]);
+    let sets = statistics.lines().find_map(|l| l.strip_prefix("cmdstat_set:calls=")?.split(',').next()?.parse::<u32>().ok()).unwrap();
+    assert!(sets < 2500, "{sets} SETs of 5000 records in transactions of up to 200");
+}

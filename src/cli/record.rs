@@ -72,7 +72,7 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let name = |w: usize| format!("write {} ({})", w + 1, route.writes[w].kind.name());
     let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
     let mut context = route::Context { now_ms: jiff::Timestamp::now().as_millisecond(), ..route::Context::default() };
-    let rendered = route::render(routes, &[r], record, &mut out, |o| origins.push(o.write), &mut outcomes, &mut context);
+    let rendered = route::render(routes, &[r], record, &mut out, |o, _| origins.push(o.write), &mut outcomes, &mut context);
     let commands: Vec<_> = origins.iter().map(|w| w + 1).zip(parse_commands(out.bytes()).unwrap_or_default()).collect();
     let outcome = outcomes.first().map(|(_, o)| *o).unwrap_or_default();
     let tombstone = match route.tombstone {

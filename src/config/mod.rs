@@ -433,6 +433,10 @@ pub struct Setex {
     pub value: String,
     /// A duration (`"1h"`), or a template that renders seconds; zero or less: not written, and counted as expired.
     pub ttl: String,
+    /// Of several SETs of one key in a transaction only the last is sent, unless another command of it names that key. Keyspace
+    /// notifications then see fewer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collapse: bool,
 }
 
 /// SET.
@@ -447,6 +451,9 @@ pub struct Set {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub ttl: Option<String>,
+    /// As in setex.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collapse: bool,
 }
 
 /// PUBLISH.

@@ -72,14 +72,14 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
     } else if let Some(s) = &write.setex {
         let (key, value) = (c.template(format!("{at}.setex.key"), &s.key), c.template(format!("{at}.setex.value"), &s.value));
         let ttl = compile_ttl(c, &format!("{at}.setex.ttl"), &s.ttl);
-        Kind::Set { key: key?, value: value?, ttl: Some(ttl?) }
+        Kind::Set { key: key?, value: value?, ttl: Some(ttl?), collapse: s.collapse }
     } else if let Some(s) = &write.set {
         let (key, value) = (c.template(format!("{at}.set.key"), &s.key), c.template(format!("{at}.set.value"), &s.value));
         let ttl = match &s.ttl {
             Some(ttl) => Some(compile_ttl(c, &format!("{at}.set.ttl"), ttl)?),
             None => None,
         };
-        Kind::Set { key: key?, value: value?, ttl }
+        Kind::Set { key: key?, value: value?, ttl, collapse: s.collapse }
     } else if let Some(p) = &write.publish {
         let (channel, message) = (c.template(format!("{at}.publish.channel"), &p.channel), c.template(format!("{at}.publish.message"), &p.message));
         Kind::Publish { channel: channel?, message: message? }
@@ -122,7 +122,7 @@ fn kind_templates(kind: &Kind) -> Vec<&Template> {
             let minid = if let Some(Trim { by: TrimBy::MinId(t), .. }) = &x.trim { Some(t) } else { None };
             [&x.key, &x.id].into_iter().chain(fields).chain(minid).collect()
         }
-        Kind::Set { key, value, ttl } => {
+        Kind::Set { key, value, ttl, .. } => {
             let ttl = if let Some(Ttl::Rendered(t)) = ttl { Some(t) } else { None };
             [key, value].into_iter().chain(ttl).collect()
         }

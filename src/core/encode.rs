@@ -1,5 +1,7 @@
 //! RESP: commands as arrays of bulk strings (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
+use std::ops::Range;
+
 /// Writes commands into one output buffer. The number of a command's arguments, and the length of an argument that is
 /// rendered, are known when they end, and stand before: room is left for the usual number of digits, and where there
 /// are others, what follows is moved.
@@ -130,9 +132,40 @@ impl Encoder {
         self.commands = commands;
     }
 
+    /// Takes whole commands out, given where each stands: in order, from one command's begin to its end.
+    pub fn remove(&mut self, places: impl Iterator<Item = Range<usize>>) {
+        let (mut to, mut from) = (None, 0);
+        for place in places {
+            let end = *to.get_or_insert(place.start);
+            if end < place.start {
+                self.out.copy_within(from..place.start, end);
+                to = Some(end + place.start - from);
+            }
+            from = place.end;
+            self.commands -= 1;
+        }
+        if let Some(end) = to {
+            self.out.copy_within(from.., end);
+            self.out.truncate(end + self.out.len() - from);
+        }
+    }
+
     pub fn clear(&mut self) {
         self.truncate((0, 0));
     }
+}
+
+/// The arguments of one encoded command.
+pub fn arguments(command: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let line = |bytes: &[u8]| bytes.iter().position(|b| *b == b'\r');
+    let mut rest = line(command).map_or(&b""[..], |end| &command[end + 2..]);
+    std::iter::from_fn(move || {
+        let head = line(rest)?;
+        let len: usize = std::str::from_utf8(rest.get(1..head)?).ok()?.parse().ok()?;
+        let argument = rest.get(head + 2..head + 2 + len)?;
+        rest = rest.get(head + 2 + len + 2..)?;
+        Some(argument)
+    })
 }
 
 /// Reads commands back from their encoding: for the dry run and for tests.
@@ -177,6 +210,23 @@ mod tests {
         assert_eq!(e.commands(), 2);
         let back = parse_commands(e.bytes()).unwrap();
         assert_eq!(back, vec![vec![b"SET".to_vec(), b"k\r\n*3\r\n".to_vec(), vec![]], vec![b"PING".to_vec()]]);
+    }
+
+    #[test]
+    fn commands_are_taken_out_and_the_others_stay_whole() {
+        for taken in 0u32..16 {
+            let (mut e, mut places) = (Encoder::default(), Vec::new());
+            for n in 0..4usize {
+                let from = e.mark().0;
+                e.command(&[b"SET".to_vec(), b"k".repeat(n), b"v".repeat(20 * n)]);
+                places.push(from..e.mark().0);
+                assert_eq!(arguments(&e.bytes()[from..]).nth(1), Some(&*b"k".repeat(n)));
+            }
+            e.remove((0..4).filter(|n| taken & 1 << n != 0).map(|n| places[n].clone()));
+            let left: Vec<usize> = (0..4).filter(|n| taken & 1 << n == 0).collect();
+            let found: Vec<usize> = parse_commands(e.bytes()).unwrap().iter().map(|c| c[1].len()).collect();
+            assert_eq!((found, e.commands()), (left.clone(), left.len()));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@ use super::decode::{Decoded, Format, Scratch};
 use super::encode::Encoder;
 use super::record::Record;
 use super::write::{Effect, Kind, Rendered, Write};
+use std::ops::Range;
 
 /// One entry of the configuration, compiled.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ pub struct Context {
 }
 
 /// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
-/// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
+/// Each command's origin and its place in the encoder are handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///
 /// # Errors
 /// A record of which one write can't be rendered is dead as a whole: nothing of it is left in the encoder.
@@ -129,7 +130,7 @@ pub fn render(
     through: &[usize],
     record: &Record,
     out: &mut Encoder,
-    mut on_command: impl FnMut(Origin),
+    mut on_command: impl FnMut(Origin, Range<usize>),
     outcomes: &mut Vec<(usize, Outcome)>,
     context: &mut Context,
 ) -> Result<(), Poison> {
@@ -140,17 +141,17 @@ pub fn render(
     for &r in through {
         let route = &routes[r];
         let mut outcome = Outcome::default();
-        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, *now_ms, out) {
-            Ok(Rendered::Command) => {
-                outcome.commands += 1;
-                on_command(Origin { route: r, write: w });
-                Ok(())
+        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| {
+            let from = out.mark().0;
+            match kind.render(record, doc, *now_ms, out) {
+                Ok(Rendered::Command) => {
+                    outcome.commands += 1;
+                    on_command(Origin { route: r, write: w }, from..out.mark().0);
+                }
+                Ok(Rendered::Expired) => outcome.expired += 1,
+                Err(reason) => return Err(Poison { route: r, write: Some(w), reason }),
             }
-            Ok(Rendered::Expired) => {
-                outcome.expired += 1;
-                Ok(())
-            }
-            Err(reason) => Err(Poison { route: r, write: Some(w), reason }),
+            Ok(())
         };
         let done = if record.payload().is_none() && route.tombstone != Tombstone::Write {
             outcome.tombstones += 1;

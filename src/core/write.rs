@@ -23,9 +23,20 @@ pub enum Effect {
 #[derive(Clone, Debug)]
 pub enum Kind {
     Xadd(Xadd),
-    Set { key: Template, value: Template, ttl: Option<Ttl> },
-    Publish { channel: Template, message: Template },
-    Del { key: Template },
+    Set {
+        key: Template,
+        value: Template,
+        ttl: Option<Ttl>,
+        /// Of several in one transaction the last of a key is enough.
+        collapse: bool,
+    },
+    Publish {
+        channel: Template,
+        message: Template,
+    },
+    Del {
+        key: Template,
+    },
     Command(Vec<Template>),
 }
 
@@ -130,6 +141,11 @@ impl Kind {
         }
     }
 
+    /// Whether of several in one transaction the last of a key is enough.
+    pub fn collapses(&self) -> bool {
+        matches!(self, Self::Set { collapse: true, .. })
+    }
+
     /// Whether to apply it once more, in the same order, leaves something else behind: an entry more, a higher count.
     /// Of the commands by template, those are known that do not.
     pub fn grows(&self) -> bool {
@@ -158,7 +174,7 @@ impl Kind {
         let arg = |out: &mut Encoder, t: &Template| argument(t, record, doc, out);
         match self {
             Self::Xadd(x) => x.render(record, doc, now_ms, out)?,
-            Self::Set { key, value, ttl } => {
+            Self::Set { key, value, ttl, .. } => {
                 let ttl = match ttl {
                     None => None,
                     Some(Ttl::Fixed(ms)) => Some(*ms),

@@ -307,6 +307,9 @@ impl Lane {
                 *sum += u64::from(n);
             }
         }
+        for route in batch.collapsed.iter().filter_map(|sent| if let Sent::Write { origin, .. } = sent { Some(origin.route) } else { None }) {
+            _ = sums.get_mut(&route).map(|[_, commands, ..]| *commands -= 1);
+        }
         for (route, [records, commands, expired, tombstones]) in sums {
             self.count(route, |t| (&t.records, records));
             self.count(route, |t| (&t.commands, commands));

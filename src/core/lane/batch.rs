@@ -6,6 +6,7 @@ use crate::core::letter::Letter;
 use crate::core::route::{self, Grown, Origin, Outcome};
 use crate::core::state::Last;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// The records whose commands go in one transaction.
@@ -13,6 +14,10 @@ pub(super) struct Batch {
     pub entries: Vec<Entry>,
     /// What each command is, in the order sent.
     pub commands: Vec<Sent>,
+    /// Where each command stands in the transaction's bytes, until SETs are collapsed.
+    pub places: Vec<Range<usize>>,
+    /// The SETs that a later one undoes; they are not sent.
+    pub collapsed: Vec<Sent>,
     pub shares: Vec<Share>,
     /// The partitions whose guards are read behind its EXEC.
     pub guards: Vec<u64>,
@@ -63,7 +68,24 @@ pub(super) struct Share {
 
 impl Batch {
     fn new() -> Self {
-        Self { entries: Vec::new(), commands: Vec::new(), shares: Vec::new(), guards: Vec::new(), outcomes: Vec::new(), letters: Vec::new(), grown: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            commands: Vec::new(),
+            places: Vec::new(),
+            collapsed: Vec::new(),
+            shares: Vec::new(),
+            guards: Vec::new(),
+            outcomes: Vec::new(),
+            letters: Vec::new(),
+            grown: Vec::new(),
+        }
+    }
+
+    /// Forgets what was rendered after there were so many commands and outcomes.
+    fn truncate(&mut self, commands: usize, outcomes: usize) {
+        self.commands.truncate(commands);
+        self.places.truncate(commands);
+        self.outcomes.truncate(outcomes);
     }
 
     /// A batch without records: `unread` of some partitions is cleared, their positions move over what is no record.
@@ -120,6 +142,7 @@ impl Lane {
                 break;
             }
         }
+        self.collapse(&mut batch);
         self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
         (!batch.shares.is_empty()).then_some(batch)
     }
@@ -170,13 +193,15 @@ impl Lane {
             }
             Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
             Verdict::None => {
-                let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
+                let sent = |origin, place| {
+                    batch.commands.push(Sent::Write { entry, origin });
+                    batch.places.push(place);
+                };
                 let (tx, outcomes_of) = (&mut self.tx, &mut batch.outcomes);
                 match route::render(routes, &part.through, &pending.record, tx, sent, outcomes_of, &mut self.context) {
                     Ok(()) => None,
                     Err(poison) => {
-                        batch.commands.truncate(commands);
-                        batch.outcomes.truncate(outcomes);
+                        batch.truncate(commands, outcomes);
                         Some(self.describe(&poison))
                     }
                 }
@@ -199,8 +224,10 @@ impl Lane {
                     return Err(self.stop_at(generation, pending, first, "poison", reason));
                 }
                 Letters::Stream { name, maxlen } => {
+                    let from = self.tx.mark().0;
                     dead.encode(name, *maxlen, &mut self.tx);
                     batch.commands.push(Sent::Letter { entry });
+                    batch.places.push(from..self.tx.mark().0);
                 }
                 Letters::Topic => {}
             }
@@ -209,8 +236,7 @@ impl Lane {
         if entry > 0 && self.tx.bytes().len() > self.settings.bytes_max {
             // Over the limit with this one: it goes with the next batch, alone if it must.
             self.tx.truncate(mark);
-            batch.commands.truncate(commands);
-            batch.outcomes.truncate(outcomes);
+            batch.truncate(commands, outcomes);
             self.put_back(generation, pending);
             return Err(Stop::Full);
         }

@@ -11,6 +11,7 @@
 //! | `mod` | the machine: parts, stages, what comes next |
 //! | `part` | one open partition: queue, guard, checks |
 //! | `ahead` | the next batch, rendered while the last one is in flight |
+//! | `collapse` | of several SETs of a key in a transaction the last |
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `burial` | dead letters that must be durable before their partitions go on |
@@ -20,6 +21,7 @@ mod ahead;
 mod answer;
 mod batch;
 mod burial;
+mod collapse;
 mod part;
 mod recheck;
 mod survey;

@@ -1,0 +1,118 @@
+//! Of several SETs of one key in a transaction the last: `collapse = true`. Within a transaction nobody sees the others, but
+//! for keyspace notifications. A key that another command of the transaction names keeps all of them.
+use super::Lane;
+use super::batch::{Batch, Sent};
+use crate::core::encode::arguments;
+use crate::core::write::Kind;
+use std::collections::{HashMap, HashSet};
+
+impl Lane {
+    /// Takes the SETs out of a rendered batch that a later one undoes.
+    pub(super) fn collapse(&mut self, batch: &mut Batch) {
+        let kind = |sent: &Sent| match sent {
+            Sent::Write { origin, .. } => Some(&self.settings.routes[origin.route].writes[origin.write].kind),
+            Sent::Letter { .. } | Sent::Begun { .. } => None,
+        };
+        let collapses = |sent: &Sent| kind(sent).is_some_and(Kind::collapses);
+        if !batch.commands.iter().any(collapses) {
+            return;
+        }
+        let bytes = self.tx.bytes();
+        let (mut named, mut last) = (HashSet::new(), HashMap::new());
+        let mut kept = vec![true; batch.commands.len()];
+        let commands = || batch.commands.iter().zip(&batch.places).enumerate();
+        for (_, (sent, place)) in commands().filter(|(_, (sent, _))| !collapses(sent)) {
+            let keys = match kind(sent) {
+                Some(Kind::Publish { .. }) => 0,
+                // Any of its arguments may be a key.
+                Some(Kind::Command(_)) => usize::MAX,
+                _ => 1,
+            };
+            named.extend(arguments(&bytes[place.clone()]).skip(1).take(keys));
+        }
+        for (i, (_, place)) in commands().filter(|(_, (sent, _))| collapses(sent)) {
+            let Some(key) = arguments(&bytes[place.clone()]).nth(1).filter(|key| !named.contains(key)) else { continue };
+            if let Some(undone) = last.insert(key, i) {
+                kept[undone] = false;
+            }
+        }
+        let undone = batch.places.iter().zip(&kept).filter(|(_, kept)| !**kept).map(|(place, _)| place.clone());
+        self.tx.remove(undone);
+        let mut keep = kept.iter();
+        let (commands, collapsed) = std::mem::take(&mut batch.commands).into_iter().partition(|_| keep.next() == Some(&true));
+        (batch.commands, batch.collapsed) = (commands, collapsed);
+        // They told where the commands stood before.
+        batch.places.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::decode::Format;
+    use crate::core::encode::parse_commands;
+    use crate::core::lane::{Input, Lane, Letters, Next, Opening, Settings, Span, Tally};
+    use crate::core::record::{Record, TopicPartition};
+    use crate::core::reply::Reply;
+    use crate::core::route::{Route, Tombstone, Topics};
+    use crate::core::template::Template;
+    use crate::core::write::{Effect, Kind, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    /// A lane, at-least-once, with a SET that collapses, a PUBLISH, and a command that names a key of the record's.
+    fn lane(tallies: &Arc<[Tally]>) -> Lane {
+        let template = |t: &str| Template::parse(t).unwrap();
+        let write = |kind| Write { kind, effect: Effect::Apply };
+        let set = Kind::Set { key: template("k:{key}"), value: template("{offset}"), ttl: None, collapse: true };
+        let publish = Kind::Publish { channel: template("k:{key}"), message: template("{offset}") };
+        let append = Kind::Command(vec![template("APPEND"), template("{value.other}"), template("x")]);
+        let route = Route {
+            name: "r".into(),
+            topics: vec![Topics::Name("t".into())],
+            format: Format::Json,
+            tombstone: Tombstone::Skip,
+            writes: [set, publish, append].map(write).into(),
+        };
+        let settings = Settings {
+            routes: [route].into(),
+            records_max: 100,
+            bytes_max: 1 << 20,
+            linger: Duration::ZERO,
+            letters: Letters::Halt,
+            span: Span::Lane,
+            route_limits: vec![None],
+            limit: None,
+        };
+        let mut lane = Lane::new(settings, tallies.clone());
+        let at = TopicPartition::new("t", 0);
+        let opening = Opening { generation: 1, at, position: 0, guard: None, check: None, unread: None, through: [0].into(), rebuild: None };
+        lane.take(Input::Open(opening.into()), Duration::ZERO);
+        lane
+    }
+
+    #[test]
+    fn only_the_last_set_of_a_key_is_sent_unless_another_command_names_the_key() {
+        let tallies: Arc<[Tally]> = [Tally::default()].into();
+        let mut lane = lane(&tallies);
+        let record = |(offset, key): (i64, &str)| {
+            let payload = if offset == 2 { r#"{"other":"k:b"}"# } else { r#"{"other":"elsewhere"}"# };
+            Record::copy(TopicPartition::new("t", 0), offset, None, Some(key.as_bytes()), Some(payload.as_bytes()), [])
+        };
+        let records = (0..).zip(["a", "b", "a", "b", "c", "a"]).map(record).collect();
+        lane.take(Input::Records(1, records), Duration::ZERO);
+        let Next::Exchange { replies } = lane.next(Duration::ZERO) else { panic!("there are records") };
+        let sent = parse_commands(lane.outgoing()).unwrap();
+        assert_eq!(sent.len(), replies);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let sets: Vec<(String, String)> = sent.iter().filter(|c| c[0] == b"SET").map(|c| (text(&c[1]), text(&c[2]))).collect();
+        let expected = [("k:b", "1"), ("k:b", "3"), ("k:c", "4"), ("k:a", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(sets, expected, "PUBLISH names a channel and no key");
+        // MULTI, 4 SETs, 6 PUBLISHes, 6 APPENDs, EXEC.
+        assert_eq!(sent.len(), 18);
+        let mut answers = vec![Reply::OK; 17];
+        answers.push(Reply::Array(vec![Reply::Int(1); 16]));
+        lane.answered(answers, Duration::ZERO, 0.0);
+        assert_eq!((tallies[0].records.load(Ordering::Relaxed), tallies[0].commands.load(Ordering::Relaxed)), (6, 16));
+    }
+}
