@@ -317,8 +317,9 @@ fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// A fingerprint of a route's writes.
+/// A fingerprint of a route's writes, without what is said of replays.
 fn fingerprint(route: &crate::config::Route) -> String {
-    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(w).unwrap_or_default()).collect();
+    let live = |w: &crate::config::Write| crate::config::Write { replay: None, newer_by: None, ..w.clone() };
+    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(&live(w)).unwrap_or_default()).collect();
     fingerprint::route(&route.name, writes.iter().map(String::as_str))
 }

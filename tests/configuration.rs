@@ -89,6 +89,12 @@ fn what_could_never_work_is_refused_before_anything_starts() {
         (with("command = [\"SCRIPT\", \"FLUSH\"]"), "route.0.write.0.command.0: found \"SCRIPT\""),
         (with("command = [\"FUNCTION\", \"FLUSH\"]"), "route.0.write.0.command.0: found \"FUNCTION\""),
         (with("command = [\"KEYS\", \"*\"]"), "route.0.write.0.command.0: found \"KEYS\""),
+        (with("set = { key = \"k\", value = \"{payload}\" }\nnewer_by = \"{key}\""), "route.0.write.0.newer_by: found \"{key}\"; allowed: {value.FIELD} holes"),
+        (with("publish = { channel = \"c\", message = \"m\" }\nnewer_by = \"{value.t}\""), "newer_by only beside set or setex"),
+        (with("set = { key = \"k\", value = \"{payload}\" }\nreplay = \"if-newer\""), "route.0.write.0.replay: found \"if-newer\" without newer_by"),
+        (with("del = { key = \"k\" }\nreplay = \"if-missing\""), "route.0.write.0.replay: found \"if-missing\""),
+        (with("set = { key = \"k\", value = \"v\" }\nreplay = \"never\""), "route.0.write.0.replay: found \"never\"; allowed: apply, skip, if-newer"),
+        (with("set = { key = \"k\", value = \"v\", ttl_from = \"timestamp\" }"), "route.0.write.0.set.ttl_from: found ttl_from without ttl"),
         ("[kafka\n".into(), "FILE: line 1, column 7: found"),
         (format!("{ROUTE}\nx = = 1"), "FILE: line 7, column 5: found"),
     ] {

@@ -53,6 +53,8 @@ pub struct Args {
     /// How results are printed, on standard output, and failures, on standard error; run logs in JSON
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    #[command(flatten)]
+    run: run::Args,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -66,7 +68,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge (the default)
-    Run,
+    Run(run::Args),
     /// Check the configuration, and more if asked
     Check(check::Args),
     /// Print the JSON Schema of the configuration, for editors
@@ -82,7 +84,7 @@ pub enum Command {
 /// Runs what was asked for.
 pub fn main(args: &Args) -> Exit {
     match &args.command {
-        None | Some(Command::Run) => run::run(args),
+        None | Some(Command::Run(_)) => run::run(args),
         Some(Command::Check(check)) => check::run(args, check),
         Some(Command::Schema(schema)) => schema::run(args, schema),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),

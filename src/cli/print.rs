@@ -2,7 +2,7 @@
 use super::Output;
 use serde_json::json;
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 /// A line on standard output.
 pub(super) fn line(text: impl Display) {
@@ -19,6 +19,17 @@ pub(super) fn line_read(text: impl Display) -> bool {
 pub(super) fn question(text: impl Display) {
     let mut out = std::io::stderr().lock();
     let _ = write!(out, "{text} ").and_then(|()| out.flush());
+}
+
+/// Asks a person whether to go on; where there is none, says what was to be confirmed.
+pub(super) fn confirmed(what: &str) -> Result<bool, String> {
+    if !std::io::stdin().is_terminal() {
+        return Err(format!("{what}: confirm it with --yes where no person can be asked"));
+    }
+    question("Go on? [y/N]");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(|e| e.to_string())?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A line on standard error, for people.

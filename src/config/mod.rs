@@ -10,10 +10,12 @@
 //! | [`validate`] | the rules across fields |
 //! | `routes` | the routes compiled for the core |
 //! | `pattern` | what a topic pattern may say |
+//! | `policies` | what each write does in a replay |
 //! | [`mod@reference`] | the schema and the reference page, generated |
 mod layers;
 pub mod load;
 mod pattern;
+mod policies;
 pub mod reference;
 mod routes;
 mod shape;
@@ -368,6 +370,37 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>")]
     pub command: Option<Vec<String>>,
+    /// What it does in a replay: `apply`; `skip`; `if-newer` than what stands there, by `newer_by` (set, setex);
+    /// `if-missing` (set, setex: only where nothing stands; xadd: only into streams that the replay itself begins). Without
+    /// it: `if-newer` where `newer_by` is set, else `if-missing`; publish, del and command are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Replay")]
+    pub replay: Option<Replay>,
+    /// A template that finds a number or a time in the value that is written, and in the one that stands there, such as
+    /// `{value.timestamp}`: the later one is newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub newer_by: Option<String>,
+}
+
+/// See [`Write::replay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Replay {
+    Apply,
+    Skip,
+    IfNewer,
+    IfMissing,
+}
+
+/// See [`Setex::ttl_from`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum TtlFrom {
+    Now,
+    Timestamp,
 }
 
 /// XADD.
@@ -433,6 +466,11 @@ pub struct Setex {
     pub value: String,
     /// A duration (`"1h"`), or a template that renders seconds; zero or less: not written, and counted as expired.
     pub ttl: String,
+    /// What the time to live counts from: `now` (default), or the record's `timestamp`, so that what would have expired
+    /// is not written, a replay's history too; a record without one, or from the future, counts from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TtlFrom")]
+    pub ttl_from: Option<TtlFrom>,
 }
 
 /// SET.
@@ -447,6 +485,10 @@ pub struct Set {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub ttl: Option<String>,
+    /// As in setex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TtlFrom")]
+    pub ttl_from: Option<TtlFrom>,
 }
 
 /// PUBLISH.

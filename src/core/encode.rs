@@ -109,6 +109,12 @@ impl Encoder {
         self.out[at + 1..=at + digits.len()].copy_from_slice(digits);
     }
 
+    /// Adds a command that is encoded already.
+    pub fn append(&mut self, encoded: &[u8]) {
+        self.out.extend_from_slice(encoded);
+        self.commands += 1;
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.out
     }
@@ -133,6 +139,50 @@ impl Encoder {
     pub fn clear(&mut self) {
         self.truncate((0, 0));
     }
+}
+
+/// A command in its encoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Encoded<'a> {
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// An argument; the first is the name.
+    pub fn arg(self, n: usize) -> Option<&'a [u8]> {
+        let (count, mut rest) = header(self.bytes)?;
+        for _ in 0..n.min(count) {
+            let (len, after) = header(rest)?;
+            rest = after.get(len + 2..)?;
+        }
+        let (len, after) = header(rest).filter(|_| n < count)?;
+        after.get(..len)
+    }
+}
+
+/// The whole commands of an encoding, one after the other.
+pub fn encoded(mut bytes: &[u8]) -> impl Iterator<Item = Encoded<'_>> {
+    std::iter::from_fn(move || {
+        let (count, mut rest) = header(bytes)?;
+        for _ in 0..count {
+            let (len, after) = header(rest)?;
+            rest = after.get(len + 2..)?;
+        }
+        let (command, after) = bytes.split_at(bytes.len() - rest.len());
+        bytes = after;
+        Some(Encoded { bytes: command })
+    })
+}
+
+/// A header's number, and what follows it.
+fn header(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let end = bytes.iter().position(|b| *b == b'\r')?;
+    let number = std::str::from_utf8(bytes.get(1..end)?).ok()?.parse().ok()?;
+    Some((number, bytes.get(end + 2..)?))
 }
 
 /// Reads commands back from their encoding: for the dry run and for tests.
@@ -177,6 +227,19 @@ mod tests {
         assert_eq!(e.commands(), 2);
         let back = parse_commands(e.bytes()).unwrap();
         assert_eq!(back, vec![vec![b"SET".to_vec(), b"k\r\n*3\r\n".to_vec(), vec![]], vec![b"PING".to_vec()]]);
+    }
+
+    #[test]
+    fn commands_are_found_again_in_their_encoding() {
+        let mut e = Encoder::default();
+        e.command(&[b"MULTI"]);
+        e.command(&[&b"SET"[..], b"k\r\n*3\r\n", b""]);
+        let args = |c: Encoded<'_>| (0..4).map(|n| c.arg(n).map(<[u8]>::to_vec)).collect::<Vec<_>>();
+        let found: Vec<_> = encoded(e.bytes()).map(args).collect();
+        assert_eq!(found, [vec![Some(b"MULTI".to_vec()), None, None, None], vec![Some(b"SET".to_vec()), Some(b"k\r\n*3\r\n".to_vec()), Some(vec![]), None]]);
+        let mut again = Encoder::default();
+        encoded(e.bytes()).for_each(|c| again.append(c.bytes()));
+        assert_eq!((again.bytes(), again.commands()), (e.bytes(), 2));
     }
 
     #[test]

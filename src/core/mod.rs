@@ -23,6 +23,7 @@
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
+//! | [`replay`] | a bounded range applied again, as a job |
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
 //! | [`throttle`] | records a second |
@@ -39,6 +40,7 @@ pub mod letter;
 pub mod poller;
 pub mod rebuild;
 pub mod record;
+pub mod replay;
 pub mod reply;
 pub mod resp;
 pub mod retry;

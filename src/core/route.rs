@@ -165,7 +165,7 @@ pub fn render(
                 (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
             };
             doc.and_then(|doc| {
-                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect == Effect::Apply);
+                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip);
                 applied.into_iter().try_for_each(|(w, write)| one(out, w, &write.kind, doc))
             })
         };

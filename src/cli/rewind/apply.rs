@@ -1,5 +1,5 @@
 //! Carries a rewind out: the core's exchanges, the records that were left unread, Kafka's commit.
-use super::{Plan, Target};
+use super::Plan;
 use crate::app::{Clock, Shared, claim_settings};
 use crate::config::Config;
 use crate::config::validate::Valid;
@@ -8,6 +8,7 @@ use crate::core::claimer::{LogFacts, Request, Settings};
 use crate::core::lane::{Event, Input, Opening, Tally};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
+use crate::core::replay::bounds::{Bound, Held, Offsets};
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
 use crate::core::rewind::{Next, Rewind};
@@ -54,10 +55,19 @@ impl<'v> Apply<'v> {
     }
 
     /// What it means for a partition.
-    pub(super) fn plan(&mut self, partition: i32, target: Target) -> Result<Plan, String> {
+    pub(super) fn plan(&mut self, partition: i32, goal: &Bound) -> Result<Plan, String> {
         let at = self.at(partition);
         let facts = self.log.facts(&at).map_err(|e| format!("Kafka: {at}: {e}"))?;
-        let to = target.within(facts.low, facts.high).map_err(|e| format!("{at}: {e}"))?;
+        let held = Held { low: facts.low, high: facts.high };
+        let to = match goal {
+            Bound::Time(ms) => {
+                let found = self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?;
+                goal.resolve(partition, held, found, false)
+            }
+            Bound::Offsets(Offsets::All(target)) => target.within(held),
+            Bound::Offsets(Offsets::Each(_)) => goal.resolve(partition, held, None, false),
+        };
+        let to = to.map_err(|e| format!("{at}: {e}"))?;
         let position = if self.exactly() {
             let key = self.settings.key(&at);
             let found = self.redis.command(&[b"HGETALL", key.0.as_slice()]).map_err(|e| format!("Redis: {e}"))?;

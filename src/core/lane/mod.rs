@@ -15,11 +15,13 @@
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `burial` | dead letters that must be durable before their partitions go on |
 //! | `recheck` | the records whose replies a crash left unread |
+//! | `compare` | a replay's look at what stands in Redis before it writes |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod ahead;
 mod answer;
 mod batch;
 mod burial;
+mod compare;
 mod part;
 mod recheck;
 mod survey;
@@ -28,6 +30,7 @@ mod tests;
 
 use self::batch::Batch;
 use self::burial::Burial;
+use self::compare::{Comparison, Job};
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
@@ -193,6 +196,12 @@ enum Stage {
     Surveying(Survey),
     /// None of them survived the loss.
     Surveyed(Batch),
+    /// The keys that a replay would write to are being compared.
+    Comparing(Comparison),
+    /// Some would be written; their keys were not watched yet.
+    Looked(Comparison),
+    /// What is left of the batch may go.
+    Compared(Batch),
     /// The guard of this batch is being read.
     Guarding(Batch),
     /// The batch's transaction is out.
@@ -235,6 +244,7 @@ pub struct Lane {
     queued_since: Option<Duration>,
     turn: u64,
     draining: bool,
+    job: Option<Job>,
 }
 
 impl Lane {
@@ -262,6 +272,7 @@ impl Lane {
             queued_since: None,
             turn: 0,
             draining: false,
+            job: None,
         }
     }
 
@@ -337,6 +348,8 @@ impl Lane {
     pub fn lost(&mut self, why: &str) {
         let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Surveying(Survey { batch, .. }) | Stage::Surveyed(batch) | Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
+            Stage::Comparing(c) | Stage::Looked(c) => Some(c.batch),
+            Stage::Compared(batch) => Some(batch),
             _ => None,
         };
         for entry in batch.into_iter().flat_map(|b| b.entries) {
@@ -356,11 +369,15 @@ impl Lane {
             // Its guard has just been read and holds.
             stage @ (Stage::Committing(_) | Stage::Burying(_)) => return self.exchange(stage, now),
             // What came in meanwhile may have halted one of its partitions.
-            Stage::Surveyed(batch) if batch.generations().iter().any(|g| !self.parts.contains_key(g)) => {
+            Stage::Surveyed(batch) | Stage::Compared(batch) | Stage::Looked(Comparison { batch, .. })
+                if batch.generations().iter().any(|g| !self.parts.contains_key(g)) =>
+            {
                 self.drop_watches();
                 self.unbuild(batch);
             }
             Stage::Surveyed(batch) => return self.send_rebuilding(batch, now),
+            Stage::Looked(comparison) => return self.question(comparison, now),
+            Stage::Compared(batch) => return self.send_batch(batch, now),
             _ => {}
         }
         if let Some(until) = self.wait_until {
@@ -382,6 +399,7 @@ impl Lane {
             return next;
         }
         match self.next_batch(now) {
+            Some(batch) if self.job.is_some() => self.compare(batch, now),
             Some(batch) if batch.grown.is_empty() => self.send_batch(batch, now),
             Some(batch) => self.survey(batch, now),
             None => self.idle(now),
