@@ -11,6 +11,7 @@ use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
+use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
 use crate::kafka::driver::{Drained, Driver, LaneHandle, Room};
 use crate::kafka::letters::LetterTopic;
@@ -112,7 +113,8 @@ impl Bridge {
         let connector = Connector::new(config.redis.clone());
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let shared = Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock };
+        let shared =
+            Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
         let lanes = shared.lanes(valid, &tallies)?;
         let topic_missing = Arc::new(AtomicBool::new(false));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
@@ -235,6 +237,8 @@ pub(crate) struct Shared {
     pub(crate) conditions: Conditions,
     pub(crate) to_poller: Sender<Note>,
     pub(crate) clock: Clock,
+    /// The job that they work for.
+    pub(crate) job: Option<Keys>,
 }
 
 impl Shared {
@@ -245,9 +249,10 @@ impl Shared {
             // Bounded by the load that the poller keeps account of.
             let (input, inbox) = unbounded();
             let load = Arc::new(Load::default());
+            let lane = Lane::new(valid.lane.clone(), tallies.clone());
             let shell = Shell {
                 id,
-                lane: Lane::new(valid.lane.clone(), tallies.clone()),
+                lane: if let Some(keys) = &self.job { lane.replaying(keys.clone()) } else { lane },
                 connector: self.connector.clone(),
                 undertaker: if valid.lane.letters == Letters::Topic { Some(self.undertaker(id)?) } else { None },
                 inbox,

@@ -17,6 +17,7 @@ mod preflight;
 mod rate_limit;
 mod rebalance;
 mod rebuild;
+mod replay;
 mod rewind;
 mod secured;
 mod structure;

@@ -1,9 +1,11 @@
 //! The command line: one file a subcommand.
 pub mod check;
 pub mod demo;
+pub mod jobs;
 mod print;
 mod properties;
 mod record;
+pub mod replay;
 pub mod rewind;
 pub mod run;
 pub mod schema;
@@ -37,7 +39,7 @@ const EXIT_CODES: &str = "Exit codes:
   1   fatal
   2   wrong usage
   3   done, with dead letters: the record of check --record is one
-  75  stopped with records left to the next start
+  75  stopped with records left to the next start, or to replay --resume
   78  wrong configuration";
 
 /// Moves records from Kafka topics into Redis: in order, exactly once.
@@ -73,6 +75,10 @@ pub enum Command {
     Check(check::Args),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::Args),
+    /// Apply a range of records again, beside the running bridge
+    Replay(replay::Args),
+    /// The replays that Redis knows of
+    Jobs(jobs::Args),
     /// Set where the bridge goes on in a topic
     Rewind(rewind::Args),
     /// Ask a running bridge how it is
@@ -87,6 +93,8 @@ pub fn main(args: &Args) -> Exit {
         None | Some(Command::Run(_)) => run::run(args),
         Some(Command::Check(check)) => check::run(args, check),
         Some(Command::Schema(schema)) => schema::run(args, schema),
+        Some(Command::Replay(replay)) => replay::run(args, replay),
+        Some(Command::Jobs(jobs)) => jobs::run(args, jobs),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),

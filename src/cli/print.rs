@@ -44,3 +44,29 @@ pub(super) fn failure(output: Output, why: impl Display) {
         Output::Json => warn(json!({"error": why.to_string()})),
     }
 }
+
+/// A command as redis-cli takes it.
+pub(super) fn command<A: AsRef<[u8]>>(args: &[A]) -> String {
+    args.iter().map(|a| quoted(a.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// An argument as redis-cli takes it.
+fn quoted(arg: &[u8]) -> String {
+    let plain = !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b));
+    if plain {
+        return String::from_utf8_lossy(arg).into_owned();
+    }
+    let escaped: String = arg
+        .iter()
+        .map(|b| match b {
+            b'"' => "\\\"".into(),
+            b'\\' => "\\\\".into(),
+            b'\n' => "\\n".into(),
+            b'\r' => "\\r".into(),
+            b'\t' => "\\t".into(),
+            0x20..=0x7e => char::from(*b).to_string(),
+            _ => format!("\\x{b:02x}"),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}

@@ -75,7 +75,7 @@ impl KafkaLog {
         self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
     }
 
-    fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
+    pub fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&at.topic, at.partition);
         let answer = self.observer.committed_offsets(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
@@ -105,6 +105,12 @@ impl KafkaLog {
             Some(Offset::Offset(offset)) => Some(offset),
             _ => None,
         })
+    }
+
+    /// All topics that Kafka has.
+    pub fn topics(&self) -> Result<Vec<String>, String> {
+        let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
+        Ok(metadata.topics().iter().map(|t| t.name().to_owned()).collect())
     }
 
     /// How many partitions a topic has; none where it does not exist.

@@ -130,6 +130,7 @@ impl<'v> Apply<'v> {
             conditions: Conditions::default(),
             to_poller,
             clock: Clock::start(),
+            job: None,
         };
         let tallies: Arc<[Tally]> = self.valid.lane.routes.iter().map(|_| Tally::default()).collect();
         let lane = shared.lanes(self.valid, &tallies)?.pop().ok_or("no lane was made")?;

@@ -9,6 +9,7 @@
 //! | [`partitions`] | lists of partitions |
 //! | [`plan`] | what a job will do, frozen |
 //! | [`policy`] | what each write does in a replay |
+//! | [`run`] | a job under way: what is claimed, read, handed over, let go |
 //! | [`version`] | which of two values is newer |
 pub mod bounds;
 pub mod claim;
@@ -17,4 +18,5 @@ pub mod job;
 pub mod partitions;
 pub mod plan;
 pub mod policy;
+pub mod run;
 pub mod version;
