@@ -18,6 +18,7 @@ mod rate_limit;
 mod rebalance;
 mod rebuild;
 mod replay;
+mod replay_ranges;
 mod rewind;
 mod secured;
 mod structure;

@@ -1,92 +1,11 @@
 //! A range is applied again as a job beside the live bridge: exactly once, whatever interrupts it.
+use crate::support::bed::{Bed, said};
 use crate::support::daemon::{Setup, binary};
 use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, sequence, tick};
 use crate::support::{eventually, letters, signal};
-use std::process::{Child, Command, Output, Stdio};
-use tempfile::TempDir;
-
-/// A configuration by which commands are run, with or without a bridge beside.
-struct Bed {
-    redis: RedisServer,
-    topic: String,
-    setup: Setup,
-    dir: TempDir,
-}
-
-impl Bed {
-    fn new(partitions: i32) -> Self {
-        let (redis, topic) = (RedisServer::start(), kafka::topic("ticks", partitions));
-        let setup = Setup::new(&topic, &redis.url());
-        Self { redis, topic, setup, dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn with(partitions: i32, routes: &str) -> Self {
-        let mut bed = Self::new(partitions);
-        bed.setup = bed.setup.clone().routes(routes);
-        bed
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let file = self.dir.path().join("bridge.toml");
-        std::fs::write(&file, self.setup.toml(1)).unwrap();
-        let mut command = Command::new(binary());
-        command.arg("--config").arg(file).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// To its end, which must be this exit code; what was said.
-    fn expect(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
-        said(&output)
-    }
-
-    fn replay(&self, arguments: &[&str]) -> String {
-        self.expect(0, &[&["replay", "--yes"], arguments].concat())
-    }
-
-    /// In the background.
-    fn start(&self, arguments: &[&str]) -> Child {
-        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        self.command(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    /// The only job.
-    fn job(&self) -> String {
-        let mut names: Vec<String> = redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut self.redis.connect()).unwrap();
-        assert_eq!(names.len(), 1);
-        names.remove(0)
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        redis::cmd("GET").arg(key).query(&mut self.redis.connect()).unwrap()
-    }
-
-    /// How many entries the ticks' streams have.
-    fn entries(&self, keys: u64) -> usize {
-        let mut c = self.redis.connect();
-        (0..keys).map(|k| redis::cmd("XLEN").arg(format!("volatility:P{k}/USD")).query::<usize>(&mut c).unwrap()).sum()
-    }
-
-    fn count(&self, name: &str) -> i64 {
-        let found: Option<i64> = redis::cmd("HGET").arg(format!("bridge:job:{}:counts", self.job())).arg(name).query(&mut self.redis.connect()).unwrap();
-        found.unwrap_or(0)
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+use std::process::Command;
 
 const ALL: [&str; 2] = ["--from-offset", "earliest"];
 
@@ -342,4 +261,21 @@ fn what_can_not_be_meant_is_refused_and_says_what_is() {
         let told = bed.expect(2, &arguments);
         assert!(told.contains("replay --from-offset") && told.contains("rewind --topic"), "{told}");
     }
+}
+
+#[test]
+fn what_a_killed_job_left_unread_at_its_very_end_is_decided_about() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20, 1);
+    bed.replay(&ALL);
+    // As a kill before the last replies were read would have left it: those five entries were refused.
+    let (job, state) = (format!("bridge:job:{}", bed.job()), format!("bridge:job:{}:state:{}:0", bed.job(), bed.topic));
+    bed.redis.command(&format!("HSET {job} status begun"));
+    bed.redis.command(&format!("HSET {state} unread 15"));
+    bed.redis.command("DEL volatility:P0/USD");
+    bed.redis.command("SET volatility:P0/USD text");
+    let told = bed.expect(3, &["replay", "--resume", &bed.job()]);
+    let offsets: Vec<String> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| l.text("offset")).collect();
+    assert_eq!(offsets, ["15", "16", "17", "18", "19"], "{told}");
 }

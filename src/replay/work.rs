@@ -379,10 +379,10 @@ impl Work {
         }
     }
 
-    /// Reads no more; the lanes write what they hold until the deadline.
+    /// Reads no more; what is in flight is settled, within the deadline.
     fn drain(&mut self) -> End {
         self.readers.clear();
-        self.run.stop(self.lanes.len());
+        self.run.stop();
         let deadline = self.clock.now() + self.valid.config.drain.deadline.0;
         loop {
             self.hand_on();
