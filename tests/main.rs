@@ -23,4 +23,5 @@ mod rewind;
 mod secured;
 mod structure;
 mod transactions;
+mod verify;
 mod writes;

@@ -10,6 +10,7 @@ pub mod rewind;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod verify;
 
 use crate::config::load::{Loaded, Mistakes, load};
 use crate::config::validate::{Valid, validate};
@@ -28,6 +29,8 @@ pub enum Exit {
     Usage = 2,
     /// Done, with dead letters.
     Letters = 3,
+    /// Verify found differences.
+    Different = 4,
     /// Stopped with records left to the next start.
     Left = 75,
     /// Wrong configuration.
@@ -39,6 +42,7 @@ const EXIT_CODES: &str = "Exit codes:
   1   fatal
   2   wrong usage
   3   done, with dead letters: the record of check --record is one
+  4   verify found differences
   75  stopped with records left to the next start, or to replay --resume
   78  wrong configuration";
 
@@ -81,6 +85,8 @@ pub enum Command {
     Jobs(jobs::Args),
     /// Set where the bridge goes on in a topic
     Rewind(rewind::Args),
+    /// Compare what stands in Redis with what a range of records must have become
+    Verify(verify::Args),
     /// Ask a running bridge how it is
     Status(status::Args),
     /// Show the whole thing at work, with a Kafka and a Redis of its own
@@ -96,6 +102,7 @@ pub fn main(args: &Args) -> Exit {
         Some(Command::Replay(replay)) => replay::run(args, replay),
         Some(Command::Jobs(jobs)) => jobs::run(args, jobs),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
+        Some(Command::Verify(verify)) => verify::run(args, verify),
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),
     }

@@ -154,13 +154,16 @@ impl<'a> Encoded<'a> {
 
     /// An argument; the first is the name.
     pub fn arg(self, n: usize) -> Option<&'a [u8]> {
-        let (count, mut rest) = header(self.bytes)?;
-        for _ in 0..n.min(count) {
+        self.args().nth(n)
+    }
+
+    pub fn args(self) -> impl Iterator<Item = &'a [u8]> {
+        let (count, mut rest) = header(self.bytes).unwrap_or_default();
+        (0..count).map_while(move |_| {
             let (len, after) = header(rest)?;
             rest = after.get(len + 2..)?;
-        }
-        let (len, after) = header(rest).filter(|_| n < count)?;
-        after.get(..len)
+            after.get(..len)
+        })
     }
 }
 

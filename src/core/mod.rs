@@ -27,6 +27,7 @@
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
 //! | [`throttle`] | records a second |
+//! | [`verify`] | whether Redis holds what a range must have become |
 pub mod claim;
 pub mod claimer;
 pub mod decode;
@@ -51,4 +52,5 @@ pub mod telling;
 pub mod template;
 pub mod text;
 pub mod throttle;
+pub mod verify;
 pub mod write;

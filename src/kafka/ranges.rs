@@ -1,12 +1,15 @@
 //! Several partitions of one topic, each from an offset on, read without a group.
 use super::client;
+use super::range::record;
 use crate::config::Kafka;
+use crate::core::record::{Record, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// See the module's documentation.
@@ -60,6 +63,52 @@ impl Ranges {
             tracing::debug!("{}[{partition}]: pause: {e}", self.topic);
         }
     }
+}
+
+/// What is to come after a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    On,
+    /// No more of this partition.
+    Enough,
+    Stop,
+}
+
+/// Reads the ranges `(partition, from, to)` of a topic to their ends.
+///
+/// # Errors
+/// What Kafka says, that it deleted what was about to be read, or that nothing came for so long.
+pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max: Duration, mut on: impl FnMut(Record) -> Walk) -> Result<(), String> {
+    let mut open: BTreeMap<i32, i64> = ranges.iter().filter(|(_, from, to)| from < to).map(|(p, _, to)| (*p, *to)).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let places = ranges.iter().filter(|(p, ..)| open.contains_key(p)).map(|(p, from, _)| (*p, *from));
+    let reader = Ranges::new(kafka, topic, places).map_err(|e| format!("Kafka: {e}"))?;
+    let topic: Arc<str> = topic.into();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        match reader.next(Duration::from_millis(100)) {
+            Read::Record(message) => {
+                heard = Instant::now();
+                let (partition, offset) = (message.partition(), message.offset());
+                let Some(to) = open.get(&partition).copied() else { continue };
+                let more = if offset < to { on(record(TopicPartition { topic: topic.clone(), partition }, &message)) } else { Walk::Enough };
+                if more == Walk::Stop {
+                    return Ok(());
+                }
+                if offset + 1 >= to || more == Walk::Enough {
+                    open.remove(&partition);
+                    reader.leave(partition);
+                }
+            }
+            Read::End(partition) => _ = open.remove(&partition),
+            Read::OutOfRange => return Err(format!("Kafka deleted records of {topic} that were about to be read")),
+            Read::Nothing | Read::Trouble(_) if heard.elapsed() > silence_max => return Err(format!("Kafka: {topic}: nothing came for {silence_max:?}")),
+            Read::Nothing | Read::Trouble(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The times of the first and of the last record of each range `(partition, from, to)`, in milliseconds since the epoch, as

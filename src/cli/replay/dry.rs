@@ -7,12 +7,10 @@ use crate::core::record::Record;
 use crate::core::replay::job::Counts;
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::route;
-use crate::kafka::range::record;
-use crate::kafka::ranges::{Ranges, Read};
-use rdkafka::message::Message as _;
+use crate::kafka::ranges::{Walk, walk};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long Kafka may say nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -24,11 +22,25 @@ pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Sho
     let topics: BTreeSet<&str> = plan.spans.iter().map(|s| s.topic.as_str()).collect();
     let spans = plan.spans.iter().filter(|s| !s.is_empty()).count().max(1);
     // Of each partition alike.
-    let each = sample.map(|n| n.div_ceil(spans));
+    let each = sample.map_or(usize::MAX, |n| n.div_ceil(spans));
     let mut left = sample.unwrap_or(usize::MAX);
     for topic in topics {
         let of: Vec<&Span> = plan.spans.iter().filter(|s| s.topic == topic && !s.is_empty()).collect();
-        read(valid, topic, &of, &plan.keys, each, &mut left, &mut rendered)?;
+        let ranges: Vec<(i32, i64, i64)> = of.iter().map(|s| (s.partition, s.from, s.to)).collect();
+        let mut more: BTreeMap<i32, usize> = of.iter().map(|s| (s.partition, each)).collect();
+        walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
+            let wanted = plan.keys.is_empty() || record.key().is_some_and(|k| plan.keys.iter().any(|key| key.as_bytes() == k));
+            let Some(more) = more.get_mut(&record.at.partition).filter(|_| wanted) else { return Walk::On };
+            (*more, left) = (more.saturating_sub(1), left.saturating_sub(1));
+            match (rendered.one(&record), left, *more) {
+                (false, ..) | (_, 0, _) => Walk::Stop,
+                (_, _, 0) => Walk::Enough,
+                _ => Walk::On,
+            }
+        })?;
+        if left == 0 {
+            break;
+        }
     }
     let c = rendered.counts;
     match shown.output {
@@ -39,48 +51,6 @@ pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Sho
         )),
     }
     Ok(if c.dead > 0 { Exit::Letters } else { Exit::Done })
-}
-
-/// Reads the ranges of a topic, `each` records of each at most.
-fn read(
-    valid: &Valid,
-    topic: &str,
-    spans: &[&Span],
-    keys: &[String],
-    each: Option<usize>,
-    left: &mut usize,
-    rendered: &mut Rendered<'_>,
-) -> Result<(), String> {
-    let mut open: BTreeMap<i32, (&Span, usize)> = spans.iter().map(|s| (s.partition, (*s, each.unwrap_or(usize::MAX)))).collect();
-    if open.is_empty() {
-        return Ok(());
-    }
-    let ranges = Ranges::new(&valid.config.kafka, topic, spans.iter().map(|s| (s.partition, s.from))).map_err(|e| format!("Kafka: {e}"))?;
-    let mut heard = Instant::now();
-    while !open.is_empty() && *left > 0 {
-        match ranges.next(Duration::from_millis(100)) {
-            Read::Record(message) => {
-                heard = Instant::now();
-                let Some((span, more)) = open.get_mut(&message.partition()) else { continue };
-                let wanted = keys.is_empty() || message.key().is_some_and(|k| keys.iter().any(|key| key.as_bytes() == k));
-                if message.offset() < span.to && wanted && *more > 0 {
-                    (*more, *left) = (*more - 1, *left - 1);
-                    if !rendered.one(&record(span.at(), &message)) {
-                        return Ok(());
-                    }
-                }
-                if message.offset() + 1 >= span.to || *more == 0 {
-                    open.remove(&message.partition());
-                    ranges.leave(message.partition());
-                }
-            }
-            Read::End(partition) => _ = open.remove(&partition),
-            Read::OutOfRange => return Err(format!("Kafka deleted records of {topic} that were about to be read")),
-            Read::Nothing | Read::Trouble(_) if heard.elapsed() > SILENCE_MAX => return Err(format!("Kafka: {topic}: nothing came for {SILENCE_MAX:?}")),
-            Read::Nothing | Read::Trouble(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Renders and prints.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
-#[group(id = "goal", required = true, multiple = false, args = ["to_offset", "to_time"])]
+#[command(group = clap::ArgGroup::new("goal").required(true).args(["to_offset", "to_time"]))]
 pub struct Args {
     /// The topic
     #[arg(long)]
