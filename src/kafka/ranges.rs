@@ -111,9 +111,12 @@ pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max:
     Ok(())
 }
 
+/// The times of the first and of the last record of a range, in milliseconds since the epoch.
+pub type Times = (Option<i64>, Option<i64>);
+
 /// The times of the first and of the last record of each range `(partition, from, to)`, in milliseconds since the epoch, as
 /// far as they have some and Kafka tells in time.
-pub fn times(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], patience: Duration) -> Result<BTreeMap<i32, (Option<i64>, Option<i64>)>, String> {
+pub fn times(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], patience: Duration) -> Result<BTreeMap<i32, Times>, String> {
     /// Behind the last record there may be a few markers of transactions.
     const TAIL: i64 = 20;
     let first = ends(kafka, topic, ranges, |(_, from, _)| *from, patience)?;
@@ -129,7 +132,7 @@ fn ends(
     ranges: &[(i32, i64, i64)],
     place: impl Fn(&(i32, i64, i64)) -> i64,
     patience: Duration,
-) -> Result<BTreeMap<i32, (Option<i64>, Option<i64>)>, String> {
+) -> Result<BTreeMap<i32, Times>, String> {
     const RECORDS_MAX: i64 = 20;
     let mut open: BTreeMap<i32, (i64, i64)> = ranges.iter().filter(|r| place(r) < r.2).map(|r| (r.0, (place(r), r.2))).collect();
     let (mut times, until) = (BTreeMap::new(), Instant::now() + patience);

@@ -123,8 +123,8 @@ impl Redis {
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
-        // EXPIRE takes no memory.
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET", "SADD"]) || is(c, &["EXPIRE"]) && !error.starts_with("OOM");
+        // EXPIRE and DEL take no memory.
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD"]) || is(c, &["EXPIRE", "DEL"]) && !error.starts_with("OOM");
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))
@@ -263,6 +263,19 @@ impl Redis {
                 let added = c[2..].chunks(2).filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count();
                 self.wrote(key);
                 Reply::Int(i64::try_from(added).unwrap_or_default())
+            }
+            b"HINCRBY" => {
+                let number = |t: &[u8]| std::str::from_utf8(t).ok().and_then(|t| t.parse::<i64>().ok()).unwrap_or_default();
+                let hash = self.hash_mut(key)?;
+                let sum = hash.get(&c[2]).map_or(0, |n| number(n)) + number(&c[3]);
+                hash.insert(c[2].clone(), sum.to_string().into_bytes());
+                self.wrote(key);
+                Reply::Int(sum)
+            }
+            b"DEL" => {
+                let there = self.data.contains_key(key);
+                self.remove(key);
+                Reply::Int(there.into())
             }
             b"HSETNX" => {
                 let hash = self.hash_mut(key)?;

@@ -14,6 +14,7 @@
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `burial` | dead letters that must be durable before their partitions go on |
+//! | `doubt` | why a partition is claimed again |
 //! | `recheck` | the records whose replies a crash left unread |
 //! | `compare` | a replay's look at what stands in Redis before it writes |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
@@ -22,6 +23,7 @@ mod answer;
 mod batch;
 mod burial;
 mod compare;
+mod doubt;
 mod part;
 mod recheck;
 mod survey;
@@ -31,6 +33,7 @@ mod tests;
 use self::batch::Batch;
 use self::burial::Burial;
 use self::compare::{Comparison, Job};
+pub use self::doubt::Doubt;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
@@ -43,7 +46,6 @@ use super::route::{self, Route};
 use super::state::Last;
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -141,42 +143,6 @@ pub enum Event {
     Trouble(Option<(&'static str, String)>),
     /// A dead letter became durable.
     Buried { route: String, code: &'static str, reason: String },
-}
-
-/// Why a partition is claimed again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// Another owner has claimed it.
-    Fenced,
-    /// The position in Redis is not the one that was written last.
-    Moved,
-    /// The position is gone from Redis.
-    StateLost,
-    /// The connection is gone: what was applied is not known.
-    Disconnected(String),
-}
-
-impl Doubt {
-    /// The stable code of the condition.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Fenced => "fenced",
-            Self::Moved => "moved",
-            Self::StateLost => "state-lost",
-            Self::Disconnected(_) => "disconnected",
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fenced => f.write_str("another owner has claimed it"),
-            Self::Moved => f.write_str("the position in Redis is not the one that was written last: Redis went back, or somebody wrote to the state"),
-            Self::StateLost => f.write_str("the position is gone from Redis"),
-            Self::Disconnected(why) => write!(f, "the connection is gone ({why}): what was applied is not known"),
-        }
-    }
 }
 
 /// What the shell is to do next.

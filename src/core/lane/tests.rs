@@ -1,4 +1,7 @@
 //! The lane against a model of one Redis connection: what it sends, and what it makes of each answer.
+#[path = "../../../tests/simulation/random.rs"]
+#[allow(dead_code, reason = "shared with the simulation")]
+mod random;
 #[path = "../../../tests/simulation/server.rs"]
 mod server;
 
@@ -14,6 +17,7 @@ use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::num::NonZeroU32;
 
 mod closing;
+mod replaying;
 
 const MS: Duration = Duration::from_millis(1);
 
