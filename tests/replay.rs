@@ -279,3 +279,49 @@ fn what_a_killed_job_left_unread_at_its_very_end_is_decided_about() {
     let offsets: Vec<String> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| l.text("offset")).collect();
     assert_eq!(offsets, ["15", "16", "17", "18", "19"], "{told}");
 }
+
+#[test]
+fn a_write_that_was_added_later_is_backfilled_alone() {
+    let mut bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 100, 2);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    bed.setup.routes.push_str("[[route.write]]\ncommand = [\"HSET\", \"pair:{key}\", \"seq\", \"{value.seq}\"]\nreplay = \"apply\"\n");
+    let daemon = bed.setup.start();
+    daemon.wait_ready();
+    eventually("the change is told", 20, || daemon.log().contains("--to-offset 100 --write ROUTE/N"));
+    let told = bed.replay(&["--from-offset", "earliest", "--to-offset", "100", "--partition", "0", "--write", "volatility/4"]);
+    assert!(told.contains("100 applied, 0 skipped as older, 0 skipped as present"), "{told}");
+    let seq = |k: u64| -> String { redis::cmd("HGET").arg(format!("pair:P{k}/USD")).arg("seq").query(&mut bed.redis.connect()).unwrap() };
+    assert_eq!((seq(0), seq(1)), ("49".into(), "49".into()));
+    ticks.expect_exactly(&bed.redis);
+    assert!(bed.expect(1, &["replay", "--yes", "--from-offset", "earliest", "--write", "volatility/5"]).contains("there is no write"));
+}
+
+#[test]
+fn under_at_least_once_a_job_is_exactly_once_all_the_same() {
+    let mut bed = Bed::new(2);
+    bed.setup = bed.setup.clone().redis_extra("guarantee = \"at-least-once\"");
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "10000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 4_000);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
+    assert!(told.contains("complete"), "{told}");
+    ticks.expect_exactly(&bed.redis);
+}
+
+#[test]
+fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
+    let bed = Bed::new(1);
+    Ticks::default().produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 1_000);
+    bed.redis.command("FLUSHALL");
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
+}

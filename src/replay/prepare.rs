@@ -148,7 +148,7 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
             span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
         }
     }
-    let live: Vec<Live> = spans.iter().map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    let live: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
     check_streams(planned, &live, &asked.options)?;
     if adds && spans.iter().any(|s| s.live.is_none()) {
         notes.push(format!(

@@ -151,7 +151,9 @@ impl Store {
     /// The job is complete: what it wrote last to each key is of no more use.
     pub fn complete(&mut self, keys: &Keys, now_ms: i64) -> Result<(), Failure> {
         let (job, marks, now) = (keys.job(), keys.marks(), now_ms.to_string());
-        self.ask(&[&[b"HSET", &job.0, b"status", b"complete", b"ended", now.as_bytes()], &[b"DEL", &marks.0]]).map(drop)
+        // A connection that was idle for long may be gone.
+        let _ = self.ask(&[&[b"EXISTS", &job.0]]);
+        self.ask(&[&[b"HSET", &job.0, b"status", b"complete", b"ended", now.as_bytes()], &[b"UNLINK", &marks.0]]).map(drop)
     }
 
     /// Removes all that is kept of a job; nothing of what it wrote.
@@ -160,7 +162,7 @@ impl Store {
         let mut out = Encoder::default();
         out.command(&[b"MULTI"]);
         out.command(&[b"SREM".as_slice(), &Keys::names(&self.prefix).0, stored.name.as_bytes()]);
-        out.arg(b"DEL");
+        out.arg(b"UNLINK");
         [keys.job(), keys.marks(), keys.counts(), keys.alive()].iter().for_each(|key| out.arg(&key.0));
         stored.plan.iter().flat_map(|p| &p.spans).for_each(|span| out.arg(&keys.state(&span.at()).0));
         out.finish();

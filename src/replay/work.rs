@@ -266,7 +266,8 @@ impl Work {
             {
                 how = How::Keep;
             }
-            self.conditions.raise("redis-unreachable", "job", &why, "the job goes on by itself");
+            let code = if why.starts_with("Kafka") { "kafka-unanswered" } else { "redis-unreachable" };
+            self.conditions.raise(code, "job", &why, "the job goes on by itself");
             std::thread::park_timeout(backoff.next(rand::random()));
         }
     }

@@ -61,6 +61,9 @@ pub struct Args {
     /// Records a second at most, as 20000/s
     #[arg(long, value_parser = rate)]
     pub rate: Option<u32>,
+    /// Only these writes of the routes, as volatility/2. May be repeated
+    #[arg(long, value_name = "ROUTE/N")]
+    pub write: Vec<String>,
     /// Write all keys with this before them
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub target_prefix: String,
@@ -80,7 +83,7 @@ pub struct Args {
     #[arg(long, value_name = "N", requires = "dry_run")]
     pub sample: Option<usize>,
     /// Carry on a job that was stopped; its plan is what it was
-    #[arg(long, value_name = "JOB", conflicts_with_all = ["route", "topic", "partition", "from_offset", "from_time", "to_offset", "to_time", "key", "target_prefix", "append", "ids", "dry_run"])]
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["route", "topic", "partition", "from_offset", "from_time", "to_offset", "to_time", "key", "write", "target_prefix", "append", "ids", "dry_run"])]
     pub resume: Option<String>,
 }
 
@@ -126,7 +129,7 @@ impl Args {
             keys: self.range.key.clone(),
             clamp: self.range.clamp,
             rate: self.rate,
-            options: Options { target_prefix: self.target_prefix.clone(), append: self.append, ids },
+            options: Options { target_prefix: self.target_prefix.clone(), append: self.append, ids, writes: self.write.clone() },
         })
     }
 }
@@ -174,6 +177,11 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let routes = prepare::select(&loaded, &asked.routes)?;
     let compiled = prepare::compile(loaded, routes, &asked.options, asked.rate);
     let (valid, planned) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
+    if let Some(unknown) = asked.options.writes.iter().find(|w| planned.iter().all(|p| format!("{}/{}", p.route, p.write) != **w)) {
+        return Err(
+            format!("there is no write {unknown:?}: route and number, from 1, such as {}/1", planned.first().map_or("route", |p| p.route.as_str())).into()
+        );
+    }
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let mut spans = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {

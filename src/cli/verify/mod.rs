@@ -109,7 +109,7 @@ fn asked(args: &Args) -> Result<Asked, String> {
         keys: range.key.clone(),
         clamp: range.clamp,
         rate: None,
-        options: Options { target_prefix: args.target_prefix.clone(), append: true, ids: Ids::Write },
+        options: Options { target_prefix: args.target_prefix.clone(), append: true, ids: Ids::Write, writes: Vec::new() },
     })
 }
 

@@ -33,6 +33,9 @@ pub struct Options {
     /// Entries are added to streams that are there, whoever wrote them: what was added before is repeated.
     pub append: bool,
     pub ids: Ids,
+    /// Only these writes, as route/number; empty: all.
+    #[serde(default)]
+    pub writes: Vec<String>,
 }
 
 /// A write in the plan, as a person reads it.
@@ -61,7 +64,8 @@ pub fn apply(routes: &[Route], policies: &[Vec<Policy>], options: &Options) -> (
     let (mut routes, mut planned) = (routes.to_vec(), Vec::new());
     for (route, policies) in routes.iter_mut().zip(policies) {
         for (n, (write, policy)) in route.writes.iter_mut().zip(policies).enumerate() {
-            let (effect, meaning) = effect(&write.kind, policy, options);
+            let wanted = options.writes.is_empty() || options.writes.contains(&format!("{}/{}", route.name, n + 1));
+            let (effect, meaning) = if wanted { effect(&write.kind, policy, options) } else { (Effect::Skip, "left out by --write") };
             write.effect = effect;
             if write.effect != Effect::Skip {
                 aim(&mut write.kind, options);
@@ -147,7 +151,7 @@ mod tests {
     use crate::core::write::{Fields, Write};
 
     fn options() -> Options {
-        Options { target_prefix: String::new(), append: false, ids: Ids::Write }
+        Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() }
     }
 
     fn template(text: &str) -> Template {
@@ -175,6 +179,13 @@ mod tests {
         let Kind::Set { key, .. } = &aimed[0].writes[1].kind else { panic!("set") };
         assert_eq!(key.sample(b"k"), b"replay:k");
         assert_eq!(planned.iter().map(|p| p.does.as_str()).collect::<Vec<_>>(), ["if-missing", "if-missing", "skip"]);
+    }
+
+    #[test]
+    fn only_the_writes_that_are_named_are_applied_where_some_are() {
+        let (routes, policies) = routes();
+        let (aimed, _) = apply(&routes, &policies, &Options { writes: vec!["r/2".into()], ..options() });
+        assert_eq!(aimed[0].writes.iter().map(|w| w.effect.clone()).collect::<Vec<_>>(), [Effect::Skip, Effect::IfMissing, Effect::Skip]);
     }
 
     #[test]

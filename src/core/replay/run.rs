@@ -408,7 +408,7 @@ mod tests {
             created_ms: 0,
             spans: vec![span],
             writes: Vec::new(),
-            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write },
+            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
             keys: keys.iter().map(|k| (*k).to_owned()).collect(),
             rate: None,
             clamp,
