@@ -325,3 +325,19 @@ fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
 }
+
+#[test]
+fn a_new_redis_is_filled_beside_the_old_one_and_a_bridge_goes_on_where_the_job_ended() {
+    let bed = Bed::new(3);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 2_000, 7);
+    // The plan says by which line a bridge begins there.
+    let told = bed.replay(&ALL);
+    let line = told.lines().find(|l| l.starts_with("note:")).unwrap().split("kafka-redis-bridge ").nth(1).unwrap().to_owned();
+    ticks.produce(&bed.topic, 500, 7);
+    bed.expect(0, &[line.split(' ').collect::<Vec<_>>(), vec!["--yes"]].concat());
+    let daemon = bed.setup.start();
+    daemon.wait_settled(2_500);
+    ticks.expect_exactly(&bed.redis);
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
+}

@@ -13,6 +13,7 @@ use crate::core::throttle::Throttle;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::times;
 use crate::sink::preflight::{Unfit, preflight};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -150,13 +151,25 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
     }
     let live: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
     check_streams(planned, &live, &asked.options)?;
-    if adds && spans.iter().any(|s| s.live.is_none()) {
-        notes.push(format!(
-            "no bridge of group {} has a position in this Redis for some of these partitions: one that starts later must begin where the range ends (rewind --to-offset), or it adds the same entries",
-            valid.config.kafka.group
-        ));
+    if adds {
+        notes.extend(begin_there(&valid.config.kafka.group, spans));
     }
     Ok(notes)
+}
+
+/// What a person should know of partitions in which no live bridge is yet: a line a topic.
+fn begin_there(group: &str, spans: &[Span]) -> Vec<String> {
+    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for span in spans.iter().filter(|s| s.live.is_none()) {
+        topics.entry(span.topic.as_str()).or_default().push(format!("{}:{}", span.partition, span.to));
+    }
+    let line = |(topic, ends): (&str, Vec<String>)| {
+        format!(
+            "no bridge of group {group} has a position there in this Redis. One that starts later adds the same entries, unless it begins where the range ends: kafka-redis-bridge rewind --topic {topic} --to-offset {}",
+            ends.join(",")
+        )
+    };
+    topics.into_iter().map(line).collect()
 }
 
 /// The plan of a job.

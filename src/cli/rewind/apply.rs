@@ -8,7 +8,7 @@ use crate::core::claimer::{LogFacts, Request, Settings};
 use crate::core::lane::{Event, Input, Opening, Tally};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
-use crate::core::replay::bounds::{Bound, Held, Offsets};
+use crate::core::replay::bounds::{Bound, Held};
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
 use crate::core::rewind::{Next, Rewind};
@@ -64,8 +64,7 @@ impl<'v> Apply<'v> {
                 let found = self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?;
                 goal.resolve(partition, held, found, false)
             }
-            Bound::Offsets(Offsets::All(target)) => target.within(held),
-            Bound::Offsets(Offsets::Each(_)) => goal.resolve(partition, held, None, false),
+            Bound::Offsets(offsets) => offsets.of(partition).and_then(|target| target.within(held)),
         };
         let to = to.map_err(|e| format!("{at}: {e}"))?;
         let position = if self.exactly() {
@@ -170,6 +169,11 @@ impl<'v> Apply<'v> {
     /// Commits the positions to Kafka, which it takes only while the group has no members: a running bridge does it itself.
     pub(super) fn commit(&mut self, plans: &[Plan]) -> Result<String, String> {
         let store = StateKey::store_id(&self.settings.prefix);
+        if self.exactly() {
+            // Where no bridge was yet: a commit without an id would be taken for another store's.
+            let named = self.redis.command(&[b"SET".as_slice(), &store.0, self.settings.store_id.as_bytes(), b"NX"]);
+            named.map_err(|e| format!("Redis: {e}"))?;
+        }
         let store_id = match self.redis.command(&[b"GET", store.0.as_slice()]) {
             Ok(Reply::Text(id)) => String::from_utf8_lossy(&id).into_owned(),
             _ => String::new(),

@@ -4,7 +4,7 @@ mod apply;
 use self::apply::Apply;
 use super::{Args as Global, Exit, Output, configuration, print};
 use crate::config::validate::Valid;
-use crate::core::replay::bounds::{Bound, Moment, Offsets, Target};
+use crate::core::replay::bounds::{Bound, Moment, Offsets};
 use crate::core::replay::partitions::Partitions;
 use serde::Serialize;
 use serde_json::json;
@@ -15,9 +15,9 @@ pub struct Args {
     /// The topic
     #[arg(long)]
     pub topic: String,
-    /// Where to go on: an offset, earliest, latest, or -N for N records before the end
+    /// Where to go on: an offset, earliest, latest, -N for N records before the end, or one for each partition as 0:120,3:450
     #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
-    pub to_offset: Option<Target>,
+    pub to_offset: Option<Offsets>,
     /// Or the first record at or after this time: RFC 3339, milliseconds since the epoch, or a span back as -1h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to_time: Option<Moment>,
@@ -69,14 +69,14 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         return Err(format!("no route reads topic {:?}", args.topic));
     }
     let mut apply = Apply::new(valid, &args.topic)?;
-    let partitions = match &args.partition {
-        Some(list) => list.0.clone(),
-        None => (0..apply.partitions()?).collect(),
-    };
-    let goal = match (args.to_offset, args.to_time) {
-        (Some(target), _) => Bound::Offsets(Offsets::All(target)),
+    let goal = match (&args.to_offset, args.to_time) {
+        (Some(offsets), _) => Bound::Offsets(offsets.clone()),
         (None, Some(moment)) => Bound::Time(moment.at(jiff::Timestamp::now().as_millisecond())),
         (None, None) => return Err("--to-offset or --to-time says where to".into()),
+    };
+    let partitions = match args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()) {
+        Some(list) => list,
+        None => (0..apply.partitions()?).collect(),
     };
     let plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
     if global.output == Output::Text {

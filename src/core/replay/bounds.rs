@@ -85,6 +85,19 @@ impl FromStr for Offsets {
     }
 }
 
+impl Offsets {
+    /// The target in one partition.
+    ///
+    /// # Errors
+    /// It says nothing of this one.
+    pub fn of(&self, partition: i32) -> Result<Target, String> {
+        match self {
+            Self::All(target) => Ok(*target),
+            Self::Each(each) => each.get(&partition).copied().ok_or_else(|| "no offset is given for it".into()),
+        }
+    }
+}
+
 /// A moment: RFC 3339, milliseconds since the epoch, or a span back, as `-2h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -146,8 +159,7 @@ impl Bound {
     pub fn resolve(&self, partition: i32, held: Held, found: Option<i64>, clamp: bool) -> Result<i64, String> {
         let target = match self {
             Self::Time(_) => return Ok(found.unwrap_or(held.high).clamp(held.low, held.high)),
-            Self::Offsets(Offsets::All(target)) => *target,
-            Self::Offsets(Offsets::Each(each)) => *each.get(&partition).ok_or("no offset is given for it")?,
+            Self::Offsets(offsets) => offsets.of(partition)?,
         };
         if clamp { Ok(target.wanted(held).clamp(held.low, held.high)) } else { target.within(held).map_err(|e| format!("{e}; --clamp takes what there is")) }
     }
