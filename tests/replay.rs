@@ -341,3 +341,37 @@ fn a_new_redis_is_filled_beside_the_old_one_and_a_bridge_goes_on_where_the_job_e
     ticks.expect_exactly(&bed.redis);
     assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
 }
+
+#[test]
+fn after_a_flushall_the_cache_is_rebuilt_and_the_bridge_goes_on_behind_it() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 2_000, 5);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(2_000);
+    assert_eq!(daemon.stop(), 0);
+    bed.redis.command("FLUSHALL");
+    ticks.produce(&bed.topic, 300, 5);
+    let told = bed.replay(&ALL);
+    let line = told.lines().find(|l| l.starts_with("note:")).unwrap().split("kafka-redis-bridge ").nth(1).unwrap().to_owned();
+    ticks.produce(&bed.topic, 300, 5);
+    bed.expect(0, &[line.split(' ').collect::<Vec<_>>(), vec!["--yes"]].concat());
+    let daemon = bed.setup.start();
+    daemon.wait_settled(2_600);
+    ticks.expect_exactly(&bed.redis);
+    assert!(daemon.status().unwrap().conditions.is_empty());
+}
+
+#[test]
+fn on_a_terminal_a_bar_shows_how_far_it_is() {
+    let bed = Bed::new(2);
+    Ticks::default().produce(&bed.topic, 6_000, 5);
+    let file = bed.dir.path().join("bridge.toml");
+    std::fs::write(&file, bed.setup.toml(1)).unwrap();
+    let line = format!("{} --config {} replay --yes --from-offset earliest --rate 3000/s", binary().display(), file.display());
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null()).output().unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("records/s") && told.contains("left") && told.contains("/6000") && told.contains("to go"), "{told}");
+    assert!(told.contains("complete after") && !told.contains("INFO"), "{told}");
+}

@@ -10,7 +10,7 @@ pub(crate) struct Bed {
     pub(crate) redis: RedisServer,
     pub(crate) topic: String,
     pub(crate) setup: Setup,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl Bed {
