@@ -22,6 +22,7 @@ mod shape;
 pub mod units;
 pub mod validate;
 
+pub use self::policies::{Replay, TtlFrom};
 use self::units::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,25 +146,6 @@ impl Default for Redis {
 pub enum Guarantee {
     ExactlyOnce,
     AtLeastOnce,
-}
-
-impl From<Guarantee> for crate::core::claim::Guarantee {
-    fn from(g: Guarantee) -> Self {
-        match g {
-            Guarantee::ExactlyOnce => Self::ExactlyOnce,
-            Guarantee::AtLeastOnce => Self::AtLeastOnce,
-        }
-    }
-}
-
-impl From<OnStateLost> for crate::core::claim::OnStateLost {
-    fn from(o: OnStateLost) -> Self {
-        match o {
-            OnStateLost::Halt => Self::Halt,
-            OnStateLost::Resume => Self::Resume,
-            OnStateLost::Rebuild => Self::Rebuild,
-        }
-    }
 }
 
 impl Guarantee {
@@ -381,26 +363,6 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub newer_by: Option<String>,
-}
-
-/// See [`Write::replay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum Replay {
-    Apply,
-    Skip,
-    IfNewer,
-    IfMissing,
-}
-
-/// See [`Setex::ttl_from`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum TtlFrom {
-    Now,
-    Timestamp,
 }
 
 /// XADD.

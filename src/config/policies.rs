@@ -1,8 +1,30 @@
 //! What each write does in a replay: what the configuration says, or what is safe.
 use super::validate::Checker;
-use super::{Replay, Route, Write};
+use super::{Route, Write};
 use crate::core::replay::policy::Policy;
 use crate::core::template::Template;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// See [`Write::replay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Replay {
+    Apply,
+    Skip,
+    IfNewer,
+    IfMissing,
+}
+
+/// See [`super::Setex::ttl_from`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum TtlFrom {
+    Now,
+    Timestamp,
+}
 
 pub(super) fn policies(c: &mut Checker<'_>, i: usize, route: &Route) -> Vec<Policy> {
     route.write.iter().enumerate().map(|(w, write)| policy(c, &format!("route.{i}.write.{w}"), write)).collect()

@@ -3,8 +3,8 @@ use super::load::{Loaded, Mistake, Mistakes};
 use super::policies::policies;
 use super::routes::compile_route;
 use super::units::Period;
-use super::{Config, Guarantee, Limit};
-use crate::core::claim::Start;
+use super::{Config, Guarantee, Limit, OnStateLost};
+use crate::core::claim::{self, Start};
 use crate::core::lane::{Letters, Settings, Span};
 use crate::core::replay::policy::Policy;
 use crate::core::route::Route;
@@ -259,4 +259,23 @@ pub fn effective_guarantee(config: &Config, route: &Route) -> String {
         Guarantee::AtLeastOnce => "; PUBLISH once or more to each connected subscriber",
     };
     format!("{}{note}", config.redis.guarantee.name())
+}
+
+impl From<Guarantee> for claim::Guarantee {
+    fn from(g: Guarantee) -> Self {
+        match g {
+            Guarantee::ExactlyOnce => Self::ExactlyOnce,
+            Guarantee::AtLeastOnce => Self::AtLeastOnce,
+        }
+    }
+}
+
+impl From<OnStateLost> for claim::OnStateLost {
+    fn from(o: OnStateLost) -> Self {
+        match o {
+            OnStateLost::Halt => Self::Halt,
+            OnStateLost::Resume => Self::Resume,
+            OnStateLost::Rebuild => Self::Rebuild,
+        }
+    }
 }

@@ -264,14 +264,7 @@ impl Redis {
                 self.wrote(key);
                 Reply::Int(i64::try_from(added).unwrap_or_default())
             }
-            b"HINCRBY" => {
-                let number = |t: &[u8]| std::str::from_utf8(t).ok().and_then(|t| t.parse::<i64>().ok()).unwrap_or_default();
-                let hash = self.hash_mut(key)?;
-                let sum = hash.get(&c[2]).map_or(0, |n| number(n)) + number(&c[3]);
-                hash.insert(c[2].clone(), sum.to_string().into_bytes());
-                self.wrote(key);
-                Reply::Int(sum)
-            }
+            b"HINCRBY" => return self.count(c),
             b"DEL" => {
                 let there = self.data.contains_key(key);
                 self.remove(key);
@@ -294,6 +287,16 @@ impl Redis {
             }
             other => panic!("the model does not know {}", String::from_utf8_lossy(other)),
         })
+    }
+
+    /// HINCRBY key field n.
+    fn count(&mut self, c: &Command) -> Option<Reply> {
+        let number = |t: &[u8]| std::str::from_utf8(t).ok().and_then(|t| t.parse::<i64>().ok()).unwrap_or_default();
+        let hash = self.hash_mut(&c[1])?;
+        let sum = hash.get(&c[2]).map_or(0, |n| number(n)) + number(&c[3]);
+        hash.insert(c[2].clone(), sum.to_string().into_bytes());
+        self.wrote(&c[1]);
+        Some(Reply::Int(sum))
     }
 
     /// XADD key id field value ...; an explicit id is `ms-0` here, and below any that the server gives.

@@ -1,7 +1,4 @@
 //! The lane against a model of one Redis connection: what it sends, and what it makes of each answer.
-#[path = "../../../tests/simulation/random.rs"]
-#[allow(dead_code, reason = "shared with the simulation")]
-mod random;
 #[path = "../../../tests/simulation/server.rs"]
 mod server;
 

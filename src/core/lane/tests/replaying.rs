@@ -1,6 +1,9 @@
 //! A job's lane beside a live bridge that writes the same keys, on random schedules: whatever comes between, nothing that
 //! the live path wrote is overwritten, each record is applied once, and the counts say so.
-use super::random::Random;
+#[path = "../../../../tests/simulation/random.rs"]
+mod random;
+
+use self::random::Random;
 use super::*;
 use crate::core::replay::job::Keys;
 use std::collections::BTreeMap;
