@@ -183,9 +183,9 @@ pub fn encoded(mut bytes: &[u8]) -> impl Iterator<Item = Encoded<'_>> {
 
 /// A header's number, and what follows it.
 fn header(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let end = bytes.iter().position(|b| *b == b'\r')?;
-    let number = std::str::from_utf8(bytes.get(1..end)?).ok()?.parse().ok()?;
-    Some((number, bytes.get(end + 2..)?))
+    let digits = bytes.get(1..)?.iter().take_while(|b| b.is_ascii_digit()).count();
+    let number = bytes[1..=digits].iter().fold(0usize, |n, b| n.wrapping_mul(10).wrapping_add(usize::from(b - b'0')));
+    Some((number, bytes.get(digits + 3..)?))
 }
 
 /// Reads commands back from their encoding: for the dry run and for tests.

@@ -14,7 +14,7 @@ use crate::core::replay::decide::{Candidate, Decider, Standing, What};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::reply::Reply;
 use crate::core::write::Effect;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// How many batches look first without WATCH after one that was disturbed.
@@ -61,7 +61,7 @@ impl Lane {
 
     /// Asks about the keys that are compared first, or sends the batch.
     pub(super) fn compare(&mut self, batch: Batch, now: Duration) -> Next {
-        let (mut candidates, mut asked, mut slots) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut candidates, mut asked, mut slots) = (Vec::new(), Vec::new(), HashMap::new());
         // After MULTI.
         for (command, (sent, encoded)) in batch.commands.iter().zip(encoded(self.tx.bytes()).skip(1)).enumerate() {
             let Sent::Write { origin, .. } = *sent else { continue };
@@ -69,7 +69,7 @@ impl Lane {
             let (Effect::IfMissing | Effect::IfNewer(_)) = write.effect else { continue };
             let (Some(key), Some(what)) = (encoded.arg(1), What::of(encoded.arg(0).unwrap_or_default())) else { continue };
             let stream = what == What::Add;
-            let slot = *slots.entry((key.to_vec(), stream)).or_insert_with(|| {
+            let slot = *slots.entry((key, stream)).or_insert_with(|| {
                 asked.push((key.to_vec(), stream));
                 asked.len() - 1
             });
@@ -81,7 +81,7 @@ impl Lane {
         });
         let mut comparison = Comparison { batch, candidates, asked, dropped: BTreeMap::new(), watched };
         if comparison.asked.is_empty() {
-            self.keep(&mut comparison.batch, &BTreeMap::new(), Counts::default());
+            self.keep(&mut comparison.batch, &[], Counts::default());
             return self.send_batch(comparison.batch, now);
         }
         self.question(comparison, now)
@@ -141,8 +141,7 @@ impl Lane {
     }
 
     /// Decides about each write in turn; what is to be kept of the keys that are written.
-    fn decide(&self, comparison: &mut Comparison, standing: Vec<Standing<'_>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let mut marked = BTreeMap::new();
+    fn decide(&self, comparison: &mut Comparison, standing: Vec<Standing<'_>>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut decider = Decider::new(standing);
         let commands: Vec<Encoded<'_>> = encoded(self.tx.bytes()).skip(1).collect();
         for candidate in &comparison.candidates {
@@ -150,16 +149,15 @@ impl Lane {
                 continue;
             }
             let effect = &self.settings.routes[candidate.origin.route].writes[candidate.origin.write].effect;
-            match decider.decide(candidate, effect, commands[candidate.command].arg(2).unwrap_or_default()) {
-                Ok(mark) => _ = marked.insert(comparison.asked[candidate.slot].0.clone(), mark),
-                Err(newer) => _ = comparison.dropped.insert(candidate.command, if newer { Dropped::Older } else { Dropped::Present }),
+            if let Err(newer) = decider.decide(candidate, effect, commands[candidate.command].arg(2).unwrap_or_default()) {
+                comparison.dropped.insert(candidate.command, if newer { Dropped::Older } else { Dropped::Present });
             }
         }
-        marked
+        decider.marks().map(|(slot, mark)| (comparison.asked[slot].0.clone(), mark)).collect()
     }
 
     /// Takes what is dropped out of the batch, and adds what is kept of the rest.
-    fn finish(&mut self, batch: &mut Batch, dropped: &BTreeMap<usize, Dropped>, marked: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    fn finish(&mut self, batch: &mut Batch, dropped: &BTreeMap<usize, Dropped>, marked: &[(Vec<u8>, Vec<u8>)]) {
         if !dropped.is_empty() {
             let mut tx = Encoder::default();
             for (n, command) in encoded(self.tx.bytes()).enumerate() {
@@ -183,7 +181,7 @@ impl Lane {
     }
 
     /// Adds what the job keeps to a batch: the marks, and the counts, in the transaction that brings them about.
-    fn keep(&mut self, batch: &mut Batch, marked: &BTreeMap<Vec<u8>, Vec<u8>>, counts: Counts) {
+    fn keep(&mut self, batch: &mut Batch, marked: &[(Vec<u8>, Vec<u8>)], counts: Counts) {
         let Some(job) = &self.job else { return };
         let sum = |of: fn(&crate::core::route::Outcome) -> u32| batch.outcomes.iter().map(|(_, o)| i64::from(of(o))).sum();
         let counts = Counts {

@@ -76,19 +76,23 @@ fn mark_of(value: &[u8]) -> Vec<u8> {
 }
 
 /// Decides about one command after the other, as if those before had run.
-pub struct Decider<'a>(Vec<Standing<'a>>);
+pub struct Decider<'a> {
+    standing: Vec<Standing<'a>>,
+    /// What went last to each key.
+    went: Vec<Option<What>>,
+}
 
 impl<'a> Decider<'a> {
     pub fn new(standing: Vec<Standing<'a>>) -> Self {
-        Self(standing)
+        Self { went: vec![None; standing.len()], standing }
     }
 
-    /// The mark to be kept of its key, where it goes.
+    /// Whether it goes.
     ///
     /// # Errors
     /// It is left out: because what stands there is newer, or just because something stands there.
-    pub fn decide(&mut self, candidate: &Candidate, effect: &Effect, value: &'a [u8]) -> Result<Vec<u8>, bool> {
-        let standing = &mut self.0[candidate.slot];
+    pub fn decide(&mut self, candidate: &Candidate, effect: &Effect, value: &'a [u8]) -> Result<(), bool> {
+        let standing = &mut self.standing[candidate.slot];
         let order = |stands: &[u8]| match effect {
             Effect::IfNewer(by) if candidate.what == What::Set => Version::of(value, by)?.partial_cmp(&Version::of(stands, by)?),
             _ => None,
@@ -106,13 +110,28 @@ impl<'a> Decider<'a> {
                 None => return Err(false),
             },
         }
-        let (stands, mark) = match candidate.what {
-            What::Set => (Standing::Ours(value), mark_of(value)),
-            What::Delete => (Standing::Nothing, DELETED.to_vec()),
-            What::Add => (Standing::Ours(b""), BEGUN.to_vec()),
+        // A stream that was begun is marked already.
+        let marked = candidate.what == What::Add && matches!(standing, Standing::Ours(_));
+        *standing = match candidate.what {
+            What::Set => Standing::Ours(value),
+            What::Delete => Standing::Nothing,
+            What::Add => Standing::Ours(b""),
         };
-        *standing = stands;
-        Ok(mark)
+        if !marked {
+            self.went[candidate.slot] = Some(candidate.what);
+        }
+        Ok(())
+    }
+
+    /// What is to be kept of the keys that are written, by their slots.
+    pub fn marks(&self) -> impl Iterator<Item = (usize, Vec<u8>)> {
+        let mark = |(went, standing): (&Option<What>, &Standing<'_>)| match (went, standing) {
+            (Some(What::Add), _) => Some(BEGUN.to_vec()),
+            (Some(What::Set), Standing::Ours(value)) => Some(mark_of(value)),
+            (Some(_), _) => Some(DELETED.to_vec()),
+            (None, _) => None,
+        };
+        self.went.iter().zip(&self.standing).enumerate().filter_map(move |(slot, pair)| Some((slot, mark(pair)?)))
     }
 }
 
@@ -138,7 +157,7 @@ mod tests {
         let (five, none) = (value(5), b"text".to_vec());
         let decide = |standing: Standing<'_>, effect: &Effect, v: i64| {
             let value = value(v);
-            Decider::new(vec![standing]).decide(&candidate(What::Set), effect, &value).map(drop)
+            Decider::new(vec![standing]).decide(&candidate(What::Set), effect, &value)
         };
         for (standing, effect, v, expected) in [
             (Standing::Nothing, newer(), 1, Ok(())),
