@@ -1,6 +1,6 @@
 //! Several partitions of one topic, each from an offset on, read without a group.
 use super::client;
-use super::range::record;
+use super::range::records;
 use crate::config::Kafka;
 use crate::core::record::{Record, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -93,7 +93,9 @@ pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max:
                 heard = Instant::now();
                 let (partition, offset) = (message.partition(), message.offset());
                 let Some(to) = open.get(&partition).copied() else { continue };
-                let more = if offset < to { on(record(TopicPartition { topic: topic.clone(), partition }, &message)) } else { Walk::Enough };
+                let at = TopicPartition { topic: topic.clone(), partition };
+                let record = if offset < to { records(at, &[message]).pop() } else { None };
+                let more = record.map_or(Walk::Enough, &mut on);
                 if more == Walk::Stop {
                     return Ok(());
                 }

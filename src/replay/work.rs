@@ -7,6 +7,7 @@ use crate::core::claim::Start;
 use crate::core::claimer::Settings;
 use crate::core::lane::{Event, Input, Tally};
 use crate::core::poller::Note;
+use crate::core::record::Record;
 use crate::core::replay::bounds::Held;
 use crate::core::replay::claim::{How, Outcome, Wanted};
 use crate::core::replay::job::{Counts, Keys};
@@ -15,13 +16,13 @@ use crate::core::replay::run::{Place, Run};
 use crate::core::retry::Backoff;
 use crate::kafka::driver::LaneHandle;
 use crate::kafka::log::KafkaLog;
-use crate::kafka::range::record;
+use crate::kafka::range::{records, size};
 use crate::kafka::ranges::{Ranges, Read};
 use crate::ops::conditions::Conditions;
 use crate::sink::claim::Log as _;
 use crate::sink::connection::Connector;
 use crossbeam_channel::{Receiver, unbounded};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,9 +30,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How many full batches the lanes may hold.
-const BATCHES_HELD: usize = 8;
-/// How many records are read before the lanes are listened to again.
+const BATCHES_HELD: usize = 16;
+/// How many records are read before the lanes are listened to again, and their bytes.
 const BURST: usize = 256;
+const BURST_BYTES: usize = 256 << 10;
 /// How long to wait for a record, or for a lane.
 const WAIT: Duration = Duration::from_millis(20);
 /// How often a person is shown how far it is, and Redis told that somebody works on it.
@@ -72,6 +74,27 @@ pub struct Progress {
 struct Reader {
     ranges: Ranges,
     parts: HashMap<i32, usize>,
+}
+
+/// Messages of one partition that were read one after the other. What the machine has for the lanes beside goes after them.
+#[derive(Default)]
+struct Group<'r> {
+    part: Option<usize>,
+    /// The lane, and the generation.
+    to: Option<(usize, u64)>,
+    messages: Vec<BorrowedMessage<'r>>,
+}
+
+impl Group<'_> {
+    fn hand_on(&mut self, run: &Run, lanes: &[LaneHandle]) {
+        if let (Some(part), Some((lane, generation))) = (self.part, self.to.take()) {
+            let (records, handle) = (records(run.at(part).clone(), &self.messages), &lanes[lane]);
+            handle.load.records.fetch_add(records.len(), Ordering::Relaxed);
+            handle.load.bytes.fetch_add(records.iter().map(Record::weight).sum(), Ordering::Relaxed);
+            let _ = handle.inbox.send(Input::Records(generation, records));
+        }
+        self.messages.clear();
+    }
 }
 
 /// See the module's documentation.
@@ -195,7 +218,7 @@ impl Work {
     }
 
     fn full(&self) -> bool {
-        let room = (self.valid.lane.records_max * BATCHES_HELD, self.valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 2));
+        let room = (self.valid.lane.records_max * BATCHES_HELD, self.valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 4));
         self.lanes.iter().any(|l| l.load.records.load(Ordering::Relaxed) >= room.0 || l.load.bytes.load(Ordering::Relaxed) >= room.1)
     }
 
@@ -316,18 +339,28 @@ impl Work {
         let mut out_of_range = Vec::new();
         let mut timeout = WAIT / u32::try_from(self.readers.len()).unwrap_or(1);
         for (topic, reader) in &self.readers {
+            // Kafka gives out one partition's records after the other's: each run goes as one.
+            let (mut group, mut bytes) = (Group::default(), 0);
             for _ in 0..BURST {
-                match reader.ranges.next(timeout) {
+                let read = reader.ranges.next(timeout);
+                timeout = Duration::ZERO;
+                match read {
                     Read::Record(message) => {
                         let Some(part) = reader.parts.get(&message.partition()).copied() else { continue };
                         self.read_at = self.clock.now();
-                        if let Some((lane, generation)) = self.run.read(part, message.offset(), message.key()) {
-                            let (record, handle) = (record(self.run.at(part).clone(), &message), &self.lanes[lane]);
-                            handle.load.records.fetch_add(1, Ordering::Relaxed);
-                            handle.load.bytes.fetch_add(record.weight(), Ordering::Relaxed);
-                            let _ = handle.inbox.send(Input::Record(generation, record));
+                        bytes += size(&message);
+                        if group.part != Some(part) {
+                            group.hand_on(&self.run, &self.lanes);
+                            group.part = Some(part);
+                        }
+                        if let Some(to) = self.run.read(part, message.offset(), message.key()) {
+                            group.to = Some(to);
+                            group.messages.push(message);
                         }
                         self.run.handed(part);
+                        if bytes >= BURST_BYTES {
+                            break;
+                        }
                     }
                     Read::End(partition) => {
                         if let Some(part) = reader.parts.get(&partition) {
@@ -344,8 +377,8 @@ impl Work {
                     }
                     Read::Nothing => break,
                 }
-                timeout = Duration::ZERO;
             }
+            group.hand_on(&self.run, &self.lanes);
         }
         for topic in out_of_range {
             self.look_at(&topic);

@@ -30,7 +30,7 @@ pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Sho
         let mut more: BTreeMap<i32, usize> = of.iter().map(|s| (s.partition, each)).collect();
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
             let wanted = plan.keys.is_empty() || record.key().is_some_and(|k| plan.keys.iter().any(|key| key.as_bytes() == k));
-            let Some(more) = more.get_mut(&record.at.partition).filter(|_| wanted) else { return Walk::On };
+            let Some(more) = more.get_mut(&record.at().partition).filter(|_| wanted) else { return Walk::On };
             (*more, left) = (more.saturating_sub(1), left.saturating_sub(1));
             match (rendered.one(&record), left, *more) {
                 (false, ..) | (_, 0, _) => Walk::Stop,
@@ -65,7 +65,7 @@ impl Rendered<'_> {
     /// One record. `false`: nobody reads any more.
     fn one(&mut self, record: &Record) -> bool {
         let routes = &self.valid.lane.routes;
-        let through: Vec<usize> = (0..routes.len()).filter(|r| routes[*r].matches(&record.at.topic)).collect();
+        let through: Vec<usize> = (0..routes.len()).filter(|r| routes[*r].matches(&record.at().topic)).collect();
         let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
         let dead = route::render(routes, &through, record, &mut out, |_| {}, &mut outcomes, &mut self.context).err();
         let commands: Vec<String> = parse_commands(out.bytes()).unwrap_or_default().iter().map(|c| print::command(c)).collect();
@@ -79,11 +79,11 @@ impl Rendered<'_> {
         let dead = dead.map(|p| p.reason);
         match self.output {
             Output::Json => print::line_read(
-                json!({"event": "record", "topic": *record.at.topic, "partition": record.at.partition, "offset": record.offset, "commands": commands, "dead": dead}),
+                json!({"event": "record", "topic": *record.at().topic, "partition": record.at().partition, "offset": record.offset, "commands": commands, "dead": dead}),
             ),
             Output::Text => {
                 let lines = commands.into_iter().chain(dead.map(|why| format!("# dead: {why}")));
-                [format!("# {} at {}", record.at, record.offset)].into_iter().chain(lines).all(print::line_read)
+                [format!("# {} at {}", record.at(), record.offset)].into_iter().chain(lines).all(print::line_read)
             }
         }
     }

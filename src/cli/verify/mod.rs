@@ -178,7 +178,7 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
     for (topic, ranges) in topics {
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
             let wanted = asked.keys.is_empty() || record.key().is_some_and(|k| asked.keys.iter().any(|key| key.as_bytes() == k));
-            let source = spans.iter().position(|s| s.topic == *record.at.topic && s.partition == record.at.partition);
+            let source = spans.iter().position(|s| s.topic == *record.at().topic && s.partition == record.at().partition);
             if let Some(source) = source.filter(|_| wanted) {
                 model.take(&record, source, pass);
             }

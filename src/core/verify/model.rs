@@ -96,7 +96,7 @@ impl Model {
 
     /// Takes a record of the partition `source`.
     pub fn take(&mut self, record: &Record, source: usize, pass: Pass) {
-        let through: Vec<usize> = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&record.at.topic)).collect();
+        let through: Vec<usize> = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&record.at().topic)).collect();
         // As it was rendered when it was young: what has expired since was written all the same.
         self.context.now_ms = record.timestamp_ms.filter(|_| self.timed).map_or(self.now_ms, |time| time.saturating_add(1));
         let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());

@@ -81,7 +81,7 @@ impl Job {
         for offset in unread.unwrap_or(position)..RECORDS {
             let payload = format!(r#"{{"o":{offset}}}"#);
             let record = Record::copy(at(0), offset, Some(offset), Some(key(offset).as_bytes()), Some(payload.as_bytes()), []);
-            self.lane.take(Input::Record(self.generation, record), self.now);
+            self.lane.take(Input::Records(self.generation, vec![record]), self.now);
         }
     }
 
@@ -132,6 +132,8 @@ impl Job {
                     self.begun.insert(stream, true);
                 }
                 if answered {
+                    // As the shell does, once the bytes are written.
+                    self.lane.prepare(self.now);
                     self.lane.answered(answers, self.now, 0.0);
                 }
                 false
