@@ -45,7 +45,7 @@ fn render_three_writes(b: Bencher<'_, '_>) {
     b.bench_local(|| {
         out.clear();
         outcomes.clear();
-        route::render(&routes, &[0], black_box(&record), &mut out, |o, _| _ = black_box(o), &mut outcomes, &mut context).unwrap();
+        route::render(&routes, &[0], black_box(&record), &mut out, |o| _ = black_box(o), &mut outcomes, &mut context).unwrap();
         black_box(out.bytes().len())
     });
 }

@@ -11,6 +11,7 @@ use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
+use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
 use crate::kafka::driver::{Drained, Driver, LaneHandle, Room};
 use crate::kafka::letters::LetterTopic;
@@ -112,7 +113,8 @@ impl Bridge {
         let connector = Connector::new(config.redis.clone());
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let shared = Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock };
+        let shared =
+            Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
         let lanes = shared.lanes(valid, &tallies)?;
         let topic_missing = Arc::new(AtomicBool::new(false));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
@@ -235,6 +237,8 @@ pub(crate) struct Shared {
     pub(crate) conditions: Conditions,
     pub(crate) to_poller: Sender<Note>,
     pub(crate) clock: Clock,
+    /// The job that they work for.
+    pub(crate) job: Option<Keys>,
 }
 
 impl Shared {
@@ -245,9 +249,10 @@ impl Shared {
             // Bounded by the load that the poller keeps account of.
             let (input, inbox) = unbounded();
             let load = Arc::new(Load::default());
+            let lane = Lane::new(valid.lane.clone(), tallies.clone());
             let shell = Shell {
                 id,
-                lane: Lane::new(valid.lane.clone(), tallies.clone()),
+                lane: if let Some(keys) = &self.job { lane.replaying(keys.clone()) } else { lane },
                 connector: self.connector.clone(),
                 undertaker: if valid.lane.letters == Letters::Topic { Some(self.undertaker(id)?) } else { None },
                 inbox,
@@ -317,8 +322,9 @@ fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// A fingerprint of a route's writes.
+/// A fingerprint of a route's writes, without what is said of replays.
 fn fingerprint(route: &crate::config::Route) -> String {
-    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(w).unwrap_or_default()).collect();
+    let live = |w: &crate::config::Write| crate::config::Write { replay: None, newer_by: None, ..w.clone() };
+    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(&live(w)).unwrap_or_default()).collect();
     fingerprint::route(&route.name, writes.iter().map(String::as_str))
 }

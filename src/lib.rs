@@ -13,4 +13,5 @@ pub mod config;
 pub mod core;
 pub mod kafka;
 pub mod ops;
+pub mod replay;
 pub mod sink;

@@ -162,13 +162,19 @@ fn times(arrivals: &Arrivals) -> Times {
     Times::of(counted.map(|(sent, came)| Duration::from_nanos(came - sent))).expect("something came after the warm-up")
 }
 
-fn turn(bed: &Bed, rate: f64) -> Turn {
+/// From the producer's send to the subscriber's receipt, beside what `neighbour` starts and ends with its value.
+pub(crate) fn to_the_subscriber<N>(bed: &Bed, rate: f64, neighbour: impl Fn() -> N) -> Times {
+    turn(bed, rate, neighbour).subscriber
+}
+
+fn turn<N>(bed: &Bed, rate: f64, neighbour: impl Fn() -> N) -> Turn {
     refresh(&bed.redis);
     let topic = unique("latency");
     kafka::create(&topic, PARTITIONS, &[]);
     let variant = Variant::reference();
     let bridge = variant.setup(&topic, &bed.redis.url()).start();
     eventually("all partitions are open", 60, || bridge.open() == 8);
+    let _neighbour = neighbour();
     let (stop, clock, port) = (AtomicBool::new(false), Clock(Instant::now()), bed.redis.port);
     let time = WARM_UP + Duration::from_secs(bed.scale.seconds);
     let (produced, bare, subscriber, stream) = std::thread::scope(|scope| {
@@ -201,7 +207,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let head = ["", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
     let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for (name, rate) in [("10,000 records/s".to_owned(), 10_000.0), (format!("half of the ceiling, {:.0} records/s", ceiling / 2.0), ceiling / 2.0)] {
-        let turns: Vec<Turn> = (0..bed.scale.rounds).map(|_| turn(bed, rate)).collect();
+        let turns: Vec<Turn> = (0..bed.scale.rounds).map(|_| turn(bed, rate, || ())).collect();
         let mut table = Table::new(format!("Latency at {name}, {} turns of {} s", turns.len(), bed.scale.seconds), &head);
         let rows: [(&str, Pick); 4] = [
             ("to a bare consumer", |t| &t.consumer),

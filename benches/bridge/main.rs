@@ -11,6 +11,7 @@
 //! | `meter` | how far Redis is, and what that cost: the same for the bridge and the pump |
 //! | `drain` | a topic drained by the bridge |
 //! | `throughput`, `latency`, `bystander`, `growth`, `network` | the parts |
+//! | `replay` | a job: its speed, and what live traffic feels of it |
 //! | `far` | a Redis some milliseconds away |
 //! | `stats` | medians, spreads, percentiles |
 //! | `report` | tables, Markdown, JSON |
@@ -25,6 +26,7 @@ mod latency;
 mod meter;
 mod network;
 mod pump;
+mod replay;
 mod report;
 mod stats;
 #[allow(dead_code, reason = "shared with the tests, which use the rest")]
@@ -39,13 +41,14 @@ use self::report::Part;
 
 /// A part: its name, and what measures it.
 type Measure = fn(&Bed) -> Part;
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
     ("throughput", throughput::whole),
     ("single", throughput::single),
     ("latency", latency::measure),
     ("bystander", bystander::measure),
     ("growth", growth::measure),
     ("network", network::measure),
+    ("replay", replay::measure),
 ];
 
 fn main() {

@@ -51,7 +51,7 @@ impl Pump {
             while to < workload.records && to - from < size && out.bytes().len() < 1 << 20 {
                 let record = workload.record(to).into_record("TOPIC", to.try_into().unwrap());
                 outcomes.clear();
-                route::render(&routes, &[0], &record, &mut out, |_, _| {}, &mut outcomes, &mut context).unwrap();
+                route::render(&routes, &[0], &record, &mut out, |_| {}, &mut outcomes, &mut context).unwrap();
                 to += 1;
             }
             total += out.bytes().len();

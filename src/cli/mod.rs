@@ -1,13 +1,16 @@
 //! The command line: one file a subcommand.
 pub mod check;
 pub mod demo;
+pub mod jobs;
 mod print;
 mod properties;
 mod record;
+pub mod replay;
 pub mod rewind;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod verify;
 
 use crate::config::load::{Loaded, Mistakes, load};
 use crate::config::validate::{Valid, validate};
@@ -26,6 +29,8 @@ pub enum Exit {
     Usage = 2,
     /// Done, with dead letters.
     Letters = 3,
+    /// Verify found differences.
+    Different = 4,
     /// Stopped with records left to the next start.
     Left = 75,
     /// Wrong configuration.
@@ -37,7 +42,8 @@ const EXIT_CODES: &str = "Exit codes:
   1   fatal
   2   wrong usage
   3   done, with dead letters: the record of check --record is one
-  75  stopped with records left to the next start
+  4   verify found differences
+  75  stopped with records left to the next start, or to replay --resume
   78  wrong configuration";
 
 /// Moves records from Kafka topics into Redis: in order, exactly once.
@@ -53,6 +59,8 @@ pub struct Args {
     /// How results are printed, on standard output, and failures, on standard error; run logs in JSON
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    #[command(flatten)]
+    run: run::Args,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -66,13 +74,19 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge (the default)
-    Run,
+    Run(run::Args),
     /// Check the configuration, and more if asked
     Check(check::Args),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::Args),
+    /// Apply a range of records again, beside the running bridge
+    Replay(replay::Args),
+    /// The replays that Redis knows of
+    Jobs(jobs::Args),
     /// Set where the bridge goes on in a topic
     Rewind(rewind::Args),
+    /// Compare what stands in Redis with what a range of records must have become
+    Verify(verify::Args),
     /// Ask a running bridge how it is
     Status(status::Args),
     /// Show the whole thing at work, with a Kafka and a Redis of its own
@@ -82,10 +96,13 @@ pub enum Command {
 /// Runs what was asked for.
 pub fn main(args: &Args) -> Exit {
     match &args.command {
-        None | Some(Command::Run) => run::run(args),
+        None | Some(Command::Run(_)) => run::run(args),
         Some(Command::Check(check)) => check::run(args, check),
         Some(Command::Schema(schema)) => schema::run(args, schema),
+        Some(Command::Replay(replay)) => replay::run(args, replay),
+        Some(Command::Jobs(jobs)) => jobs::run(args, jobs),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
+        Some(Command::Verify(verify)) => verify::run(args, verify),
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),
     }

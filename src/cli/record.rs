@@ -72,7 +72,7 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let name = |w: usize| format!("write {} ({})", w + 1, route.writes[w].kind.name());
     let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
     let mut context = route::Context { now_ms: jiff::Timestamp::now().as_millisecond(), ..route::Context::default() };
-    let rendered = route::render(routes, &[r], record, &mut out, |o, _| origins.push(o.write), &mut outcomes, &mut context);
+    let rendered = route::render(routes, &[r], record, &mut out, |o| origins.push(o.write), &mut outcomes, &mut context);
     let commands: Vec<_> = origins.iter().map(|w| w + 1).zip(parse_commands(out.bytes()).unwrap_or_default()).collect();
     let outcome = outcomes.first().map(|(_, o)| *o).unwrap_or_default();
     let tombstone = match route.tombstone {
@@ -97,32 +97,11 @@ impl Through {
     fn print(&self) {
         print::line(format_args!("route {}:", self.route));
         for (_, command) in &self.commands {
-            print::line(format_args!("  {}", command.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" ")));
+            print::line(format_args!("  {}", print::command(command)));
         }
         let dead = self.dead.as_ref().map(|why| format!("dead: {why}"));
         for note in self.tombstone.map(str::to_owned).iter().chain(&self.expired).chain(&dead) {
             print::line(format_args!("  # {note}"));
         }
     }
-}
-
-/// An argument as redis-cli takes it.
-fn quoted(arg: &[u8]) -> String {
-    let plain = !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b));
-    if plain {
-        return String::from_utf8_lossy(arg).into_owned();
-    }
-    let escaped: String = arg
-        .iter()
-        .map(|b| match b {
-            b'"' => "\\\"".into(),
-            b'\\' => "\\\\".into(),
-            b'\n' => "\\n".into(),
-            b'\r' => "\\r".into(),
-            b'\t' => "\\t".into(),
-            0x20..=0x7e => char::from(*b).to_string(),
-            _ => format!("\\x{b:02x}"),
-        })
-        .collect();
-    format!("\"{escaped}\"")
 }

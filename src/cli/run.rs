@@ -1,5 +1,5 @@
 //! `run`: the daemon.
-use super::{Args, Exit, Output, configuration};
+use super::{Args as Global, Exit, Output, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
@@ -10,8 +10,23 @@ use crate::ops::telemetry;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
+#[derive(Debug, Default, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Refused, and says what to use.
+    #[arg(long, hide = true, allow_hyphen_values = true, value_parser = refused)]
+    from_offset: Option<String>,
+    /// As well.
+    #[arg(long, hide = true, allow_hyphen_values = true, value_parser = refused)]
+    from_time: Option<String>,
+}
+
+fn refused(_: &str) -> Result<String, String> {
+    Err("the bridge begins at its own position: a unit file that set another one would go back at each restart. To apply a range again beside it: kafka-redis-bridge replay --from-offset ...; to set its own position once: kafka-redis-bridge rewind --topic T --to-offset N".into())
+}
+
 /// Runs until a signal or a fatal error, then drains.
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &Global) -> Exit {
     let log: &[&str] = if args.output == Output::Json { &["log.format=json"] } else { &[] };
     let (loaded, valid) = match configuration(args, log) {
         Ok(both) => both,

@@ -59,6 +59,13 @@ impl Loaded {
         &self.config
     }
 
+    /// With other routes in the place of the file's: those that a job was begun with.
+    #[must_use]
+    pub fn with_routes(mut self, routes: Vec<super::Route>) -> Self {
+        self.config.route = routes;
+        self
+    }
+
     /// Names the layer that a key's value came from.
     pub fn source_of(&self, key: &str) -> String {
         self.origins.of(key)

@@ -10,16 +10,19 @@
 //! | [`validate`] | the rules across fields |
 //! | `routes` | the routes compiled for the core |
 //! | `pattern` | what a topic pattern may say |
+//! | `policies` | what each write does in a replay |
 //! | [`mod@reference`] | the schema and the reference page, generated |
 mod layers;
 pub mod load;
 mod pattern;
+mod policies;
 pub mod reference;
 mod routes;
 mod shape;
 pub mod units;
 pub mod validate;
 
+pub use self::policies::{Replay, TtlFrom};
 use self::units::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -143,25 +146,6 @@ impl Default for Redis {
 pub enum Guarantee {
     ExactlyOnce,
     AtLeastOnce,
-}
-
-impl From<Guarantee> for crate::core::claim::Guarantee {
-    fn from(g: Guarantee) -> Self {
-        match g {
-            Guarantee::ExactlyOnce => Self::ExactlyOnce,
-            Guarantee::AtLeastOnce => Self::AtLeastOnce,
-        }
-    }
-}
-
-impl From<OnStateLost> for crate::core::claim::OnStateLost {
-    fn from(o: OnStateLost) -> Self {
-        match o {
-            OnStateLost::Halt => Self::Halt,
-            OnStateLost::Resume => Self::Resume,
-            OnStateLost::Rebuild => Self::Rebuild,
-        }
-    }
 }
 
 impl Guarantee {
@@ -368,6 +352,17 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>")]
     pub command: Option<Vec<String>>,
+    /// What it does in a replay: `apply`; `skip`; `if-newer` than what stands there, by `newer_by` (set, setex);
+    /// `if-missing` (set, setex: only where nothing stands; xadd: only into streams that the replay itself begins). Without
+    /// it: `if-newer` where `newer_by` is set, else `if-missing`; publish, del and command are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Replay")]
+    pub replay: Option<Replay>,
+    /// A template that finds a number or a time in the value that is written, and in the one that stands there, such as
+    /// `{value.timestamp}`: the later one is newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub newer_by: Option<String>,
 }
 
 /// XADD.
@@ -437,6 +432,11 @@ pub struct Setex {
     /// notifications then see fewer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collapse: bool,
+    /// What the time to live counts from: `now` (default), or the record's `timestamp`, so that what would have expired
+    /// is not written, a replay's history too; a record without one, or from the future, counts from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TtlFrom")]
+    pub ttl_from: Option<TtlFrom>,
 }
 
 /// SET.
@@ -454,6 +454,9 @@ pub struct Set {
     /// As in setex.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collapse: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TtlFrom")]
+    pub ttl_from: Option<TtlFrom>,
 }
 
 /// PUBLISH.

@@ -2,7 +2,7 @@
 use super::pattern;
 use super::units::Period;
 use super::validate::{Checker, below, own_keys};
-use super::{Decode, Fields, OnTombstone};
+use super::{Decode, Fields, OnTombstone, TtlFrom};
 use crate::core::decode::Format;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
@@ -71,12 +71,16 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
         compile_xadd(c, at, x, decode)?
     } else if let Some(s) = &write.setex {
         let (key, value) = (c.template(format!("{at}.setex.key"), &s.key), c.template(format!("{at}.setex.value"), &s.value));
-        let ttl = compile_ttl(c, &format!("{at}.setex.ttl"), &s.ttl);
+        let ttl = compile_ttl(c, &format!("{at}.setex.ttl"), &s.ttl, s.ttl_from);
         Kind::Set { key: key?, value: value?, ttl: Some(ttl?), collapse: s.collapse }
     } else if let Some(s) = &write.set {
         let (key, value) = (c.template(format!("{at}.set.key"), &s.key), c.template(format!("{at}.set.value"), &s.value));
         let ttl = match &s.ttl {
-            Some(ttl) => Some(compile_ttl(c, &format!("{at}.set.ttl"), ttl)?),
+            Some(ttl) => Some(compile_ttl(c, &format!("{at}.set.ttl"), ttl, s.ttl_from)?),
+            None if s.ttl_from.is_some() => {
+                c.add(format!("{at}.set.ttl_from"), "ttl_from without ttl", "ttl_from only beside ttl, which it says the beginning of");
+                None
+            }
             None => None,
         };
         Kind::Set { key: key?, value: value?, ttl, collapse: s.collapse }
@@ -122,10 +126,7 @@ fn kind_templates(kind: &Kind) -> Vec<&Template> {
             let minid = if let Some(Trim { by: TrimBy::MinId(t), .. }) = &x.trim { Some(t) } else { None };
             [&x.key, &x.id].into_iter().chain(fields).chain(minid).collect()
         }
-        Kind::Set { key, value, ttl, .. } => {
-            let ttl = if let Some(Ttl::Rendered(t)) = ttl { Some(t) } else { None };
-            [key, value].into_iter().chain(ttl).collect()
-        }
+        Kind::Set { key, value, ttl, .. } => [key, value].into_iter().chain(ttl.as_ref().and_then(Ttl::template)).collect(),
         Kind::Publish { channel, message } => vec![channel, message],
         Kind::Del { key } => vec![key],
         Kind::Command(args) => args.iter().collect(),
@@ -175,7 +176,12 @@ fn compile_xadd(c: &mut Checker<'_>, at: &str, x: &super::Xadd, decode: Decode) 
     Some(Kind::Xadd(write::Xadd { key: key?, fields: fields?, id: id?, trim, nomkstream: x.nomkstream, ahead_max_ms }))
 }
 
-fn compile_ttl(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
+fn compile_ttl(c: &mut Checker<'_>, key: &str, text: &str, from: Option<TtlFrom>) -> Option<Ttl> {
+    let ttl = compile_length(c, key, text)?;
+    Some(if from == Some(TtlFrom::Timestamp) { Ttl::FromRecord(Box::new(ttl)) } else { ttl })
+}
+
+fn compile_length(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
     if text.contains('{') {
         return c.template(key.to_owned(), text).map(Ttl::Rendered);
     }

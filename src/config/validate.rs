@@ -1,10 +1,12 @@
 //! The rules across fields.
 use super::load::{Loaded, Mistake, Mistakes};
+use super::policies::policies;
 use super::routes::compile_route;
 use super::units::Period;
-use super::{Config, Guarantee, Limit};
-use crate::core::claim::Start;
+use super::{Config, Guarantee, Limit, OnStateLost};
+use crate::core::claim::{self, Start};
 use crate::core::lane::{Letters, Settings, Span};
+use crate::core::replay::policy::Policy;
 use crate::core::route::Route;
 use crate::core::state::StateKey;
 use crate::core::template::Template;
@@ -19,6 +21,8 @@ pub struct Valid {
     pub config: Config,
     pub lane: Settings,
     pub start: Start,
+    /// What each write of each route does in a replay.
+    pub policies: Vec<Vec<Policy>>,
 }
 
 /// librdkafka properties that the bridge sets itself, with their other names, and why.
@@ -99,12 +103,14 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     }
     let mut routes = Vec::new();
     let mut route_limits = Vec::new();
+    let mut policies_of = Vec::new();
     for (i, route) in config.route.iter().enumerate() {
         if config.route[..i].iter().any(|r| r.name == route.name) {
             c.add(format!("route.{i}.name"), format!("{:?} twice", route.name), "a name of its own for each route");
         }
         route_limits.push(check_limit(&mut c, &format!("route.{i}.limit"), &route.limit));
         routes.extend(compile_route(&mut c, i, route));
+        policies_of.push(policies(&mut c, i, route));
     }
     let limit = check_limit(&mut c, "limit", &config.limit);
     if !c.mistakes.is_empty() {
@@ -120,7 +126,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
         route_limits,
         limit,
     };
-    Ok(Valid { config: config.clone(), lane, start })
+    Ok(Valid { config: config.clone(), lane, start, policies: policies_of })
 }
 
 fn check_kafka(c: &mut Checker<'_>) -> Start {
@@ -211,7 +217,7 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
         c.add("dead_letter.maxlen", dead.maxlen.to_string(), "maxlen only beside dead_letter.stream, which it trims");
     }
     let (space, store) = own_keys(config);
-    if dead.stream.as_bytes() == store || dead.stream.starts_with(&format!("{space}state:")) {
+    if dead.stream.as_bytes() == store || ["state:", "job"].iter().any(|own| dead.stream.starts_with(&format!("{space}{own}"))) {
         c.add("dead_letter.stream", format!("{:?}", dead.stream), "a key that is not one of the bridge's state");
     }
     match (dead.stream.is_empty(), dead.topic.is_empty()) {
@@ -253,4 +259,23 @@ pub fn effective_guarantee(config: &Config, route: &Route) -> String {
         Guarantee::AtLeastOnce => "; PUBLISH once or more to each connected subscriber",
     };
     format!("{}{note}", config.redis.guarantee.name())
+}
+
+impl From<Guarantee> for claim::Guarantee {
+    fn from(g: Guarantee) -> Self {
+        match g {
+            Guarantee::ExactlyOnce => Self::ExactlyOnce,
+            Guarantee::AtLeastOnce => Self::AtLeastOnce,
+        }
+    }
+}
+
+impl From<OnStateLost> for claim::OnStateLost {
+    fn from(o: OnStateLost) -> Self {
+        match o {
+            OnStateLost::Halt => Self::Halt,
+            OnStateLost::Resume => Self::Resume,
+            OnStateLost::Rebuild => Self::Rebuild,
+        }
+    }
 }

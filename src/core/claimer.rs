@@ -389,7 +389,7 @@ fn begin_late(request: &Request, log: &mut LogFacts, count: Option<&Reply>) {
 
 fn changed(at: &TopicPartition, position: i64, added: &str) -> Notice {
     let text = format!(
-        "the configuration has changed: {added} was not applied to the records below {position}; to apply all writes to them again: kafka-redis-bridge rewind --topic {} --partition {} --to-offset N",
+        "the configuration has changed: {added} was not applied to the records below {position}; to apply it to them: kafka-redis-bridge replay --topic {} --partition {} --from-offset earliest --to-offset {position} --write ROUTE/N",
         at.topic, at.partition
     );
     Notice::new("routes-changed", text)

@@ -1,7 +1,5 @@
 //! RESP: commands as arrays of bulk strings (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
-use std::ops::Range;
-
 /// Writes commands into one output buffer. The number of a command's arguments, and the length of an argument that is
 /// rendered, are known when they end, and stand before: room is left for the usual number of digits, and where there
 /// are others, what follows is moved.
@@ -111,6 +109,12 @@ impl Encoder {
         self.out[at + 1..=at + digits.len()].copy_from_slice(digits);
     }
 
+    /// Adds a command that is encoded already.
+    pub fn append(&mut self, encoded: &[u8]) {
+        self.out.extend_from_slice(encoded);
+        self.commands += 1;
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.out
     }
@@ -132,22 +136,19 @@ impl Encoder {
         self.commands = commands;
     }
 
-    /// Takes whole commands out, given where each stands: in order, from one command's begin to its end.
-    pub fn remove(&mut self, places: impl Iterator<Item = Range<usize>>) {
-        let (mut to, mut from) = (None, 0);
-        for place in places {
-            let end = *to.get_or_insert(place.start);
-            if end < place.start {
-                self.out.copy_within(from..place.start, end);
-                to = Some(end + place.start - from);
+    /// Keeps those commands, by their number, for which `keep` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let lengths: Vec<usize> = encoded(&self.out).map(|c| c.bytes().len()).collect();
+        let (mut to, mut from, mut kept) = (0, 0, 0);
+        for (n, len) in lengths.into_iter().enumerate() {
+            if keep(n) {
+                self.out.copy_within(from..from + len, to);
+                (to, kept) = (to + len, kept + 1);
             }
-            from = place.end;
-            self.commands -= 1;
+            from += len;
         }
-        if let Some(end) = to {
-            self.out.copy_within(from.., end);
-            self.out.truncate(end + self.out.len() - from);
-        }
+        self.out.truncate(to);
+        self.commands = kept;
     }
 
     pub fn clear(&mut self) {
@@ -155,17 +156,51 @@ impl Encoder {
     }
 }
 
-/// The arguments of one encoded command.
-pub fn arguments(command: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let line = |bytes: &[u8]| bytes.iter().position(|b| *b == b'\r');
-    let mut rest = line(command).map_or(&b""[..], |end| &command[end + 2..]);
+/// A command in its encoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Encoded<'a> {
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// An argument; the first is the name.
+    pub fn arg(self, n: usize) -> Option<&'a [u8]> {
+        self.args().nth(n)
+    }
+
+    pub fn args(self) -> impl Iterator<Item = &'a [u8]> {
+        let (count, mut rest) = header(self.bytes).unwrap_or_default();
+        (0..count).map_while(move |_| {
+            let (len, after) = header(rest)?;
+            rest = after.get(len + 2..)?;
+            after.get(..len)
+        })
+    }
+}
+
+/// The whole commands of an encoding, one after the other.
+pub fn encoded(mut bytes: &[u8]) -> impl Iterator<Item = Encoded<'_>> {
     std::iter::from_fn(move || {
-        let head = line(rest)?;
-        let len: usize = std::str::from_utf8(rest.get(1..head)?).ok()?.parse().ok()?;
-        let argument = rest.get(head + 2..head + 2 + len)?;
-        rest = rest.get(head + 2 + len + 2..)?;
-        Some(argument)
+        let (count, mut rest) = header(bytes)?;
+        for _ in 0..count {
+            let (len, after) = header(rest)?;
+            rest = after.get(len + 2..)?;
+        }
+        let (command, after) = bytes.split_at(bytes.len() - rest.len());
+        bytes = after;
+        Some(Encoded { bytes: command })
     })
+}
+
+/// A header's number, and what follows it.
+fn header(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let digits = bytes.get(1..)?.iter().take_while(|b| b.is_ascii_digit()).count();
+    let number = bytes[1..=digits].iter().fold(0usize, |n, b| n.wrapping_mul(10).wrapping_add(usize::from(b - b'0')));
+    Some((number, bytes.get(digits + 3..)?))
 }
 
 /// Reads commands back from their encoding: for the dry run and for tests.
@@ -215,18 +250,26 @@ mod tests {
     #[test]
     fn commands_are_taken_out_and_the_others_stay_whole() {
         for taken in 0u32..16 {
-            let (mut e, mut places) = (Encoder::default(), Vec::new());
-            for n in 0..4usize {
-                let from = e.mark().0;
-                e.command(&[b"SET".to_vec(), b"k".repeat(n), b"v".repeat(20 * n)]);
-                places.push(from..e.mark().0);
-                assert_eq!(arguments(&e.bytes()[from..]).nth(1), Some(&*b"k".repeat(n)));
-            }
-            e.remove((0..4).filter(|n| taken & 1 << n != 0).map(|n| places[n].clone()));
+            let mut e = Encoder::default();
+            (0..4).for_each(|n| e.command(&[b"SET".to_vec(), b"k".repeat(n), b"v".repeat(20 * n)]));
+            e.retain(|n| taken & 1 << n == 0);
             let left: Vec<usize> = (0..4).filter(|n| taken & 1 << n == 0).collect();
             let found: Vec<usize> = parse_commands(e.bytes()).unwrap().iter().map(|c| c[1].len()).collect();
             assert_eq!((found, e.commands()), (left.clone(), left.len()));
         }
+    }
+
+    #[test]
+    fn commands_are_found_again_in_their_encoding() {
+        let mut e = Encoder::default();
+        e.command(&[b"MULTI"]);
+        e.command(&[&b"SET"[..], b"k\r\n*3\r\n", b""]);
+        let args = |c: Encoded<'_>| (0..4).map(|n| c.arg(n).map(<[u8]>::to_vec)).collect::<Vec<_>>();
+        let found: Vec<_> = encoded(e.bytes()).map(args).collect();
+        assert_eq!(found, [vec![Some(b"MULTI".to_vec()), None, None, None], vec![Some(b"SET".to_vec()), Some(b"k\r\n*3\r\n".to_vec()), Some(vec![]), None]]);
+        let mut again = Encoder::default();
+        encoded(e.bytes()).for_each(|c| again.append(c.bytes()));
+        assert_eq!((again.bytes(), again.commands()), (e.bytes(), 2));
     }
 
     #[test]

@@ -23,9 +23,11 @@
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
+//! | [`replay`] | a bounded range applied again, as a job |
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
 //! | [`throttle`] | records a second |
+//! | [`verify`] | whether Redis holds what a range must have become |
 pub mod claim;
 pub mod claimer;
 pub mod decode;
@@ -39,6 +41,7 @@ pub mod letter;
 pub mod poller;
 pub mod rebuild;
 pub mod record;
+pub mod replay;
 pub mod reply;
 pub mod resp;
 pub mod retry;
@@ -49,4 +52,5 @@ pub mod telling;
 pub mod template;
 pub mod text;
 pub mod throttle;
+pub mod verify;
 pub mod write;

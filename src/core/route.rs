@@ -3,7 +3,6 @@ use super::decode::{Decoded, Format, Scratch};
 use super::encode::Encoder;
 use super::record::Record;
 use super::write::{Effect, Kind, Rendered, Write};
-use std::ops::Range;
 
 /// One entry of the configuration, compiled.
 #[derive(Clone, Debug)]
@@ -121,7 +120,7 @@ pub struct Context {
 }
 
 /// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
-/// Each command's origin and its place in the encoder are handed to `on_command`; each route's outcome is appended to `outcomes`.
+/// Each command's origin is handed to `on_command`; each route's outcome is appended to `outcomes`.
 ///
 /// # Errors
 /// A record of which one write can't be rendered is dead as a whole: nothing of it is left in the encoder.
@@ -130,7 +129,7 @@ pub fn render(
     through: &[usize],
     record: &Record,
     out: &mut Encoder,
-    mut on_command: impl FnMut(Origin, Range<usize>),
+    mut on_command: impl FnMut(Origin),
     outcomes: &mut Vec<(usize, Outcome)>,
     context: &mut Context,
 ) -> Result<(), Poison> {
@@ -141,17 +140,17 @@ pub fn render(
     for &r in through {
         let route = &routes[r];
         let mut outcome = Outcome::default();
-        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| {
-            let from = out.mark().0;
-            match kind.render(record, doc, *now_ms, out) {
-                Ok(Rendered::Command) => {
-                    outcome.commands += 1;
-                    on_command(Origin { route: r, write: w }, from..out.mark().0);
-                }
-                Ok(Rendered::Expired) => outcome.expired += 1,
-                Err(reason) => return Err(Poison { route: r, write: Some(w), reason }),
+        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, *now_ms, out) {
+            Ok(Rendered::Command) => {
+                outcome.commands += 1;
+                on_command(Origin { route: r, write: w });
+                Ok(())
             }
-            Ok(())
+            Ok(Rendered::Expired) => {
+                outcome.expired += 1;
+                Ok(())
+            }
+            Err(reason) => Err(Poison { route: r, write: Some(w), reason }),
         };
         let done = if record.payload().is_none() && route.tombstone != Tombstone::Write {
             outcome.tombstones += 1;
@@ -166,7 +165,7 @@ pub fn render(
                 (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
             };
             doc.and_then(|doc| {
-                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect == Effect::Apply);
+                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip);
                 applied.into_iter().try_for_each(|(w, write)| one(out, w, &write.kind, doc))
             })
         };

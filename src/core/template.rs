@@ -109,6 +109,21 @@ impl Template {
         self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Hole::Value(_), .. }))
     }
 
+    /// Whether all of its holes, one at the least, ask for fields of the decoded value.
+    pub fn is_of_fields(&self) -> bool {
+        self.needs_fields() && self.parts.iter().all(|p| matches!(p, Part::Literal(_) | Part::Hole { hole: Hole::Value(_), .. }))
+    }
+
+    /// The same template behind a literal text.
+    pub fn behind(&self, prefix: &str) -> Self {
+        let mut parts = self.parts.clone();
+        match parts.first_mut() {
+            Some(Part::Literal(text)) => drop(text.splice(0..0, prefix.bytes())),
+            _ => parts.insert(0, Part::Literal(prefix.into())),
+        }
+        Self { parts }
+    }
+
     /// Appends the rendered bytes to `out`.
     pub fn render(&self, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> Result<(), Missing> {
         for part in &self.parts {

@@ -11,12 +11,15 @@ pub struct Write {
     pub effect: Effect,
 }
 
-/// What a write does when its record comes: the live path applies, a rebuild leaves PUBLISH out.
-/// A replay adds "compare first" when it comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a write does when its record comes: the live path applies, a rebuild leaves PUBLISH out, a replay compares first.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     Apply,
     Skip,
+    /// Only where nothing stands that the replay did not itself write.
+    IfMissing,
+    /// Only over what has a lower version, which this template finds in the value.
+    IfNewer(Template),
 }
 
 /// The command that a write becomes.
@@ -83,6 +86,40 @@ pub enum Ttl {
     Fixed(u64),
     /// Renders whole seconds.
     Rendered(Template),
+    /// Counts from the record's time.
+    FromRecord(Box<Ttl>),
+}
+
+/// When a value expires, in milliseconds.
+enum Expiry {
+    In(u64),
+    At(u64),
+}
+
+impl Ttl {
+    /// What it is rendered from, where it is.
+    pub fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Rendered(template) => Some(template),
+            Self::FromRecord(ttl) => ttl.template(),
+        }
+    }
+
+    /// `None`: it has expired.
+    fn expiry(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64) -> Result<Option<Expiry>, String> {
+        Ok(match self {
+            Self::Fixed(ms) => Some(Expiry::In(*ms)),
+            Self::Rendered(t) => Some(seconds(t, record, doc)?).filter(|s| *s > 0).map(|s| Expiry::In(s * 1000)),
+            Self::FromRecord(ttl) => match (ttl.expiry(record, doc, now_ms)?, record.timestamp_ms) {
+                (Some(Expiry::In(ms)), Some(time)) if time < now_ms => {
+                    let at = time.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
+                    u64::try_from(at).ok().filter(|_| at > now_ms).map(Expiry::At)
+                }
+                (counted, _) => counted,
+            },
+        })
+    }
 }
 
 /// What rendering a write came to, where it is no error.
@@ -141,11 +178,6 @@ impl Kind {
         }
     }
 
-    /// Whether of several in one transaction the last of a key is enough.
-    pub fn collapses(&self) -> bool {
-        matches!(self, Self::Set { collapse: true, .. })
-    }
-
     /// Whether to apply it once more, in the same order, leaves something else behind: an entry more, a higher count.
     /// Of the commands by template, those are known that do not.
     pub fn grows(&self) -> bool {
@@ -175,24 +207,24 @@ impl Kind {
         match self {
             Self::Xadd(x) => x.render(record, doc, now_ms, out)?,
             Self::Set { key, value, ttl, .. } => {
-                let ttl = match ttl {
-                    None => None,
-                    Some(Ttl::Fixed(ms)) => Some(*ms),
-                    Some(Ttl::Rendered(t)) => match seconds(t, record, doc)? {
-                        0 => return Ok(Rendered::Expired),
-                        s => Some(s * 1000),
-                    },
-                };
+                let expiry = ttl.as_ref().map(|ttl| ttl.expiry(record, doc, now_ms)).transpose()?;
+                if matches!(expiry, Some(None)) {
+                    return Ok(Rendered::Expired);
+                }
                 out.arg(b"SET");
                 arg(out, key)?;
                 arg(out, value)?;
-                match ttl {
-                    Some(ms) if ms % 1000 == 0 => {
+                match expiry.flatten() {
+                    Some(Expiry::In(ms)) if ms % 1000 == 0 => {
                         out.arg(b"EX");
                         out.arg_number(ms / 1000);
                     }
-                    Some(ms) => {
+                    Some(Expiry::In(ms)) => {
                         out.arg(b"PX");
+                        out.arg_number(ms);
+                    }
+                    Some(Expiry::At(ms)) => {
+                        out.arg(b"PXAT");
                         out.arg_number(ms);
                     }
                     None => {}

@@ -70,11 +70,12 @@ impl KafkaLog {
         self.observer.commit(&list, CommitMode::Sync).map_err(|e| e.to_string())
     }
 
-    fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
+    /// The offsets that Kafka holds of a partition, up to where its open transactions begin.
+    pub fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
         self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
     }
 
-    fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
+    pub fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&at.topic, at.partition);
         let answer = self.observer.committed_offsets(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
@@ -92,13 +93,24 @@ impl KafkaLog {
             Start::Latest => return Ok(high),
             Start::Time(ms) => ms,
         };
+        Ok(self.at_time(at, time)?.unwrap_or(high))
+    }
+
+    /// The first record at or after a time, in milliseconds since the epoch.
+    pub fn at_time(&self, at: &TopicPartition, ms: i64) -> Result<Option<i64>, String> {
         let mut asked = TopicPartitionList::new();
-        asked.add_partition_offset(&at.topic, at.partition, Offset::Offset(time)).map_err(|e| e.to_string())?;
+        asked.add_partition_offset(&at.topic, at.partition, Offset::Offset(ms)).map_err(|e| e.to_string())?;
         let answer = self.observer.offsets_for_times(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
         Ok(match answer.find_partition(&at.topic, at.partition).map(|f| f.offset()) {
-            Some(Offset::Offset(offset)) => offset,
-            _ => high,
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
         })
+    }
+
+    /// All topics that Kafka has.
+    pub fn topics(&self) -> Result<Vec<String>, String> {
+        let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
+        Ok(metadata.topics().iter().map(|t| t.name().to_owned()).collect())
     }
 
     /// How many partitions a topic has; none where it does not exist.

@@ -7,6 +7,7 @@
 //! | [`poller`] | the thread that owns the consumer, and its callbacks |
 //! | [`log`] | what the claimer asks Kafka |
 //! | [`range`] | a bounded range of a partition, read without a group |
+//! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
 pub mod client;
 pub mod driver;
@@ -14,3 +15,4 @@ pub mod letters;
 pub mod log;
 pub mod poller;
 pub mod range;
+pub mod ranges;

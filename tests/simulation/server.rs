@@ -123,8 +123,8 @@ impl Redis {
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
-        // EXPIRE takes no memory.
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "SET", "SADD"]) || is(c, &["EXPIRE"]) && !error.starts_with("OOM");
+        // EXPIRE and DEL take no memory.
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD"]) || is(c, &["EXPIRE", "DEL"]) && !error.starts_with("OOM");
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))
@@ -264,6 +264,12 @@ impl Redis {
                 self.wrote(key);
                 Reply::Int(i64::try_from(added).unwrap_or_default())
             }
+            b"HINCRBY" => return self.count(c),
+            b"DEL" => {
+                let there = self.data.contains_key(key);
+                self.remove(key);
+                Reply::Int(there.into())
+            }
             b"HSETNX" => {
                 let hash = self.hash_mut(key)?;
                 let absent = !hash.contains_key(&c[2]);
@@ -281,6 +287,16 @@ impl Redis {
             }
             other => panic!("the model does not know {}", String::from_utf8_lossy(other)),
         })
+    }
+
+    /// HINCRBY key field n.
+    fn count(&mut self, c: &Command) -> Option<Reply> {
+        let number = |t: &[u8]| std::str::from_utf8(t).ok().and_then(|t| t.parse::<i64>().ok()).unwrap_or_default();
+        let hash = self.hash_mut(&c[1])?;
+        let sum = hash.get(&c[2]).map_or(0, |n| number(n)) + number(&c[3]);
+        hash.insert(c[2].clone(), sum.to_string().into_bytes());
+        self.wrote(&c[1]);
+        Some(Reply::Int(sum))
     }
 
     /// XADD key id field value ...; an explicit id is `ms-0` here, and below any that the server gives.

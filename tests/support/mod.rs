@@ -1,4 +1,5 @@
 //! Servers, the daemon as a process, faults between them, and the comparison of exact sequences.
+pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod command;
 pub(crate) mod daemon;

@@ -1,5 +1,5 @@
 //! Carries a rewind out: the core's exchanges, the records that were left unread, Kafka's commit.
-use super::{Plan, Target};
+use super::Plan;
 use crate::app::{Clock, Shared, claim_settings};
 use crate::config::Config;
 use crate::config::validate::Valid;
@@ -8,6 +8,7 @@ use crate::core::claimer::{LogFacts, Request, Settings};
 use crate::core::lane::{Event, Input, Opening, Tally};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
+use crate::core::replay::bounds::{Bound, Held};
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
 use crate::core::rewind::{Next, Rewind};
@@ -54,10 +55,18 @@ impl<'v> Apply<'v> {
     }
 
     /// What it means for a partition.
-    pub(super) fn plan(&mut self, partition: i32, target: Target) -> Result<Plan, String> {
+    pub(super) fn plan(&mut self, partition: i32, goal: &Bound) -> Result<Plan, String> {
         let at = self.at(partition);
         let facts = self.log.facts(&at).map_err(|e| format!("Kafka: {at}: {e}"))?;
-        let to = target.within(facts.low, facts.high).map_err(|e| format!("{at}: {e}"))?;
+        let held = Held { low: facts.low, high: facts.high };
+        let to = match goal {
+            Bound::Time(ms) => {
+                let found = self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?;
+                goal.resolve(partition, held, found, false)
+            }
+            Bound::Offsets(offsets) => offsets.of(partition).and_then(|target| target.within(held)),
+        };
+        let to = to.map_err(|e| format!("{at}: {e}"))?;
         let position = if self.exactly() {
             let key = self.settings.key(&at);
             let found = self.redis.command(&[b"HGETALL", key.0.as_slice()]).map_err(|e| format!("Redis: {e}"))?;
@@ -120,6 +129,7 @@ impl<'v> Apply<'v> {
             conditions: Conditions::default(),
             to_poller,
             clock: Clock::start(),
+            job: None,
         };
         let tallies: Arc<[Tally]> = self.valid.lane.routes.iter().map(|_| Tally::default()).collect();
         let lane = shared.lanes(self.valid, &tallies)?.pop().ok_or("no lane was made")?;
@@ -159,6 +169,11 @@ impl<'v> Apply<'v> {
     /// Commits the positions to Kafka, which it takes only while the group has no members: a running bridge does it itself.
     pub(super) fn commit(&mut self, plans: &[Plan]) -> Result<String, String> {
         let store = StateKey::store_id(&self.settings.prefix);
+        if self.exactly() {
+            // Where no bridge was yet: a commit without an id would be taken for another store's.
+            let named = self.redis.command(&[b"SET".as_slice(), &store.0, self.settings.store_id.as_bytes(), b"NX"]);
+            named.map_err(|e| format!("Redis: {e}"))?;
+        }
         let store_id = match self.redis.command(&[b"GET", store.0.as_slice()]) {
             Ok(Reply::Text(id)) => String::from_utf8_lossy(&id).into_owned(),
             _ => String::new(),

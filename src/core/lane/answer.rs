@@ -14,7 +14,8 @@ impl Lane {
     /// Takes the replies of the last exchange, all of them, in order. `jitter` is from 0 to 1.
     pub fn answered(&mut self, replies: Vec<Reply>, now: Duration, jitter: f64) {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle | Stage::Surveyed(_) => {}
+            Stage::Idle | Stage::Surveyed(_) | Stage::Looked(_) | Stage::Compared(_) => {}
+            Stage::Comparing(comparison) => self.comparison_answered(comparison, &replies, now, jitter),
             Stage::Surveying(survey) => self.survey_answered(survey, &replies, now, jitter),
             Stage::Guarding(batch) => self.guard_answered(batch, &replies, now, jitter),
             Stage::Committing(batch) => self.batch_answered(batch, &replies, now, jitter),
@@ -111,6 +112,7 @@ impl Lane {
             // Nil: a watched state was moved. The guards that ride behind tell whose; it may have befallen others too.
             _ => {
                 self.audit_due = now;
+                self.disturbed();
                 self.unbuild(batch);
             }
         }
@@ -323,5 +325,5 @@ impl Lane {
 }
 
 fn unkept(error: &str) -> String {
-    format!("what a rebuild began can't be kept: {error}")
+    format!("what a rebuild or a job began can't be kept: {error}")
 }

@@ -6,7 +6,6 @@ use crate::core::letter::Letter;
 use crate::core::route::{self, Grown, Origin, Outcome};
 use crate::core::state::Last;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Duration;
 
 /// The records whose commands go in one transaction.
@@ -14,8 +13,6 @@ pub(super) struct Batch {
     pub entries: Vec<Entry>,
     /// What each command is, in the order sent.
     pub commands: Vec<Sent>,
-    /// Where each command stands in the transaction's bytes, until SETs are collapsed.
-    pub places: Vec<Range<usize>>,
     /// The SETs that a later one undoes; they are not sent.
     pub collapsed: Vec<Sent>,
     pub shares: Vec<Share>,
@@ -71,7 +68,6 @@ impl Batch {
         Self {
             entries: Vec::new(),
             commands: Vec::new(),
-            places: Vec::new(),
             collapsed: Vec::new(),
             shares: Vec::new(),
             guards: Vec::new(),
@@ -84,7 +80,6 @@ impl Batch {
     /// Forgets what was rendered after there were so many commands and outcomes.
     fn truncate(&mut self, commands: usize, outcomes: usize) {
         self.commands.truncate(commands);
-        self.places.truncate(commands);
         self.outcomes.truncate(outcomes);
     }
 
@@ -193,10 +188,7 @@ impl Lane {
             }
             Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
             Verdict::None => {
-                let sent = |origin, place| {
-                    batch.commands.push(Sent::Write { entry, origin });
-                    batch.places.push(place);
-                };
+                let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
                 let (tx, outcomes_of) = (&mut self.tx, &mut batch.outcomes);
                 match route::render(routes, &part.through, &pending.record, tx, sent, outcomes_of, &mut self.context) {
                     Ok(()) => None,
@@ -224,10 +216,8 @@ impl Lane {
                     return Err(self.stop_at(generation, pending, first, "poison", reason));
                 }
                 Letters::Stream { name, maxlen } => {
-                    let from = self.tx.mark().0;
                     dead.encode(name, *maxlen, &mut self.tx);
                     batch.commands.push(Sent::Letter { entry });
-                    batch.places.push(from..self.tx.mark().0);
                 }
                 Letters::Topic => {}
             }

@@ -2,6 +2,7 @@
 //! beside all else. Partitions that owe none do not wait.
 use super::part::Part;
 use super::{Event, Lane, Letters, Next, Stage, Unburied};
+use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::record::TopicPartition;
 use crate::core::reply::{Class, Reply, cause, triage};
@@ -110,6 +111,7 @@ impl Lane {
         for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
             aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);
         }
+        self.count_letters(burial, &mut aux);
         aux.command(&[b"EXEC"]);
         self.watch(&burial.clear, &mut aux);
         self.aux = aux;
@@ -155,7 +157,7 @@ impl Lane {
     pub(super) fn burial_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
         self.forget_watches();
         let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let exec_at = 1 + burial.letters.len() + guarded.len();
+        let exec_at = 1 + burial.letters.len() + guarded.len() + self.count_letters(&burial, &mut Encoder::default());
         let exec = replies.get(exec_at);
         let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
         match exec {

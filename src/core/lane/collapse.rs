@@ -2,47 +2,48 @@
 //! for keyspace notifications. A key that another command of the transaction names keeps all of them.
 use super::Lane;
 use super::batch::{Batch, Sent};
-use crate::core::encode::arguments;
-use crate::core::write::Kind;
+use crate::core::encode::encoded;
+use crate::core::write::{Effect, Kind, Write};
 use std::collections::{HashMap, HashSet};
 
 impl Lane {
     /// Takes the SETs out of a rendered batch that a later one undoes.
     pub(super) fn collapse(&mut self, batch: &mut Batch) {
-        let kind = |sent: &Sent| match sent {
-            Sent::Write { origin, .. } => Some(&self.settings.routes[origin.route].writes[origin.write].kind),
+        let write = |sent: &Sent| match sent {
+            Sent::Write { origin, .. } => Some(&self.settings.routes[origin.route].writes[origin.write]),
             Sent::Letter { .. } | Sent::Begun { .. } => None,
         };
-        let collapses = |sent: &Sent| kind(sent).is_some_and(Kind::collapses);
+        let collapses = |sent: &Sent| write(sent).is_some_and(Write::collapses);
         if !batch.commands.iter().any(collapses) {
             return;
         }
-        let bytes = self.tx.bytes();
+        // MULTI stands before them.
+        let commands = || encoded(self.tx.bytes()).skip(1).zip(&batch.commands).enumerate();
         let (mut named, mut last) = (HashSet::new(), HashMap::new());
-        let mut kept = vec![true; batch.commands.len()];
-        let commands = || batch.commands.iter().zip(&batch.places).enumerate();
-        for (_, (sent, place)) in commands().filter(|(_, (sent, _))| !collapses(sent)) {
-            let keys = match kind(sent) {
+        let mut undone = vec![false; batch.commands.len()];
+        for (_, (command, sent)) in commands().filter(|(_, (_, sent))| !collapses(sent)) {
+            let keys = match write(sent).map(|w| &w.kind) {
                 Some(Kind::Publish { .. }) => 0,
                 // Any of its arguments may be a key.
                 Some(Kind::Command(_)) => usize::MAX,
                 _ => 1,
             };
-            named.extend(arguments(&bytes[place.clone()]).skip(1).take(keys));
+            named.extend(command.args().skip(1).take(keys));
         }
-        for (i, (_, place)) in commands().filter(|(_, (sent, _))| collapses(sent)) {
-            let Some(key) = arguments(&bytes[place.clone()]).nth(1).filter(|key| !named.contains(key)) else { continue };
-            if let Some(undone) = last.insert(key, i) {
-                kept[undone] = false;
-            }
+        for (i, (command, _)) in commands().filter(|(_, (_, sent))| collapses(sent)) {
+            let before = command.arg(1).filter(|key| !named.contains(key)).and_then(|key| last.insert(key, i));
+            _ = before.map(|before| undone[before] = true);
         }
-        let undone = batch.places.iter().zip(&kept).filter(|(_, kept)| !**kept).map(|(place, _)| place.clone());
-        self.tx.remove(undone);
-        let mut keep = kept.iter();
-        let (commands, collapsed) = std::mem::take(&mut batch.commands).into_iter().partition(|_| keep.next() == Some(&true));
-        (batch.commands, batch.collapsed) = (commands, collapsed);
-        // They told where the commands stood before.
-        batch.places.clear();
+        self.tx.retain(|command| command == 0 || undone.get(command - 1) != Some(&true));
+        let mut undone = undone.into_iter();
+        (batch.collapsed, batch.commands) = std::mem::take(&mut batch.commands).into_iter().partition(|_| undone.next() == Some(true));
+    }
+}
+
+impl Write {
+    /// Whether of several in one transaction the last of a key is enough. Where a replay compares, the newest is.
+    fn collapses(&self) -> bool {
+        self.effect == Effect::Apply && matches!(self.kind, Kind::Set { collapse: true, .. })
     }
 }
 

@@ -15,13 +15,17 @@
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
 //! | `burial` | dead letters that must be durable before their partitions go on |
+//! | `doubt` | why a partition is claimed again |
 //! | `recheck` | the records whose replies a crash left unread |
+//! | `compare` | a replay's look at what stands in Redis before it writes |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod ahead;
 mod answer;
 mod batch;
 mod burial;
 mod collapse;
+mod compare;
+mod doubt;
 mod part;
 mod recheck;
 mod survey;
@@ -30,6 +34,8 @@ mod tests;
 
 use self::batch::Batch;
 use self::burial::Burial;
+use self::compare::{Comparison, Job};
+pub use self::doubt::Doubt;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
@@ -42,7 +48,6 @@ use super::route::{self, Route};
 use super::state::Last;
 use super::throttle::Throttle;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,42 +147,6 @@ pub enum Event {
     Buried { route: String, code: &'static str, reason: String },
 }
 
-/// Why a partition is claimed again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// Another owner has claimed it.
-    Fenced,
-    /// The position in Redis is not the one that was written last.
-    Moved,
-    /// The position is gone from Redis.
-    StateLost,
-    /// The connection is gone: what was applied is not known.
-    Disconnected(String),
-}
-
-impl Doubt {
-    /// The stable code of the condition.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Fenced => "fenced",
-            Self::Moved => "moved",
-            Self::StateLost => "state-lost",
-            Self::Disconnected(_) => "disconnected",
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fenced => f.write_str("another owner has claimed it"),
-            Self::Moved => f.write_str("the position in Redis is not the one that was written last: Redis went back, or somebody wrote to the state"),
-            Self::StateLost => f.write_str("the position is gone from Redis"),
-            Self::Disconnected(why) => write!(f, "the connection is gone ({why}): what was applied is not known"),
-        }
-    }
-}
-
 /// What the shell is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
@@ -195,6 +164,12 @@ enum Stage {
     Surveying(Survey),
     /// None of them survived the loss.
     Surveyed(Batch),
+    /// The keys that a replay would write to are being compared.
+    Comparing(Comparison),
+    /// Some would be written; their keys were not watched yet.
+    Looked(Comparison),
+    /// What is left of the batch may go.
+    Compared(Batch),
     /// The guard of this batch is being read.
     Guarding(Batch),
     /// The batch's transaction is out.
@@ -237,6 +212,7 @@ pub struct Lane {
     queued_since: Option<Duration>,
     turn: u64,
     draining: bool,
+    job: Option<Job>,
 }
 
 impl Lane {
@@ -264,6 +240,7 @@ impl Lane {
             queued_since: None,
             turn: 0,
             draining: false,
+            job: None,
         }
     }
 
@@ -339,6 +316,8 @@ impl Lane {
     pub fn lost(&mut self, why: &str) {
         let batch = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Surveying(Survey { batch, .. }) | Stage::Surveyed(batch) | Stage::Guarding(batch) | Stage::Committing(batch) => Some(batch),
+            Stage::Comparing(c) | Stage::Looked(c) => Some(c.batch),
+            Stage::Compared(batch) => Some(batch),
             _ => None,
         };
         for entry in batch.into_iter().flat_map(|b| b.entries) {
@@ -358,11 +337,15 @@ impl Lane {
             // Its guard has just been read and holds.
             stage @ (Stage::Committing(_) | Stage::Burying(_)) => return self.exchange(stage, now),
             // What came in meanwhile may have halted one of its partitions.
-            Stage::Surveyed(batch) if batch.generations().iter().any(|g| !self.parts.contains_key(g)) => {
+            Stage::Surveyed(batch) | Stage::Compared(batch) | Stage::Looked(Comparison { batch, .. })
+                if batch.generations().iter().any(|g| !self.parts.contains_key(g)) =>
+            {
                 self.drop_watches();
                 self.unbuild(batch);
             }
             Stage::Surveyed(batch) => return self.send_rebuilding(batch, now),
+            Stage::Looked(comparison) => return self.question(comparison, now),
+            Stage::Compared(batch) => return self.send_batch(batch, now),
             _ => {}
         }
         if let Some(until) = self.wait_until {
@@ -384,6 +367,7 @@ impl Lane {
             return next;
         }
         match self.next_batch(now) {
+            Some(batch) if self.job.is_some() => self.compare(batch, now),
             Some(batch) if batch.grown.is_empty() => self.send_batch(batch, now),
             Some(batch) => self.survey(batch, now),
             None => self.idle(now),

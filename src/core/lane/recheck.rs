@@ -48,7 +48,7 @@ impl Lane {
         let record = &recheck.records[i];
         let mut origins = Vec::new();
         let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
-        let rendered = route::render(&self.settings.routes, &part.through, record, &mut out, |o, _| origins.push(o), &mut outcomes, &mut self.context);
+        let rendered = route::render(&self.settings.routes, &part.through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
         if let Err(poison) = rendered {
             let (code, route, reason) = self.describe(&poison);
             let route = self.settings.routes[route].name.clone();

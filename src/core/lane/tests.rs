@@ -14,6 +14,7 @@ use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::num::NonZeroU32;
 
 mod closing;
+mod replaying;
 
 const MS: Duration = Duration::from_millis(1);
 

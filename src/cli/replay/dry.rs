@@ -1,0 +1,90 @@
+//! `replay --dry-run`: the commands of real records. Nothing is asked of Redis, and nothing written.
+use super::super::{Exit, Output, print};
+use super::show::Shown;
+use crate::config::validate::Valid;
+use crate::core::encode::{Encoder, parse_commands};
+use crate::core::record::Record;
+use crate::core::replay::job::Counts;
+use crate::core::replay::plan::{Plan, Span};
+use crate::core::route;
+use crate::kafka::ranges::{Walk, walk};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long Kafka may say nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Shown) -> Result<Exit, String> {
+    shown.plan(plan);
+    let mut rendered = Rendered { valid, output: shown.output, counts: Counts::default(), context: route::Context::default() };
+    rendered.context.now_ms = jiff::Timestamp::now().as_millisecond();
+    let topics: BTreeSet<&str> = plan.spans.iter().map(|s| s.topic.as_str()).collect();
+    let spans = plan.spans.iter().filter(|s| !s.is_empty()).count().max(1);
+    // Of each partition alike.
+    let each = sample.map_or(usize::MAX, |n| n.div_ceil(spans));
+    let mut left = sample.unwrap_or(usize::MAX);
+    for topic in topics {
+        let of: Vec<&Span> = plan.spans.iter().filter(|s| s.topic == topic && !s.is_empty()).collect();
+        let ranges: Vec<(i32, i64, i64)> = of.iter().map(|s| (s.partition, s.from, s.to)).collect();
+        let mut more: BTreeMap<i32, usize> = of.iter().map(|s| (s.partition, each)).collect();
+        walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
+            let wanted = plan.keys.is_empty() || record.key().is_some_and(|k| plan.keys.iter().any(|key| key.as_bytes() == k));
+            let Some(more) = more.get_mut(&record.at().partition).filter(|_| wanted) else { return Walk::On };
+            (*more, left) = (more.saturating_sub(1), left.saturating_sub(1));
+            match (rendered.one(&record), left, *more) {
+                (false, ..) | (_, 0, _) => Walk::Stop,
+                (_, _, 0) => Walk::Enough,
+                _ => Walk::On,
+            }
+        })?;
+        if left == 0 {
+            break;
+        }
+    }
+    let c = rendered.counts;
+    match shown.output {
+        Output::Json => print::line(json!({"event": "report", "end": "dry run", "counts": c})),
+        Output::Text => print::line(format_args!(
+            "# {} records would become {} commands; {} expired, {} dropped, {} dead",
+            c.records, c.applied, c.expired, c.dropped, c.dead
+        )),
+    }
+    Ok(if c.dead > 0 { Exit::Letters } else { Exit::Done })
+}
+
+/// Renders and prints.
+struct Rendered<'v> {
+    valid: &'v Valid,
+    output: Output,
+    counts: Counts,
+    context: route::Context,
+}
+
+impl Rendered<'_> {
+    /// One record. `false`: nobody reads any more.
+    fn one(&mut self, record: &Record) -> bool {
+        let routes = &self.valid.lane.routes;
+        let through: Vec<usize> = (0..routes.len()).filter(|r| routes[*r].matches(&record.at().topic)).collect();
+        let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
+        let dead = route::render(routes, &through, record, &mut out, |_| {}, &mut outcomes, &mut self.context).err();
+        let commands: Vec<String> = parse_commands(out.bytes()).unwrap_or_default().iter().map(|c| print::command(c)).collect();
+        self.counts.records += 1;
+        self.counts.dead += i64::from(dead.is_some());
+        self.counts.applied += i64::try_from(commands.len()).unwrap_or(0);
+        for (_, outcome) in &outcomes {
+            self.counts.expired += i64::from(outcome.expired);
+            self.counts.dropped += i64::from(if outcome.commands == 0 { outcome.tombstones } else { 0 });
+        }
+        let dead = dead.map(|p| p.reason);
+        match self.output {
+            Output::Json => print::line_read(
+                json!({"event": "record", "topic": *record.at().topic, "partition": record.at().partition, "offset": record.offset, "commands": commands, "dead": dead}),
+            ),
+            Output::Text => {
+                let lines = commands.into_iter().chain(dead.map(|why| format!("# dead: {why}")));
+                [format!("# {} at {}", record.at(), record.offset)].into_iter().chain(lines).all(print::line_read)
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a person, or a script, sees of a replay.
+use super::super::{Output, print};
+use crate::core::replay::plan::{Plan, Span};
+use crate::core::replay::run::Place;
+use crate::ops::conditions::Conditions;
+use crate::replay::work::{End, Progress};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+/// How often a line says how far a job is where nobody looks at a bar.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) output: Output,
+    bar: bool,
+}
+
+/// Shows how far a job is.
+pub(super) enum Meter {
+    Bar { bar: Box<ProgressBar>, told: BTreeSet<String> },
+    Lines { name: String, output: Output, next: Instant },
+}
+
+impl Shown {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output, bar: output == Output::Text && std::io::stderr().is_terminal() }
+    }
+
+    /// Whether a person looks at a bar, in place of the log.
+    pub(super) fn bar(&self) -> bool {
+        self.bar
+    }
+
+    pub(super) fn plan(&self, plan: &Plan) {
+        if self.output == Output::Json {
+            return print::line(json!({"event": "plan", "plan": plan}));
+        }
+        print::line(format_args!("job {}", plan.name));
+        print::line(format_args!("{:<24} {:>12} {:>12} {:>12}  {:<20} {:<20} {:>12}", "partition", "from", "to", "records", "first", "last", "live bridge"));
+        for span in &plan.spans {
+            print::line(row(span));
+        }
+        for write in &plan.writes {
+            let what = format!("route {} write {} ({})", write.route, write.write, write.command);
+            print::line(format_args!("{what:<36} {:<10} {}", write.does, write.meaning));
+        }
+        let records = plan.len();
+        let limit = plan.rate.map(|rate| format!("; at {rate} records/s about {}", span_of(records / i64::from(rate)))).unwrap_or_default();
+        let keys = if plan.keys.is_empty() { String::new() } else { format!(", of the keys {}", plan.keys.join(", ")) };
+        print::line(format_args!("{records} records at most{keys}{limit}"));
+        if !plan.options.target_prefix.is_empty() {
+            print::line(format_args!("all keys are written with {:?} before them", plan.options.target_prefix));
+        }
+        plan.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
+    }
+
+    pub(super) fn nothing(&self) {
+        match self.output {
+            Output::Json => print::line(json!({"event": "refused", "note": "nothing was written"})),
+            Output::Text => print::line("nothing was written"),
+        }
+    }
+
+    pub(super) fn already(&self, name: &str) {
+        match self.output {
+            Output::Json => print::line(json!({"event": "report", "job": name, "end": "complete", "note": "it was complete already"})),
+            Output::Text => print::line(format_args!("job {name} was complete already")),
+        }
+    }
+
+    pub(super) fn meter(&self, name: &str) -> Meter {
+        if !self.bar {
+            return Meter::Lines { name: name.into(), output: self.output, next: Instant::now() };
+        }
+        let template = "{prefix} {bar:30} {percent:>3}% {pos}/{len}  {msg}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style).with_prefix(name.to_owned());
+        Meter::Bar { bar: Box::new(bar), told: BTreeSet::new() }
+    }
+
+    pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, resume: &str) {
+        let (word, why) = match end {
+            End::Complete if progress.counts.dead > 0 => ("complete, with dead letters", None),
+            End::Complete => ("complete", None),
+            End::Stopped => ("stopped", None),
+            End::Halted => ("halted", None),
+            End::Fenced => ("fenced", Some("another process has taken the job over".to_owned())),
+            End::Failed(why) => ("failed", Some(why.clone())),
+        };
+        let resumable = matches!(end, End::Stopped | End::Halted);
+        let halted: Vec<&Place> = progress.places.iter().filter(|p| p.reason.is_some()).collect();
+        if self.output == Output::Json {
+            let resume = resumable.then_some(resume);
+            return print::line(
+                json!({"event": "report", "job": name, "end": word, "why": why, "resume": resume, "progress": progress, "partitions": progress.places}),
+            );
+        }
+        let c = &progress.counts;
+        print::line(format_args!("job {name}: {word} after {}", span_of(progress.elapsed_seconds as i64)));
+        print::line(format_args!("{} of {} offsets, {} records, {:.0} records/s", progress.done, progress.total, c.records, average(progress)));
+        print::line(format_args!(
+            "writes: {} applied, {} skipped as older, {} skipped as present, {} expired; records: {} dropped, {} dead",
+            c.applied, c.older, c.present, c.expired, c.dropped, c.dead
+        ));
+        let gone: i64 = progress.places.iter().map(|p| p.gone).sum();
+        if gone > 0 {
+            print::line(format_args!("{gone} offsets were deleted by Kafka before they were read"));
+        }
+        for place in halted {
+            let reason = place.reason.as_deref().unwrap_or_default();
+            print::line(format_args!("{}[{}] halted at {}: {}: {reason}", place.topic, place.partition, place.position, place.phase));
+        }
+        if let Some(why) = why {
+            print::line(format_args!("{why}"));
+        }
+        if resumable {
+            print::line(format_args!("carry it on: {resume}"));
+        }
+    }
+}
+
+impl Meter {
+    pub(super) fn show(&mut self, progress: &Progress, conditions: &Conditions) {
+        match self {
+            Self::Bar { bar, told } => {
+                let held: BTreeSet<String> = conditions.all().iter().map(|c| format!("{}: {}: {} ({})", c.code, c.subject, c.message, c.remedy)).collect();
+                held.difference(told).for_each(|c| bar.println(c));
+                *told = held;
+                bar.set_length(u64::try_from(progress.total).unwrap_or(0));
+                bar.set_position(u64::try_from(progress.done).unwrap_or(0));
+                bar.set_message(words(progress));
+            }
+            Self::Lines { name, output, next } if Instant::now() >= *next => {
+                *next = Instant::now() + if *output == Output::Json { JSON_EVERY } else { LINE_EVERY };
+                match output {
+                    Output::Json => print::line(json!({"event": "progress", "job": name, "progress": progress})),
+                    Output::Text => tracing::info!(job = name, done = progress.done, total = progress.total, "{}", words(progress)),
+                }
+            }
+            Self::Lines { .. } => {}
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        if let Self::Bar { bar, .. } = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The rate, what is left, the partition that has most left.
+fn words(progress: &Progress) -> String {
+    let eta = progress.eta_seconds.map(|s| format!(", {} left", span_of(s as i64))).unwrap_or_default();
+    let slowest = progress.slowest.as_ref().map(|p| format!(", {}[{}] {} to go", p.topic, p.partition, p.to - p.position)).unwrap_or_default();
+    format!("{:.0} records/s{eta}{slowest}", progress.rate)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn average(progress: &Progress) -> f64 {
+    if progress.elapsed_seconds > 0.0 { progress.counts.records as f64 / progress.elapsed_seconds } else { 0.0 }
+}
+
+fn span_of(seconds: i64) -> String {
+    humantime::format_duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))).to_string()
+}
+
+fn row(span: &Span) -> String {
+    let time = |ms: Option<i64>| ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).map_or_else(|| "-".into(), |t| t.strftime("%FT%TZ").to_string());
+    let live = span.live.map_or_else(|| "-".into(), |l| l.to_string());
+    let at = span.at().to_string();
+    format!("{at:<24} {:>12} {:>12} {:>12}  {:<20} {:<20} {live:>12}", span.from, span.to, span.len(), time(span.first_ms), time(span.last_ms))
+}

@@ -1,0 +1,238 @@
+//! Where a range begins and ends, as a person says it: half-open, as Kafka's offsets are.
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// A place in a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Earliest,
+    Latest,
+    Offset(i64),
+    /// So many before the end.
+    Before(i64),
+}
+
+/// The offsets that Kafka holds of a partition: `[low, high)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub low: i64,
+    pub high: i64,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no offset: a number, earliest, latest, or -N for N records before the end");
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten().ok_or_else(wrong);
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            _ => match text.strip_prefix('-') {
+                Some(before) => digits(before).map(Self::Before),
+                None => digits(text).map(Self::Offset),
+            },
+        }
+    }
+}
+
+impl Target {
+    /// The offset in a log.
+    ///
+    /// # Errors
+    /// It lies outside.
+    pub fn within(self, held: Held) -> Result<i64, String> {
+        let to = self.wanted(held);
+        if (held.low..=held.high).contains(&to) { Ok(to) } else { Err(format!("{to} lies outside of what Kafka holds, [{}, {})", held.low, held.high)) }
+    }
+
+    fn wanted(self, held: Held) -> i64 {
+        match self {
+            Self::Earliest => held.low,
+            Self::Latest => held.high,
+            Self::Offset(offset) => offset,
+            Self::Before(n) => held.high.saturating_sub(n),
+        }
+    }
+}
+
+/// The same, for all partitions or for each of some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    All(Target),
+    Each(BTreeMap<i32, Target>),
+}
+
+impl FromStr for Offsets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.contains(':') {
+            return text.parse().map(Self::All);
+        }
+        let mut each = BTreeMap::new();
+        for part in text.split(',') {
+            let wrong = || format!("{part:?} is no PARTITION:OFFSET, such as 0:120000");
+            let (partition, target) = part.split_once(':').ok_or_else(wrong)?;
+            let partition = partition.parse::<u16>().map(i32::from).map_err(|_| wrong())?;
+            if each.insert(partition, target.parse()?).is_some() {
+                return Err(format!("partition {partition} stands twice in {text:?}"));
+            }
+        }
+        Ok(Self::Each(each))
+    }
+}
+
+impl Offsets {
+    /// The target in one partition.
+    ///
+    /// # Errors
+    /// It says nothing of this one.
+    pub fn of(&self, partition: i32) -> Result<Target, String> {
+        match self {
+            Self::All(target) => Ok(*target),
+            Self::Each(each) => each.get(&partition).copied().ok_or_else(|| "no offset is given for it".into()),
+        }
+    }
+}
+
+/// A moment: RFC 3339, milliseconds since the epoch, or a span back, as `-2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    At(i64),
+    /// So many milliseconds ago.
+    Back(i64),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no time: RFC 3339 as 2026-11-20T00:00:00Z, milliseconds since the epoch, or a span back as -2h");
+        if let Some(span) = text.strip_prefix('-') {
+            let span = humantime::parse_duration(span).map_err(|_| wrong())?;
+            return i64::try_from(span.as_millis()).map(Self::Back).map_err(|_| wrong());
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return text.parse().map(Self::At).map_err(|_| wrong());
+        }
+        text.parse::<Timestamp>().map(|t| Self::At(t.as_millisecond())).map_err(|_| wrong())
+    }
+}
+
+impl Moment {
+    /// In milliseconds since the epoch.
+    pub fn at(self, now_ms: i64) -> i64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Back(ms) => now_ms.saturating_sub(ms),
+        }
+    }
+}
+
+/// One end of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    Offsets(Offsets),
+    /// The first record at or after this time, in milliseconds since the epoch.
+    Time(i64),
+}
+
+impl Bound {
+    /// The partitions that it names, where it does.
+    pub fn named(&self) -> Option<Vec<i32>> {
+        if let Self::Offsets(Offsets::Each(each)) = self { Some(each.keys().copied().collect()) } else { None }
+    }
+
+    /// Whether it can't mean the same in several partitions.
+    pub fn is_of_one(&self) -> bool {
+        matches!(self, Self::Offsets(Offsets::All(Target::Offset(_))))
+    }
+
+    /// The offset in one partition. `found`: the first record at or after the time, `None` where there is none. With
+    /// `clamp`, what lies outside is moved to the nearest that Kafka holds.
+    ///
+    /// # Errors
+    /// It lies outside of what Kafka holds, or says nothing of this partition.
+    pub fn resolve(&self, partition: i32, held: Held, found: Option<i64>, clamp: bool) -> Result<i64, String> {
+        let target = match self {
+            Self::Time(_) => return Ok(found.unwrap_or(held.high).clamp(held.low, held.high)),
+            Self::Offsets(offsets) => offsets.of(partition)?,
+        };
+        if clamp { Ok(target.wanted(held).clamp(held.low, held.high)) } else { target.within(held).map_err(|e| format!("{e}; --clamp takes what there is")) }
+    }
+}
+
+/// The partitions that both ends and the list are about; `None` where all are.
+///
+/// # Errors
+/// They are about different ones.
+pub fn partitions(list: Option<&[i32]>, from: &Bound, to: &Bound) -> Result<Option<Vec<i32>>, String> {
+    let mut all: Option<Vec<i32>> = list.map(<[i32]>::to_vec);
+    for named in [from.named(), to.named()].into_iter().flatten() {
+        match &all {
+            Some(known) if *known != named => return Err(format!("the offsets are about partitions {named:?}, and something else about {known:?}")),
+            _ => all = Some(named),
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Held = Held { low: 3, high: 9 };
+
+    #[test]
+    fn a_target_is_an_offset_within_the_log_or_a_mistake_that_says_so() {
+        for (text, to) in [("earliest", 3), ("latest", 9), ("5", 5), ("-2", 7), ("9", 9)] {
+            assert_eq!(Target::from_str(text).unwrap().within(HELD), Ok(to), "{text}");
+        }
+        for text in ["2", "10", "-7"] {
+            assert!(Target::from_str(text).unwrap().within(HELD).unwrap_err().contains("[3, 9)"), "{text}");
+        }
+        for text in ["soon", "", "-", "--2", "-+2", "+2", "1e3"] {
+            assert!(Target::from_str(text).unwrap_err().contains("earliest"), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_resolve_alike_for_all_partitions_or_for_each() {
+        let bound = |text: &str| Bound::Offsets(text.parse().unwrap());
+        assert_eq!(bound("0:5,3:-1").resolve(3, HELD, None, false), Ok(8));
+        assert!(bound("0:5").resolve(3, HELD, None, false).is_err());
+        assert!(bound("2").resolve(0, HELD, None, false).unwrap_err().contains("--clamp"));
+        assert_eq!(bound("2").resolve(0, HELD, None, true), Ok(3));
+        assert_eq!(bound("-100").resolve(0, HELD, None, true), Ok(3));
+        assert_eq!(Bound::Time(7).resolve(0, HELD, Some(6), false), Ok(6));
+        assert_eq!(Bound::Time(7).resolve(0, HELD, None, false), Ok(9), "nothing at or after it: the end");
+        for wrong in ["0:5,", "0:5,0:6", "a:5", "0:x", ":5", "-1:5"] {
+            assert!(Offsets::from_str(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_times_or_spans_back() {
+        let at = |text: &str| Moment::from_str(text).map(|m| m.at(10_000_000));
+        assert_eq!(at("1766000000000"), Ok(1_766_000_000_000));
+        assert_eq!(at("-2h"), Ok(2_800_000));
+        assert_eq!(at("1970-01-01T00:00:05Z"), Ok(5_000));
+        assert_eq!(at("1970-01-01T02:00:05+02:00"), Ok(5_000));
+        for wrong in ["2h", "yesterday", "", "-", "1970-01-01", "1970-01-01T00:00:05"] {
+            assert!(at(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn both_ends_and_the_list_are_about_the_same_partitions() {
+        let bound = |text: &str| Bound::Offsets(text.parse().unwrap());
+        assert_eq!(partitions(None, &bound("earliest"), &bound("latest")), Ok(None));
+        assert_eq!(partitions(None, &bound("0:1,3:2"), &bound("latest")), Ok(Some(vec![0, 3])));
+        assert_eq!(partitions(Some(&[1, 2]), &bound("earliest"), &bound("-1")), Ok(Some(vec![1, 2])));
+        assert!(partitions(Some(&[1]), &bound("0:1"), &bound("latest")).is_err());
+        assert!(partitions(None, &bound("0:1"), &bound("1:1")).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! What a job keeps in Redis, beside a state a partition of the same kind as the live bridge's.
+use crate::core::record::TopicPartition;
+use crate::core::state::{StateKey, escape};
+use serde::Serialize;
+
+/// The keys of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// What begins them all.
+    space: String,
+}
+
+impl Keys {
+    pub fn new(prefix: &str, name: &str) -> Self {
+        Self { space: format!("{}:job:{}", escape(prefix), escape(name)) }
+    }
+
+    /// The set of all jobs' names.
+    pub fn names(prefix: &str) -> StateKey {
+        StateKey(format!("{}:jobs", escape(prefix)).into_bytes())
+    }
+
+    /// A hash: the frozen plan, and how far the job has come as a whole.
+    pub fn job(&self) -> StateKey {
+        StateKey(self.space.clone().into_bytes())
+    }
+
+    /// The state of one partition.
+    pub fn state(&self, at: &TopicPartition) -> StateKey {
+        self.below(&format!("state:{}:{}", escape(&at.topic), at.partition))
+    }
+
+    /// A hash: what the job last wrote to each key that it compares first.
+    pub fn marks(&self) -> StateKey {
+        self.below("marks")
+    }
+
+    /// A hash: how many there are of each outcome, counted in the transactions that bring them about.
+    pub fn counts(&self) -> StateKey {
+        self.below("counts")
+    }
+
+    /// Is there while a process works on the job.
+    pub fn alive(&self) -> StateKey {
+        self.below("alive")
+    }
+
+    fn below(&self, name: &str) -> StateKey {
+        StateKey(format!("{}:{name}", self.space).into_bytes())
+    }
+}
+
+/// How many there are of each outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub records: i64,
+    /// Writes.
+    pub applied: i64,
+    /// Writes: a newer value stands there.
+    pub older: i64,
+    /// Writes: something stands there that can't be compared, or that the job did not begin.
+    pub present: i64,
+    /// Writes whose time to live has passed.
+    pub expired: i64,
+    /// Records dropped by a rule: tombstones that the route skips.
+    pub dropped: i64,
+    /// Letters.
+    pub dead: i64,
+}
+
+impl Counts {
+    pub fn each(&self) -> [(&'static str, i64); 7] {
+        [
+            ("records", self.records),
+            ("applied", self.applied),
+            ("older", self.older),
+            ("present", self.present),
+            ("expired", self.expired),
+            ("dropped", self.dropped),
+            ("dead", self.dead),
+        ]
+    }
+
+    /// Reads the fields of the hash.
+    pub fn read(fields: impl IntoIterator<Item = (Vec<u8>, i64)>) -> Self {
+        let mut counts = Self::default();
+        for (name, n) in fields {
+            match name.as_slice() {
+                b"records" => counts.records = n,
+                b"applied" => counts.applied = n,
+                b"older" => counts.older = n,
+                b"present" => counts.present = n,
+                b"expired" => counts.expired = n,
+                b"dropped" => counts.dropped = n,
+                b"dead" => counts.dead = n,
+                _ => {}
+            }
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_jobs_and_no_job_and_partition_share_a_key() {
+        let keys = |name: &str| Keys::new("b", name);
+        let at = TopicPartition::new("t", 0);
+        let all = [keys("a").job(), keys("a").state(&at), keys("a").marks(), keys("a").counts(), keys("a").alive(), Keys::names("b"), keys("a:marks").job()];
+        for (i, key) in all.iter().enumerate() {
+            assert!(!all[..i].contains(key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn counts_survive_their_fields() {
+        let counts = Counts { records: 1, applied: 2, older: 3, present: 4, expired: 5, dropped: 6, dead: 7 };
+        assert_eq!(Counts::read(counts.each().map(|(name, n)| (name.into(), n))), counts);
+    }
+}

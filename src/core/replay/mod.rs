@@ -1,0 +1,22 @@
+//! A replay: a bounded range of a topic's records, applied again as a job of its own, beside the live bridge.
+//!
+//! | file | concept |
+//! |---|---|
+//! | [`bounds`] | where a range begins and ends, as a person says it |
+//! | [`claim`] | a process takes a job's partitions |
+//! | [`decide`] | whether a write may go, by what stands at its key |
+//! | [`job`] | what a job keeps in Redis |
+//! | [`partitions`] | lists of partitions |
+//! | [`plan`] | what a job will do, frozen |
+//! | [`policy`] | what each write does in a replay |
+//! | [`run`] | a job under way: what is claimed, read, handed over, let go |
+//! | [`version`] | which of two values is newer |
+pub mod bounds;
+pub mod claim;
+pub mod decide;
+pub mod job;
+pub mod partitions;
+pub mod plan;
+pub mod policy;
+pub mod run;
+pub mod version;

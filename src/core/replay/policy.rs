@@ -1,0 +1,203 @@
+//! What each write does in a replay.
+use crate::core::record::TopicPartition;
+use crate::core::route::Route;
+use crate::core::template::Template;
+use crate::core::write::{Effect, Kind, Xadd};
+use serde::{Deserialize, Serialize};
+
+/// What the configuration says of a write, or what is safe where it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Apply,
+    Skip,
+    /// Values where nothing stands; entries into streams that the job itself begins.
+    IfMissing,
+    IfNewer(Template),
+}
+
+/// Where the entries of a replay get their ids from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ids {
+    /// As the write says.
+    Write,
+    /// The record's time.
+    Timestamp,
+}
+
+/// What a person asked of the writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Every key is written with this before it.
+    pub target_prefix: String,
+    /// Entries are added to streams that are there, whoever wrote them: what was added before is repeated.
+    pub append: bool,
+    pub ids: Ids,
+    /// Only these writes, as route/number; empty: all.
+    #[serde(default)]
+    pub writes: Vec<String>,
+}
+
+/// A write in the plan, as a person reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub route: String,
+    /// From 1.
+    pub write: usize,
+    pub command: String,
+    /// `apply`, `skip`, `if-missing`, `if-newer`.
+    pub does: String,
+    pub meaning: String,
+}
+
+/// Where a partition's range ends, and where the live bridge is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub at: TopicPartition,
+    pub to: i64,
+    /// `None`: no live bridge has a position there.
+    pub position: Option<i64>,
+}
+
+/// The routes as the replay applies them, and what that means.
+pub fn apply(routes: &[Route], policies: &[Vec<Policy>], options: &Options) -> (Vec<Route>, Vec<Planned>) {
+    let (mut routes, mut planned) = (routes.to_vec(), Vec::new());
+    for (route, policies) in routes.iter_mut().zip(policies) {
+        for (n, (write, policy)) in route.writes.iter_mut().zip(policies).enumerate() {
+            let wanted = options.writes.is_empty() || options.writes.contains(&format!("{}/{}", route.name, n + 1));
+            let (effect, meaning) = if wanted { effect(&write.kind, policy, options) } else { (Effect::Skip, "left out by --write") };
+            write.effect = effect;
+            if write.effect != Effect::Skip {
+                aim(&mut write.kind, options);
+            }
+            let (name, command) = (route.name.clone(), write.kind.name());
+            planned.push(Planned { route: name, write: n + 1, command, does: word(&write.effect).into(), meaning: meaning.into() });
+        }
+    }
+    (routes, planned)
+}
+
+fn effect(kind: &Kind, policy: &Policy, options: &Options) -> (Effect, &'static str) {
+    let adds = matches!(kind, Kind::Xadd(_));
+    match policy {
+        Policy::Apply => (Effect::Apply, if adds { "adds to whatever stream is there: what was added before is repeated" } else { "as in the live path" }),
+        Policy::Skip => match kind {
+            Kind::Publish { .. } => (Effect::Skip, "what was published once is not published again; replay = \"apply\" does"),
+            _ => (Effect::Skip, "left out; replay = \"apply\" on the write applies it"),
+        },
+        Policy::IfMissing if adds && options.append => (Effect::Apply, "adds to whatever stream is there (--append): what was added before is repeated"),
+        Policy::IfMissing if adds => (Effect::IfMissing, "only into streams that this job itself begins"),
+        Policy::IfMissing => (Effect::IfMissing, "only where nothing stands, or what this job itself wrote"),
+        Policy::IfNewer(by) => (Effect::IfNewer(by.clone()), "only over what is older by newer_by; where that can't be told, only where nothing stands"),
+    }
+}
+
+fn word(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Apply => "apply",
+        Effect::Skip => "skip",
+        Effect::IfMissing => "if-missing",
+        Effect::IfNewer(_) => "if-newer",
+    }
+}
+
+/// Points a write to the keys, and gives it the ids, that were asked for.
+fn aim(kind: &mut Kind, options: &Options) {
+    let prefix = options.target_prefix.as_str();
+    let key = match kind {
+        Kind::Xadd(Xadd { key, id, .. }) => {
+            if options.ids == Ids::Timestamp
+                && let Ok(time) = Template::parse("{timestamp}-*")
+            {
+                *id = time;
+            }
+            Some(key)
+        }
+        Kind::Set { key, .. } | Kind::Del { key } => Some(key),
+        Kind::Command(args) => args.get_mut(1),
+        Kind::Publish { .. } => None,
+    };
+    if let Some(key) = key.filter(|_| !prefix.is_empty()) {
+        *key = key.behind(prefix);
+    }
+}
+
+/// Why entries can't be added: those streams are the live bridge's, and it has yet to add some of these records itself.
+///
+/// # Errors
+/// What is to be done about it.
+pub fn check_streams(planned: &[Planned], live: &[Live], options: &Options) -> Result<(), String> {
+    let Some(adds) = planned.iter().find(|w| w.command == "xadd" && w.does == "if-missing").filter(|_| options.target_prefix.is_empty()) else {
+        return Ok(());
+    };
+    let above: Vec<String> =
+        live.iter().filter_map(|l| l.position.filter(|p| l.to > *p).map(|p| format!("{} ends at {} and the live position is {p}", l.at, l.to))).collect();
+    if above.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "route {} write {} (xadd) would add entries that the live bridge is yet to add: {}. End the range at or below the live position (--clamp does), send the entries to streams of their own (--target-prefix), add them in any case (--append), or leave them out (replay = \"skip\" on the write)",
+        adds.route,
+        adds.write,
+        above.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::decode::Format;
+    use crate::core::route::{Tombstone, Topics};
+    use crate::core::write::{Fields, Write};
+
+    fn options() -> Options {
+        Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() }
+    }
+
+    fn template(text: &str) -> Template {
+        Template::parse(text).unwrap()
+    }
+
+    fn routes() -> (Vec<Route>, Vec<Vec<Policy>>) {
+        let xadd = Xadd { key: template("s:{key}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1 };
+        let kinds = [
+            Kind::Xadd(xadd),
+            Kind::Set { key: template("{key}"), value: template("{payload}"), ttl: None, collapse: false },
+            Kind::Publish { channel: template("c"), message: template("m") },
+        ];
+        let writes = kinds.into_iter().map(|kind| Write { kind, effect: Effect::Apply }).collect();
+        let route = Route { name: "r".into(), topics: vec![Topics::Name("t".into())], format: Format::Json, tombstone: Tombstone::Skip, writes };
+        (vec![route], vec![vec![Policy::IfMissing, Policy::IfMissing, Policy::Skip]])
+    }
+
+    #[test]
+    fn keys_are_prefixed_and_ids_come_from_the_records_time_where_that_was_asked() {
+        let (routes, policies) = routes();
+        let (aimed, planned) = apply(&routes, &policies, &Options { target_prefix: "replay:".into(), ids: Ids::Timestamp, ..options() });
+        let Kind::Xadd(xadd) = &aimed[0].writes[0].kind else { panic!("xadd") };
+        assert_eq!((xadd.key.sample(b"k"), xadd.id.sample(b"5")), (b"replay:s:k".to_vec(), b"5-*".to_vec()));
+        let Kind::Set { key, .. } = &aimed[0].writes[1].kind else { panic!("set") };
+        assert_eq!(key.sample(b"k"), b"replay:k");
+        assert_eq!(planned.iter().map(|p| p.does.as_str()).collect::<Vec<_>>(), ["if-missing", "if-missing", "skip"]);
+    }
+
+    #[test]
+    fn only_the_writes_that_are_named_are_applied_where_some_are() {
+        let (routes, policies) = routes();
+        let (aimed, _) = apply(&routes, &policies, &Options { writes: vec!["r/2".into()], ..options() });
+        assert_eq!(aimed[0].writes.iter().map(|w| w.effect.clone()).collect::<Vec<_>>(), [Effect::Skip, Effect::IfMissing, Effect::Skip]);
+    }
+
+    #[test]
+    fn entries_that_the_live_bridge_is_yet_to_add_are_refused_unless_they_go_elsewhere_or_repeats_are_wanted() {
+        let (routes, policies) = routes();
+        let live = |position| [Live { at: TopicPartition::new("t", 0), to: 9, position }];
+        let check = |options: &Options, position| check_streams(&apply(&routes, &policies, options).1, &live(position), options);
+        assert_eq!(check(&options(), Some(9)), Ok(()));
+        assert_eq!(check(&options(), None), Ok(()));
+        let refused = check(&options(), Some(8)).unwrap_err();
+        assert!(refused.contains("t[0] ends at 9 and the live position is 8") && refused.contains("--append"), "{refused}");
+        assert_eq!(check(&Options { append: true, ..options() }, Some(8)), Ok(()));
+        assert_eq!(check(&Options { target_prefix: "x:".into(), ..options() }, Some(8)), Ok(()));
+    }
+}

@@ -1,0 +1,153 @@
+use super::*;
+use crate::core::lane::{Check, Opening};
+use crate::core::replay::plan::Span;
+use crate::core::replay::policy::{Ids, Options};
+use crate::core::state::Last;
+
+const HELD: Held = Held { low: 0, high: 100 };
+
+fn run(keys: &[&str], clamp: bool) -> Run {
+    let span = Span { topic: "t".into(), partition: 0, from: 10, to: 20, first_ms: None, last_ms: None, live: None };
+    let plan = Plan {
+        name: "j".into(),
+        created_ms: 0,
+        spans: vec![span],
+        writes: Vec::new(),
+        options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
+        keys: keys.iter().map(|k| (*k).to_owned()).collect(),
+        rate: None,
+        clamp,
+        notes: Vec::new(),
+    };
+    Run::new(&plan, 1)
+}
+
+fn taken(generation: u64, position: i64, unread: Option<i64>, last: Option<i64>) -> Taken {
+    let check = last.map(|offset| Check { last: Last { offset, timestamp_ms: None, fingerprint: 1 }, compacted: Ok(true) });
+    let begin = [Some(position), unread, last].into_iter().flatten().min().unwrap();
+    let at = TopicPartition::new("t", 0);
+    Taken { opening: Opening { generation, at, position, guard: None, check, unread, through: [].into(), rebuild: None }, begin, notice: None }
+}
+
+/// Claimed at a position.
+fn claimed(run: &mut Run, position: i64, unread: Option<i64>, last: Option<i64>) -> u64 {
+    let [(0, generation)] = run.to_claim()[..] else { panic!("one is to be claimed") };
+    run.claimed(0, taken(generation, position, unread, last), HELD);
+    generation
+}
+
+fn inputs(run: &mut Run) -> Vec<String> {
+    let word = |(_, input): (usize, Input)| match input {
+        Input::Open(o) => format!("open {}", o.position),
+        Input::Advance(_, to) => format!("advance {to}"),
+        Input::Close(_) => "close".into(),
+        other => format!("{other:?}"),
+    };
+    run.take_inputs().into_iter().map(word).collect()
+}
+
+fn settled(run: &mut Run, generation: u64, range: std::ops::Range<i64>) {
+    run.event(Event::Settled { generation, range, last: None });
+}
+
+#[test]
+fn a_range_ends_at_its_bound_whether_a_record_stands_there_or_not() {
+    for end in ["at its last record", "at a record behind it", "at the end of the log"] {
+        let mut run = run(&[], false);
+        let generation = claimed(&mut run, 10, None, None);
+        assert_eq!(run.read(0, 12, None), Some((0, generation)));
+        match end {
+            "at its last record" => assert!(run.read(0, 19, None).is_some()),
+            "at a record behind it" => assert!(run.read(0, 25, None).is_none(), "it is not the job's"),
+            _ => run.ended(0),
+        }
+        run.handed(0);
+        assert_eq!(inputs(&mut run), ["open 10", "advance 20"], "{end}");
+        settled(&mut run, generation, 10..20);
+        assert_eq!(inputs(&mut run), ["close"]);
+        assert!(!run.over());
+        run.event(Event::Closed { generation, left: false });
+        assert!(run.over() && run.complete());
+    }
+}
+
+#[test]
+fn what_a_stopped_process_left_unread_is_read_again_though_all_is_settled() {
+    let mut run = run(&[], false);
+    let generation = claimed(&mut run, 20, Some(17), Some(19));
+    assert_eq!(run.places("t"), [(0, 0, 17)]);
+    assert!(run.read(0, 17, None).is_some() && run.read(0, 19, None).is_some());
+    run.handed(0);
+    assert_eq!(inputs(&mut run), ["open 20", "advance 20"], "the lane decides about it before it is closed");
+    settled(&mut run, generation, 20..20);
+    assert_eq!(inputs(&mut run), ["close"]);
+    run.event(Event::Closed { generation, left: false });
+    assert!(run.complete());
+}
+
+#[test]
+fn a_last_record_that_compaction_took_with_all_behind_it_is_not_waited_for() {
+    let mut run = run(&[], false);
+    let generation = claimed(&mut run, 15, None, Some(14));
+    run.ended(0);
+    assert_eq!(inputs(&mut run), ["open 15", "close"]);
+    run.event(Event::Closed { generation, left: false });
+    let generation = claimed(&mut run, 15, None, Some(14));
+    run.ended(0);
+    assert_eq!(inputs(&mut run), ["open 15", "advance 20"]);
+    settled(&mut run, generation, 15..20);
+    run.event(Event::Closed { generation, left: false });
+    assert!(run.complete());
+}
+
+#[test]
+fn records_of_other_keys_move_the_position_in_strides() {
+    let mut run = run(&["a"], false);
+    run.parts[0].to = 100_000;
+    claimed(&mut run, 10, None, None);
+    assert!(run.read(0, 10, Some(b"a")).is_some());
+    assert!(run.read(0, 11, Some(b"b")).is_none() && run.read(0, 12, None).is_none());
+    assert!(run.read(0, 11 + PASSED_MAX, Some(b"b")).is_none());
+    assert_eq!(inputs(&mut run), ["open 10".to_owned(), format!("advance {}", 12 + PASSED_MAX)]);
+}
+
+#[test]
+fn what_kafka_deleted_halts_or_is_passed_over_where_that_was_asked() {
+    let gone = Held { low: 15, high: 100 };
+    let mut strict = run(&[], false);
+    claimed(&mut strict, 10, None, None);
+    assert!(strict.out_of_range(0, gone));
+    assert!(strict.over() && !strict.complete());
+    assert_eq!(strict.progress()[0].phase, "history-gone");
+    let mut lenient = run(&[], true);
+    claimed(&mut lenient, 10, None, None);
+    assert!(lenient.out_of_range(0, gone));
+    assert_eq!((lenient.places("t"), lenient.progress()[0].gone), (vec![(0, 0, 15)], 5));
+    assert!(!lenient.out_of_range(0, gone), "it is met once");
+}
+
+#[test]
+fn a_lost_connection_has_the_partition_claimed_again_and_what_is_older_counts_no_more() {
+    let mut run = run(&[], false);
+    let old = claimed(&mut run, 10, None, None);
+    assert!(run.read(0, 10, None).is_some());
+    run.event(Event::Reclaim { generation: old, why: Doubt::Disconnected("x".into()) });
+    assert!(run.read(0, 11, None).is_none());
+    let new = claimed(&mut run, 11, None, None);
+    settled(&mut run, old, 10..11);
+    assert_eq!(run.progress()[0].position, 11);
+    settled(&mut run, new, 11..15);
+    assert_eq!(run.progress()[0].position, 15);
+}
+
+#[test]
+fn a_stop_lets_go_and_is_not_complete() {
+    let mut run = run(&[], false);
+    let generation = claimed(&mut run, 10, None, None);
+    run.stop();
+    assert!(!run.let_go());
+    settled(&mut run, generation, 10..12);
+    run.event(Event::Closed { generation, left: false });
+    assert!(run.let_go() && !run.complete());
+    assert_eq!((run.progress()[0].position, run.progress()[0].phase.as_str()), (12, "stopped"));
+}

@@ -1,0 +1,210 @@
+//! What must be in Redis, gathered record after record.
+//!
+//! While a range is verified the bridge goes on: what it applied behind the range, up to where it was when Redis had been
+//! looked at, may be there as well. Those records are the tail.
+use crate::core::encode::{Encoded, Encoder, encoded};
+use crate::core::record::Record;
+use crate::core::route::{self, Origin, Route};
+use crate::core::write::{Kind, Trim, TrimBy, Ttl};
+use std::collections::{BTreeMap, HashMap};
+use xxhash_rust::xxh3::Xxh3;
+
+/// A hash of what an entry or a value is, wide enough to stand for it.
+pub type Print = u128;
+
+/// Which records are being gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Range,
+    Tail,
+}
+
+/// What must be at a key.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    Stream(Stream),
+    Value(Value),
+    /// Writes that can't be followed have a part in it.
+    Unknown,
+}
+
+/// The entries of a stream, by the partition that they come from.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    pub sources: BTreeMap<usize, Entries>,
+    /// What the write trims it to.
+    pub trim: Option<Trim>,
+    /// Nothing can stand before these entries: the key was deleted.
+    pub whole: bool,
+}
+
+/// Entries in their order: those of the range, then those of the tail.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    pub prints: Vec<Print>,
+    pub of_range: usize,
+}
+
+/// What a key may hold: what each partition wrote last in the range, and all that it wrote since.
+#[derive(Clone, Debug, Default)]
+pub struct Value {
+    pub last: BTreeMap<usize, Written>,
+    pub later: Vec<Written>,
+}
+
+/// What was written to a key once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Nothing,
+    Value {
+        print: Print,
+        lives: Lives,
+        /// The record's time, in milliseconds since the epoch.
+        time: Option<i64>,
+    },
+}
+
+/// How long a value lives, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lives {
+    Forever,
+    For(i64),
+    Until(i64),
+}
+
+/// See the module's documentation.
+pub struct Model {
+    routes: std::sync::Arc<[Route]>,
+    pub keys: HashMap<Vec<u8>, Expected>,
+    /// How often each command came that is not compared.
+    pub uncompared: BTreeMap<String, u64>,
+    pub records: u64,
+    /// Records that can't be rendered, of which nothing is expected.
+    pub dead: u64,
+    context: route::Context,
+    now_ms: i64,
+    /// Some values live from their record's time on.
+    timed: bool,
+}
+
+impl Model {
+    pub fn new(routes: std::sync::Arc<[Route]>, now_ms: i64) -> Self {
+        let timed = routes.iter().flat_map(|r| &r.writes).any(|w| matches!(&w.kind, Kind::Set { ttl: Some(Ttl::FromRecord(_)), .. }));
+        let (keys, uncompared) = (HashMap::new(), BTreeMap::new());
+        Self { routes, keys, uncompared, records: 0, dead: 0, context: route::Context::default(), now_ms, timed }
+    }
+
+    /// Takes a record of the partition `source`.
+    pub fn take(&mut self, record: &Record, source: usize, pass: Pass) {
+        let through: Vec<usize> = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&record.at().topic)).collect();
+        // As it was rendered when it was young: what has expired since was written all the same.
+        self.context.now_ms = record.timestamp_ms.filter(|_| self.timed).map_or(self.now_ms, |time| time.saturating_add(1));
+        let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
+        let rendered = route::render(&self.routes, &through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
+        if pass == Pass::Range {
+            self.records += 1;
+            self.dead += u64::from(rendered.is_err());
+        }
+        for (origin, command) in origins.into_iter().zip(encoded(out.bytes())).filter(|_| rendered.is_ok()) {
+            self.command(origin, command, record, source, pass);
+        }
+    }
+
+    fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass) {
+        let routes = self.routes.clone();
+        let kind = &routes[origin.route].writes[origin.write].kind;
+        let Some(key) = command.arg(1).map(<[u8]>::to_vec) else { return };
+        if pass == Pass::Tail && !self.keys.contains_key(&key) {
+            return;
+        }
+        match (command.arg(0), kind) {
+            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => self.entry(key, command, x.trim.as_ref(), source, pass),
+            (Some(b"SET"), _) => {
+                let print = print(command.arg(2));
+                let lives = lives(command);
+                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, source, pass);
+            }
+            (Some(b"DEL"), _) => self.delete(key, source, pass),
+            (Some(b"PUBLISH"), _) => {}
+            (name, _) => {
+                let name = String::from_utf8_lossy(name.unwrap_or_default()).to_uppercase();
+                *self.uncompared.entry(name).or_default() += u64::from(pass == Pass::Range);
+                self.keys.insert(key, Expected::Unknown);
+            }
+        }
+    }
+
+    fn entry(&mut self, key: Vec<u8>, command: Encoded<'_>, trim: Option<&Trim>, source: usize, pass: Pass) {
+        let expected = self.keys.entry(key).or_insert_with(|| Expected::Stream(Stream { trim: trim.cloned(), ..Stream::default() }));
+        let Expected::Stream(stream) = expected else { return *expected = Expected::Unknown };
+        let entries = stream.sources.entry(source).or_default();
+        entries.prints.push(print_fields(fields(command)));
+        entries.of_range += usize::from(pass == Pass::Range);
+    }
+
+    fn value(&mut self, key: Vec<u8>, written: Written, source: usize, pass: Pass) {
+        let expected = self.keys.entry(key).or_insert_with(|| Expected::Value(Value::default()));
+        let Expected::Value(value) = expected else { return *expected = Expected::Unknown };
+        match pass {
+            Pass::Range => _ = value.last.insert(source, written),
+            Pass::Tail => value.later.push(written),
+        }
+    }
+
+    fn delete(&mut self, key: Vec<u8>, source: usize, pass: Pass) {
+        match self.keys.get_mut(&key) {
+            Some(Expected::Stream(stream)) if pass == Pass::Range && stream.sources.keys().all(|s| *s == source) => {
+                *stream = Stream { trim: stream.trim.clone(), whole: true, ..Stream::default() };
+            }
+            Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown),
+            _ => self.value(key, Written::Nothing, source, pass),
+        }
+    }
+}
+
+/// The fields of an XADD: what stands behind its id.
+fn fields(command: Encoded<'_>) -> Vec<&[u8]> {
+    let mut args = command.args().skip(2).peekable();
+    args.next_if(|a| *a == b"NOMKSTREAM");
+    if args.next_if(|a| *a == b"MAXLEN" || *a == b"MINID").is_some() {
+        // `~` or `=`, and the threshold.
+        args.by_ref().take(2).for_each(drop);
+        if args.next_if(|a| *a == b"LIMIT").is_some() {
+            args.next();
+        }
+    }
+    args.skip(1).collect()
+}
+
+fn lives(command: Encoded<'_>) -> Lives {
+    let number = || std::str::from_utf8(command.arg(4)?).ok()?.parse::<i64>().ok();
+    match (command.arg(3), number()) {
+        (Some(b"EX"), Some(s)) => Lives::For(s * 1000),
+        (Some(b"PX"), Some(ms)) => Lives::For(ms),
+        (Some(b"PXAT"), Some(ms)) => Lives::Until(ms),
+        _ => Lives::Forever,
+    }
+}
+
+/// The print of a value.
+pub fn print(value: Option<&[u8]>) -> Print {
+    xxhash_rust::xxh3::xxh3_128(value.unwrap_or_default())
+}
+
+/// The print of an entry: its names and values, and where each ends.
+pub fn print_fields<'f>(fields: impl IntoIterator<Item = &'f [u8]>) -> Print {
+    let mut hasher = Xxh3::new();
+    for field in fields {
+        hasher.update(&(field.len() as u64).to_le_bytes());
+        hasher.update(field);
+    }
+    hasher.digest128()
+}
+
+/// Whether a trim says how many entries stay at the least.
+pub fn kept_at_least(trim: Option<&Trim>) -> Option<usize> {
+    match trim.map(|t| &t.by) {
+        Some(TrimBy::MaxLen(n)) => usize::try_from(*n).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,197 @@
+//! From what a person asks for to a plan: which topics, which offsets, which writes.
+use super::store::{Frozen, Store};
+use crate::config::load::{Loaded, Mistakes};
+use crate::config::validate::{Valid, validate};
+use crate::config::{self, Guarantee};
+use crate::core::record::TopicPartition;
+use crate::core::replay::bounds::{Bound, Held, partitions};
+use crate::core::replay::plan::{Plan, Span, name};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_streams};
+use crate::core::reply::Reply;
+use crate::core::state::StateKey;
+use crate::core::throttle::Throttle;
+use crate::kafka::log::KafkaLog;
+use crate::kafka::ranges::times;
+use crate::sink::preflight::{Unfit, preflight};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How long Kafka may take to show the first and the last records.
+const TIMES_MAX: Duration = Duration::from_secs(5);
+
+/// What a person asks for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Empty: all.
+    pub routes: Vec<String>,
+    /// Empty: all of the routes.
+    pub topics: Vec<String>,
+    pub partitions: Option<Vec<i32>>,
+    pub from: Bound,
+    pub to: Bound,
+    pub keys: Vec<String>,
+    pub clamp: bool,
+    pub rate: Option<u32>,
+    pub options: Options,
+}
+
+/// The configuration of some routes alone.
+pub fn select(loaded: &Loaded, routes: &[String]) -> Result<Vec<config::Route>, String> {
+    let all = &loaded.config().route;
+    if let Some(unknown) = routes.iter().find(|name| all.iter().all(|r| r.name != **name)) {
+        let known: Vec<&str> = all.iter().map(|r| r.name.as_str()).collect();
+        return Err(format!("no route is named {unknown:?}; there are {}", known.join(", ")));
+    }
+    Ok(all.iter().filter(|r| routes.is_empty() || routes.contains(&r.name)).cloned().collect())
+}
+
+/// The configuration as a replay of these routes applies it, and what each write does.
+pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, rate: Option<u32>) -> Result<(Valid, Vec<Planned>), Mistakes> {
+    let mut valid = validate(&loaded.with_routes(routes))?;
+    let (routes, planned) = apply(&valid.lane.routes, &valid.policies, options);
+    valid.lane.route_limits = routes.iter().map(|_| None).collect();
+    valid.lane.routes = routes.into();
+    // Smooth: what the live bridge's clients feel is how many come at once.
+    let limit = |rate: u32| NonZeroU32::new(rate).map(|rate| Throttle::new(rate, NonZeroU32::new(rate.get() / 20).unwrap_or(NonZeroU32::MIN)));
+    valid.lane.limit = rate.and_then(limit);
+    Ok((valid, planned))
+}
+
+/// The offsets of each partition.
+pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<Span>, String> {
+    let topics = topics(valid, asked, log)?;
+    let mut spans = Vec::new();
+    for topic in &topics {
+        let there = log.partitions(topic).map_err(|e| format!("Kafka: {topic}: {e}"))?;
+        let listed = partitions(asked.partitions.as_deref(), &asked.from, &asked.to)?;
+        if let Some(missing) = listed.iter().flatten().find(|p| **p >= there) {
+            return Err(format!("topic {topic} has {there} partitions: there is no {missing}"));
+        }
+        let listed = listed.unwrap_or_else(|| (0..there).collect());
+        if (asked.from.is_of_one() || asked.to.is_of_one()) && (listed.len() > 1 || topics.len() > 1) {
+            return Err("an offset is a number of one partition: name it (--topic, --partition 3), give one for each (0:120000,3:450000), or use a time".into());
+        }
+        let ranges = listed.iter().map(|p| range(asked, log, &TopicPartition::new(topic.as_str(), *p))).collect::<Result<Vec<_>, _>>()?;
+        let times = times(&valid.config.kafka, topic, &ranges, TIMES_MAX).map_err(|e| format!("Kafka: {topic}: {e}"))?;
+        spans.extend(ranges.into_iter().map(|(partition, from, to)| {
+            let (first_ms, last_ms) = times.get(&partition).copied().unwrap_or_default();
+            Span { topic: topic.clone(), partition, from, to, first_ms, last_ms, live: None }
+        }));
+    }
+    Ok(spans)
+}
+
+/// The topics that Kafka has of those that the routes read and a person asks for.
+fn topics(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<String>, String> {
+    let there = log.topics().map_err(|e| format!("Kafka: {e}"))?;
+    let read = |topic: &String| valid.lane.routes.iter().any(|r| r.matches(topic));
+    for topic in &asked.topics {
+        if !read(topic) {
+            return Err(format!("no route reads topic {topic:?}"));
+        }
+        if !there.contains(topic) {
+            return Err(format!("Kafka has no topic {topic:?}"));
+        }
+    }
+    let mut topics: Vec<String> = there.into_iter().filter(|t| read(t) && (asked.topics.is_empty() || asked.topics.contains(t))).collect();
+    topics.sort();
+    if topics.is_empty() {
+        return Err("Kafka has none of the topics that the routes read".into());
+    }
+    Ok(topics)
+}
+
+fn range(asked: &Asked, log: &KafkaLog, at: &TopicPartition) -> Result<(i32, i64, i64), String> {
+    let (low, high) = log.watermarks(at).map_err(|e| format!("Kafka: {at}: {e}"))?;
+    let end = |bound: &Bound| {
+        let found = match bound {
+            Bound::Time(ms) => log.at_time(at, *ms).map_err(|e| format!("Kafka: {e}"))?,
+            Bound::Offsets(_) => None,
+        };
+        bound.resolve(at.partition, Held { low, high }, found, asked.clamp)
+    };
+    let (from, to) = (end(&asked.from).map_err(|e| format!("{at}: from {e}"))?, end(&asked.to).map_err(|e| format!("{at}: to {e}"))?);
+    if from > to && !asked.clamp {
+        return Err(format!("{at}: the range begins at {from}, and would end before, at {to}"));
+    }
+    Ok((at.partition, from, to.max(from)))
+}
+
+/// What Redis says to it: whether it can serve, where the live bridge is, which name is free.
+pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Planned], store: &mut Store, log: &KafkaLog) -> Result<Vec<String>, String> {
+    let config = config::Config { redis: config::Redis { guarantee: Guarantee::ExactlyOnce, ..valid.config.redis.clone() }, ..valid.config.clone() };
+    let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
+    let server = preflight(connection, &config, &valid.lane.routes).map_err(|e| match e {
+        Unfit::Failed(f) => format!("Redis: {f}"),
+        Unfit::Refused(problems) => format!("this Redis can't serve: {}", problems.join("; ")),
+    })?;
+    if asked.options.ids == Ids::Timestamp && server.version.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v < 7) {
+        return Err(format!("--ids timestamp needs Redis 7.0 or later, for ids such as 1766000000000-*; this is {}", server.version));
+    }
+    for span in spans.iter_mut() {
+        let at = span.at();
+        span.live = match valid.config.redis.guarantee {
+            Guarantee::ExactlyOnce => {
+                let key = StateKey::partition(&valid.config.redis.state_prefix, &valid.config.kafka.group, &at);
+                match connection.command(&[b"HGET".as_slice(), &key.0, b"offset"]).map_err(|e| format!("Redis: {e}"))? {
+                    Reply::Text(offset) => String::from_utf8_lossy(&offset).parse().ok(),
+                    _ => None,
+                }
+            }
+            Guarantee::AtLeastOnce => log.committed(&at).map_err(|e| format!("Kafka: {at}: {e}"))?.map(|c| c.offset),
+        };
+    }
+    let adds = planned.iter().any(|w| w.command == "xadd" && w.does == "if-missing") && asked.options.target_prefix.is_empty();
+    let mut notes = server.notes.clone();
+    if adds && asked.clamp {
+        for span in spans.iter_mut() {
+            span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
+        }
+    }
+    let live: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    check_streams(planned, &live, &asked.options)?;
+    if adds {
+        notes.extend(begin_there(&valid.config.kafka.group, spans));
+    }
+    Ok(notes)
+}
+
+/// What a person should know of partitions in which no live bridge is yet: a line a topic.
+fn begin_there(group: &str, spans: &[Span]) -> Vec<String> {
+    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for span in spans.iter().filter(|s| s.live.is_none()) {
+        topics.entry(span.topic.as_str()).or_default().push(format!("{}:{}", span.partition, span.to));
+    }
+    let line = |(topic, ends): (&str, Vec<String>)| {
+        format!(
+            "no bridge of group {group} has a position there in this Redis. One that starts later adds the same entries, unless it begins where the range ends: kafka-redis-bridge rewind --topic {topic} --to-offset {}",
+            ends.join(",")
+        )
+    };
+    topics.into_iter().map(line).collect()
+}
+
+/// The plan of a job.
+pub fn plan(valid: &Valid, asked: &Asked, spans: Vec<Span>, planned: Vec<Planned>, taken: &[String], mut notes: Vec<String>) -> Frozen {
+    let now = jiff::Timestamp::now();
+    let day = now.strftime("%Y-%m-%d").to_string();
+    let route = if let [one] = valid.config.route.as_slice() { one.name.as_str() } else { "replay" };
+    if let Bound::Time(_) = asked.from
+        && spans.iter().all(Span::is_empty)
+    {
+        notes.push("no record has a time in this range: records without timestamps can't be found by time".into());
+    }
+    let plan = Plan {
+        name: name(route, &day, taken),
+        created_ms: now.as_millisecond(),
+        spans,
+        writes: planned,
+        options: asked.options.clone(),
+        keys: asked.keys.clone(),
+        rate: asked.rate,
+        clamp: asked.clamp,
+        notes,
+    };
+    Frozen { plan, routes: valid.config.route.clone() }
+}

@@ -1,0 +1,377 @@
+//! A range is applied again as a job beside the live bridge: exactly once, whatever interrupts it.
+use crate::support::bed::{Bed, said};
+use crate::support::daemon::{Setup, binary};
+use crate::support::kafka::{self, Produce};
+use crate::support::redis_server::RedisServer;
+use crate::support::sequence::{Ticks, sequence, tick};
+use crate::support::{eventually, letters, signal};
+use std::process::Command;
+
+const ALL: [&str; 2] = ["--from-offset", "earliest"];
+
+#[test]
+fn a_lost_cache_is_filled_again_to_the_last_record_and_in_order() {
+    let bed = Bed::new(3);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 5_000, 7);
+    let told = bed.replay(&ALL);
+    ticks.expect_exactly(&bed.redis);
+    assert!(told.contains("5000 records at most") && told.contains("complete"), "{told}");
+    assert!(told.contains("10000 applied, 0 skipped as older, 0 skipped as present"), "{told}");
+    let subscribers = "left out: what was published once is not published again";
+    assert!(told.contains("(publish)") && told.contains("what was published once is not published again"), "{subscribers}: {told}");
+    // A second job finds streams and values that it did not write.
+    let told = bed.replay(&ALL);
+    ticks.expect_exactly(&bed.redis);
+    assert!(told.contains("0 applied, 0 skipped as older, 10000 skipped as present"), "{told}");
+    let listed = bed.expect(0, &["jobs", "list"]);
+    assert_eq!(listed.matches("complete").count(), 2, "{listed}");
+}
+
+#[test]
+fn a_job_that_is_killed_again_and_again_applies_each_record_once() {
+    let bed = Bed::new(4);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 40_000, 11);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "20000/s"]);
+    for part in 1..=4 {
+        eventually("the job is under way", 40, || bed.entries(11) > part * 6_000);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        child = bed.start(&["replay", "--resume", &bed.job()]);
+    }
+    assert!(child.wait().unwrap().success(), "{}", bed.log());
+    ticks.expect_exactly(&bed.redis);
+    assert_eq!((bed.count("records"), bed.count("applied")), (40_000, 80_000), "the counts are as exact as what they count");
+}
+
+#[test]
+fn a_stopped_job_ends_with_75_and_the_line_that_carries_it_on() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "5000/s", "--output", "json"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 3_000);
+    signal(child.id(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{}", bed.log());
+    let report: serde_json::Value = serde_json::from_str(bed.log().lines().last().unwrap()).unwrap();
+    assert_eq!((&report["event"], &report["end"]), (&"report".into(), &"stopped".into()));
+    assert!(bed.log().lines().any(|l| l.contains(r#""event":"progress""#)));
+    let line = report["resume"].as_str().unwrap();
+    assert!(line.ends_with(&format!("replay --resume {}", bed.job())), "{line}");
+    let settled = bed.entries(5);
+    assert!(settled < 20_000);
+    assert!(bed.expect(0, &["jobs", "show", &bed.job()]).contains("stopped"), "it is no longer worked on");
+    let arguments: Vec<&str> = line.split(' ').skip(1).collect();
+    let output = Command::new(binary()).args(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    ticks.expect_exactly(&bed.redis);
+    assert!(bed.expect(0, &["replay", "--resume", &bed.job()]).contains("was complete already"));
+}
+
+#[test]
+fn two_processes_of_one_job_fence_each_other() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20_000, 5);
+    let mut first = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 1_000);
+    let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
+    assert!(told.contains("complete"), "{told}");
+    assert_eq!(first.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert!(bed.log().contains("another process has taken the job over"), "{}", bed.log());
+    ticks.expect_exactly(&bed.redis);
+    assert_eq!(bed.count("records"), 20_000);
+}
+
+const NEWER: &str = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n\
+    [[route.write]]\nsetex = { key = \"latest:{key}\", ttl = \"1h\", value = \"{payload}\" }\nnewer_by = \"{value.v}\"\n";
+
+#[test]
+fn beside_a_busy_live_bridge_no_value_goes_back() {
+    let bed = Bed::with(2, NEWER);
+    let produce = |from: i64, to: i64| {
+        let records: Vec<(String, String)> = (from..to).map(|v| (format!("k{}", v % 20), format!(r#"{{"v":{v}}}"#))).collect();
+        kafka::produce(&bed.topic, records.iter().map(|(k, p)| Produce::new(k, p)));
+    };
+    produce(0, 20_000);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(20_000);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "8000/s"]);
+    let mut written = 20_000;
+    let mut c = bed.redis.connect();
+    let mut seen = [0i64; 20];
+    while job.try_wait().unwrap().is_none() {
+        produce(written, written + 1_000);
+        written += 1_000;
+        for (k, seen) in seen.iter_mut().enumerate() {
+            let found: String = redis::cmd("GET").arg(format!("latest:k{k}")).query(&mut c).unwrap();
+            let v = serde_json::from_str::<serde_json::Value>(&found).unwrap()["v"].as_i64().unwrap();
+            assert!(v >= *seen, "k{k} went back from {seen} to {v}");
+            *seen = v;
+        }
+    }
+    assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+    daemon.wait_settled(written);
+    for k in 0..20 {
+        assert_eq!(bed.get(&format!("latest:k{k}")).unwrap(), format!(r#"{{"v":{}}}"#, written - 20 + k));
+    }
+    // None of the twenty thousand was newer than what stood there.
+    assert_eq!((bed.count("records"), bed.count("older"), bed.count("applied")), (20_000, 20_000, 0));
+    assert!(!daemon.log().contains("claimed again"), "the live bridge was left alone");
+}
+
+#[test]
+fn what_is_missing_is_repaired_and_what_is_newer_stays() {
+    let bed = Bed::with(1, NEWER);
+    kafka::produce(
+        &bed.topic,
+        [Produce::new("a", r#"{"v":5}"#), Produce::new("b", r#"{"v":5}"#), Produce::new("c", r#"{"v":5}"#), Produce::new("d", r#"{"v":5}"#)],
+    );
+    bed.redis.command(r#"SET latest:a {"v":6}"#);
+    bed.redis.command(r#"SET latest:b {"v":4}"#);
+    bed.redis.command("SET latest:c text");
+    let told = bed.replay(&ALL);
+    let found: Vec<String> = ["a", "b", "c", "d"].iter().map(|k| bed.get(&format!("latest:{k}")).unwrap()).collect();
+    assert_eq!(found, [r#"{"v":6}"#, r#"{"v":5}"#, "text", r#"{"v":5}"#]);
+    assert!(told.contains("2 applied, 1 skipped as older, 1 skipped as present"), "{told}");
+}
+
+#[test]
+fn entries_that_the_live_bridge_is_yet_to_add_are_refused_or_go_to_streams_of_their_own() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 100, 1);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    ticks.produce(&bed.topic, 50, 1);
+    let refused = bed.expect(1, &["replay", "--yes", "--from-offset", "earliest"]);
+    assert!(refused.contains("ends at 150 and the live position is 100") && refused.contains("--target-prefix"), "{refused}");
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "replay:"]);
+    let copied = bed.redis.entries::<String>("replay:volatility:P0/USD");
+    assert_eq!(copied.len(), 150);
+    assert_eq!(bed.get("replay:latest:P0/USD").unwrap(), tick(149));
+    assert_eq!(sequence(&bed.redis, "P0/USD").len(), 100, "the live stream is as it was");
+    // Into the live streams nothing is added; with --append it is, after what is there.
+    bed.replay(&["--from-offset", "earliest", "--clamp"]);
+    assert_eq!(sequence(&bed.redis, "P0/USD").len(), 100);
+    bed.replay(&["--from-offset", "10", "--to-offset", "20", "--append"]);
+    assert_eq!(sequence(&bed.redis, "P0/USD"), (0..100).chain(10..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn ids_come_from_the_records_time_and_time_to_live_as_well() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"s:{key}\", fields = \"*\" }\n\
+        [[route.write]]\nsetex = { key = \"latest:{key}\", ttl = \"1h\", ttl_from = \"timestamp\", value = \"{payload}\" }\n";
+    let bed = Bed::with(1, routes);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at = |key: &'static str, minutes: i64| Produce { timestamp: Some(now - minutes * 60_000), ..Produce::new(key, r#"{"a":1}"#) };
+    kafka::produce(&bed.topic, [at("old", 120), at("young", 45), at("young", 45), at("young", 30)]);
+    let told = bed.replay(&["--from-offset", "earliest", "--ids", "timestamp"]);
+    let ids: Vec<String> = bed.redis.entries::<String>("s:young").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [format!("{}-0", now - 45 * 60_000), format!("{}-1", now - 45 * 60_000), format!("{}-0", now - 30 * 60_000)]);
+    assert_eq!(bed.get("latest:old"), None, "it has expired, and is not revived");
+    let left: i64 = redis::cmd("TTL").arg("latest:young").query(&mut bed.redis.connect()).unwrap();
+    assert!((1_700..=1_800).contains(&left), "{left}");
+    assert!(told.contains("1 expired"), "{told}");
+}
+
+#[test]
+fn a_dry_run_prints_real_commands_and_asks_nothing_of_redis() {
+    let mut bed = Bed::new(2);
+    Ticks::default().produce(&bed.topic, 100, 4);
+    bed.redis.kill();
+    let told = bed.expect(0, &["replay", "--dry-run", "--from-offset", "earliest"]);
+    assert_eq!(told.matches("XADD volatility:P").count(), 100, "{told}");
+    assert!(told.contains("SET latest:P0/USD") && !told.contains("PUBLISH updates"), "{told}");
+    let told = bed.expect(0, &["replay", "--dry-run", "--from-offset", "earliest", "--sample", "6", "--key", "P1/USD"]);
+    assert!(told.matches("XADD volatility:P1/USD").count() >= 3 && told.matches("XADD").count() <= 6, "{told}");
+}
+
+#[test]
+fn dead_letters_are_kept_as_in_the_live_path_and_end_with_3() {
+    let bed = Bed::new(1);
+    kafka::produce(&bed.topic, [Produce::new("a", r#"{"x":1}"#), Produce::new("b", "no json"), Produce::new("c", r#"{"x":1}"#)]);
+    bed.redis.command("SET volatility:c text");
+    let told = bed.expect(3, &["replay", "--yes", "--from-offset", "earliest", "--append"]);
+    let found: Vec<(String, String)> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect();
+    assert_eq!(found, [("1".into(), "undecodable".into()), ("2".into(), "refused".into())]);
+    assert!(told.contains("complete, with dead letters") && told.contains("2 dead"), "{told}");
+    assert_eq!((bed.count("applied"), bed.count("dead")), (3, 2), "two writes of a, one of c");
+}
+
+#[test]
+fn a_redis_that_goes_away_is_waited_for() {
+    let mut bed = Bed::new(2);
+    bed.redis = RedisServer::with(crate::support::redis_server::Kind::System, &["--appendonly", "yes", "--appendfsync", "always"]);
+    bed.setup = Setup::new(&bed.topic, &bed.redis.url());
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "8000/s"]);
+    for part in 1..=2 {
+        eventually("the job is under way", 40, || bed.entries(5) > part * 4_000);
+        bed.redis.kill();
+        bed.redis.run();
+        eventually("Redis answers", 20, || bed.redis.try_connect().is_some());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", bed.log());
+    ticks.expect_exactly(&bed.redis);
+}
+
+#[test]
+fn jobs_are_listed_shown_and_forgotten() {
+    let bed = Bed::new(1);
+    Ticks::default().produce(&bed.topic, 10, 1);
+    bed.replay(&ALL);
+    let name = bed.job();
+    let shown: serde_json::Value = serde_json::from_str(&bed.expect(0, &["--output", "json", "jobs", "show", &name])).unwrap();
+    assert_eq!((&shown["status"], &shown["counts"]["records"], &shown["positions"][0]), (&"complete".into(), &10.into(), &10.into()));
+    assert!(bed.expect(0, &["jobs", "forget", &name]).contains("forgotten"));
+    let left: Vec<String> = redis::cmd("KEYS").arg("bridge:job*").query(&mut bed.redis.connect()).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(bed.entries(1), 10, "what it wrote stays");
+    assert!(bed.expect(1, &["jobs", "show", &name]).contains("no job"));
+}
+
+#[test]
+fn what_can_not_be_meant_is_refused_and_says_what_is() {
+    let bed = Bed::new(3);
+    Ticks::default().produce(&bed.topic, 30, 3);
+    for (arguments, code, text) in [
+        (vec!["--from-offset", "5"], 1, "an offset is a number of one partition"),
+        (vec!["--from-offset", "1000", "--partition", "0"], 1, "lies outside of what Kafka holds"),
+        (vec!["--from-offset", "0:0", "--to-offset", "1:5"], 1, "the offsets are about partitions"),
+        (vec!["--from-offset", "earliest", "--partition", "7"], 1, "there is no 7"),
+        (vec!["--from-offset", "earliest", "--route", "other"], 1, "no route is named"),
+        (vec!["--from-offset", "earliest", "--topic", "other"], 1, "no route reads topic"),
+        (vec!["--from-time", "-1h", "--to-time", "-2h"], 2, "begins after its end"),
+        (vec!["--from-time", "yesterday"], 2, "RFC 3339"),
+        (vec![], 2, "--from-offset or --from-time"),
+        (vec!["--from-offset", "earliest", "--rate", "fast"], 2, "20000/s"),
+        (vec!["--resume", "none"], 1, "no job"),
+    ] {
+        let told = bed.expect(code, &[&["replay", "--yes"], arguments.as_slice()].concat());
+        assert!(told.contains(text), "{arguments:?}: {told}");
+    }
+    let told = bed.expect(1, &["replay", "--from-offset", "earliest"]);
+    assert!(told.contains("confirm it with --yes"), "{told}");
+    assert_eq!(bed.entries(3), 0);
+    for arguments in [vec!["run", "--from-offset", "5"], vec!["--from-offset", "earliest"]] {
+        let told = bed.expect(2, &arguments);
+        assert!(told.contains("replay --from-offset") && told.contains("rewind --topic"), "{told}");
+    }
+}
+
+#[test]
+fn what_a_killed_job_left_unread_at_its_very_end_is_decided_about() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20, 1);
+    bed.replay(&ALL);
+    // As a kill before the last replies were read would have left it: those five entries were refused.
+    let (job, state) = (format!("bridge:job:{}", bed.job()), format!("bridge:job:{}:state:{}:0", bed.job(), bed.topic));
+    bed.redis.command(&format!("HSET {job} status begun"));
+    bed.redis.command(&format!("HSET {state} unread 15"));
+    bed.redis.command("DEL volatility:P0/USD");
+    bed.redis.command("SET volatility:P0/USD text");
+    let told = bed.expect(3, &["replay", "--resume", &bed.job()]);
+    let offsets: Vec<String> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| l.text("offset")).collect();
+    assert_eq!(offsets, ["15", "16", "17", "18", "19"], "{told}");
+}
+
+#[test]
+fn a_write_that_was_added_later_is_backfilled_alone() {
+    let mut bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 100, 2);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    bed.setup.routes.push_str("[[route.write]]\ncommand = [\"HSET\", \"pair:{key}\", \"seq\", \"{value.seq}\"]\nreplay = \"apply\"\n");
+    let daemon = bed.setup.start();
+    daemon.wait_ready();
+    eventually("the change is told", 20, || daemon.log().contains("--to-offset 100 --write ROUTE/N"));
+    let told = bed.replay(&["--from-offset", "earliest", "--to-offset", "100", "--partition", "0", "--write", "volatility/4"]);
+    assert!(told.contains("100 applied, 0 skipped as older, 0 skipped as present"), "{told}");
+    let seq = |k: u64| -> String { redis::cmd("HGET").arg(format!("pair:P{k}/USD")).arg("seq").query(&mut bed.redis.connect()).unwrap() };
+    assert_eq!((seq(0), seq(1)), ("49".into(), "49".into()));
+    ticks.expect_exactly(&bed.redis);
+    assert!(bed.expect(1, &["replay", "--yes", "--from-offset", "earliest", "--write", "volatility/5"]).contains("there is no write"));
+}
+
+#[test]
+fn under_at_least_once_a_job_is_exactly_once_all_the_same() {
+    let mut bed = Bed::new(2);
+    bed.setup = bed.setup.clone().redis_extra("guarantee = \"at-least-once\"");
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "10000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 4_000);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
+    assert!(told.contains("complete"), "{told}");
+    ticks.expect_exactly(&bed.redis);
+}
+
+#[test]
+fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
+    let bed = Bed::new(1);
+    Ticks::default().produce(&bed.topic, 20_000, 5);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 1_000);
+    bed.redis.command("FLUSHALL");
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
+}
+
+#[test]
+fn a_new_redis_is_filled_beside_the_old_one_and_a_bridge_goes_on_where_the_job_ended() {
+    let bed = Bed::new(3);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 2_000, 7);
+    // The plan says by which line a bridge begins there.
+    let told = bed.replay(&ALL);
+    let line = told.lines().find(|l| l.starts_with("note:")).unwrap().split("kafka-redis-bridge ").nth(1).unwrap().to_owned();
+    ticks.produce(&bed.topic, 500, 7);
+    bed.expect(0, &[line.split(' ').collect::<Vec<_>>(), vec!["--yes"]].concat());
+    let daemon = bed.setup.start();
+    daemon.wait_settled(2_500);
+    ticks.expect_exactly(&bed.redis);
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
+}
+
+#[test]
+fn after_a_flushall_the_cache_is_rebuilt_and_the_bridge_goes_on_behind_it() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 2_000, 5);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(2_000);
+    assert_eq!(daemon.stop(), 0);
+    bed.redis.command("FLUSHALL");
+    ticks.produce(&bed.topic, 300, 5);
+    let told = bed.replay(&ALL);
+    let line = told.lines().find(|l| l.starts_with("note:")).unwrap().split("kafka-redis-bridge ").nth(1).unwrap().to_owned();
+    ticks.produce(&bed.topic, 300, 5);
+    bed.expect(0, &[line.split(' ').collect::<Vec<_>>(), vec!["--yes"]].concat());
+    let daemon = bed.setup.start();
+    daemon.wait_settled(2_600);
+    ticks.expect_exactly(&bed.redis);
+    assert!(daemon.status().unwrap().conditions.is_empty());
+}
+
+#[test]
+fn on_a_terminal_a_bar_shows_how_far_it_is() {
+    let bed = Bed::new(2);
+    Ticks::default().produce(&bed.topic, 6_000, 5);
+    let file = bed.dir.path().join("bridge.toml");
+    std::fs::write(&file, bed.setup.toml(1)).unwrap();
+    let line = format!("{} --config {} replay --yes --from-offset earliest --rate 3000/s", binary().display(), file.display());
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null()).output().unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("records/s") && told.contains("left") && told.contains("/6000") && told.contains("to go"), "{told}");
+    assert!(told.contains("complete after") && !told.contains("INFO"), "{told}");
+}

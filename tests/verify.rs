@@ -1,0 +1,115 @@
+//! Whether what stands in Redis is what the records must have become.
+use crate::support::bed::Bed;
+use crate::support::eventually;
+use crate::support::kafka::{self, Produce};
+use crate::support::sequence::Ticks;
+
+const ALL: [&str; 3] = ["verify", "--from-offset", "earliest"];
+
+#[test]
+fn a_bridge_that_is_busy_is_found_equal() {
+    let bed = Bed::new(3);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 10_000, 9);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(10_000);
+    for _ in 0..3 {
+        let producer = kafka::Producer::new();
+        ticks.produce_with(&producer, &bed.topic, 5_000, 9);
+        let told = bed.expect(0, &ALL);
+        assert!(told.contains("9 streams") && told.contains("9 values") && told.ends_with("equal\n"), "{told}");
+        producer.flush();
+    }
+    daemon.wait_settled(25_000);
+    let told = bed.expect(0, &["verify", "--from-offset", "-1000", "--route", "volatility", "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&report["equal"], &report["found"]["records"]), (&true.into(), &3_000.into()));
+    assert!(bed.expect(0, &["verify", "--from-time", "-2h", "--partition", "0-1"]).ends_with("equal\n"));
+}
+
+#[test]
+fn each_difference_is_found_and_named() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 1_000, 8);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(1_000);
+    assert_eq!(daemon.stop(), 0);
+    assert!(bed.expect(0, &ALL).ends_with("equal\n"));
+    let ids: Vec<String> = bed.redis.entries::<String>("volatility:P0/USD").into_iter().map(|(id, _)| id).collect();
+    bed.redis.command(&format!("XDEL volatility:P0/USD {}", ids[60]));
+    bed.redis.command("XADD volatility:P1/USD * price 1");
+    bed.redis.command("XTRIM volatility:P2/USD MAXLEN 100");
+    bed.redis.command("DEL volatility:P3/USD");
+    bed.redis.command("SET latest:P4/USD text EX 3600");
+    bed.redis.command("DEL latest:P5/USD");
+    bed.redis.command("PERSIST latest:P6/USD");
+    bed.redis.command("EXPIRE latest:P7/USD 60");
+    let told = bed.expect(4, &ALL);
+    for (key, what) in [
+        ("volatility:P0/USD", "part"),
+        ("volatility:P1/USD", "part"),
+        ("volatility:P2/USD", "25 entries are missing"),
+        ("volatility:P3/USD", "entries are missing"),
+        ("latest:P4/USD", "another value"),
+        ("latest:P5/USD", "nothing is there"),
+        ("latest:P6/USD", "lives for ever"),
+        ("latest:P7/USD", "the value is right, and lives"),
+    ] {
+        assert!(told.lines().any(|l| l.starts_with(&format!("DIFFERENT {key}:")) && l.contains(what)), "{key}: {what}: {told}");
+    }
+    assert!(told.ends_with("8 keys differ\n"), "{told}");
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest", "--key", "none"]).ends_with("equal\n"));
+    let told = bed.expect(4, &["verify", "--from-offset", "earliest", "--show", "1"]);
+    assert_eq!(told.matches("DIFFERENT").count(), 1, "{told}");
+    // The repair of one pair.
+    bed.redis.command("DEL volatility:P3/USD");
+    bed.redis.command("DEL latest:P4/USD");
+    bed.replay(&["--from-offset", "earliest", "--key", "P3/USD", "--key", "P4/USD", "--key", "P5/USD"]);
+    assert!(bed.expect(4, &ALL).ends_with("5 keys differ\n"));
+}
+
+#[test]
+fn trimmed_streams_mingled_streams_and_expired_values_are_equal() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\non_tombstone = \"del\"\n[[route.write]]\nxadd = { key = \"one:{key}\", fields = \"*\", maxlen = 100, exact = true }\n\
+        [[route.write]]\nxadd = { key = \"all\", fields = { offset = \"{partition}:{offset}\" } }\n\
+        [[route.write]]\nsetex = { key = \"latest:{key}\", ttl = \"1s\", value = \"{payload}\" }\n\
+        [[route.write]]\nset = { key = \"last:{key}\", value = \"{payload}\" }\n\
+        [[route.write]]\ncommand = [\"HSET\", \"h:{key}\", \"a\", \"b\"]\n";
+    let bed = Bed::with(3, routes);
+    Ticks::default().produce(&bed.topic, 1_000, 5);
+    kafka::produce(&bed.topic, [Produce { key: Some(b"P1/USD"), payload: None, ..Produce::default() }, Produce::new("bad", "no json")]);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(1_002);
+    eventually("the values have expired", 20, || bed.get("latest:P0/USD").is_none());
+    let told = bed.expect(0, &ALL);
+    assert!(told.contains("1002 records, 1 of them dead") && told.contains("6 streams of 2000 entries, 500 of them trimmed"), "{told}");
+    assert!(told.contains("not compared: 1000 times HSET"), "{told}");
+    bed.redis.command("SET last:P1/USD back");
+    assert!(bed.expect(4, &ALL).contains("DIFFERENT last:P1/USD"));
+}
+
+#[test]
+fn what_a_replay_wrote_elsewhere_is_verified_there() {
+    let bed = Bed::new(2);
+    Ticks::default().produce(&bed.topic, 500, 4);
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "copy:"]);
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest", "--target-prefix", "copy:"]).ends_with("equal\n"));
+    assert!(bed.expect(4, &ALL).ends_with("8 keys differ\n"), "nothing is there without it");
+}
+
+#[test]
+fn a_position_is_rewound_to_a_time() {
+    let bed = Bed::new(1);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at = |hours: i64| Produce { timestamp: Some(now - hours * 3_600_000), ..Produce::new("a", r#"{"seq":1}"#) };
+    kafka::produce(&bed.topic, [at(5), at(4), at(3), at(2)]);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(4);
+    let length = || bed.redis.entries::<String>("volatility:a").len();
+    let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-210m", "--yes"]);
+    assert!(told.contains("up to 2 records are applied again"), "{told}");
+    eventually("two are applied again", 40, || length() == 6);
+    let told = bed.expect(2, &["rewind", "--topic", &bed.topic, "--yes"]);
+    assert!(told.contains("--to-offset") && told.contains("--to-time"), "{told}");
+}
