@@ -482,8 +482,7 @@ fn a_record_over_the_batchs_bytes_travels_alone() {
     b.take(Input::Records(one, vec![record(0, 2, &format!(r#"{{"big":"{}"}}"#, "x".repeat(5000)))]));
     b.push(one, 3..4);
     b.run();
-    assert_eq!(b.redis.length("s:0"), 4);
-    assert_eq!(b.settled(), [(one, 0..2), (one, 2..3), (one, 3..4)]);
+    assert_eq!((b.redis.length("s:0"), b.settled()), (4, vec![(one, 0..2), (one, 2..3), (one, 3..4)]));
 }
 
 #[test]
