@@ -70,8 +70,9 @@ impl Route {
         self.topics.iter().any(|t| t.matches(topic))
     }
 
+    /// What a tombstone deletes: never the key of a write that is left out.
     fn tombstone_writes(&self) -> impl Iterator<Item = (usize, Kind)> + '_ {
-        self.writes.iter().enumerate().filter_map(|(i, w)| match &w.kind {
+        self.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip).filter_map(|(i, w)| match &w.kind {
             Kind::Set { key, .. } => Some((i, Kind::Del { key: key.clone() })),
             _ => None,
         })
@@ -176,4 +177,31 @@ pub fn render(
         outcomes.push((r, outcome));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::encode::parse_commands;
+    use crate::core::record::TopicPartition;
+    use crate::core::template::Template;
+
+    #[test]
+    fn a_tombstone_deletes_no_key_of_a_write_that_is_left_out() {
+        let template = |t: &str| Template::parse(t).unwrap();
+        let set = |key: &str, effect| Write { kind: Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }, effect };
+        let route = Route {
+            name: "r".into(),
+            topics: vec![Topics::Name("t".into())],
+            format: Format::Json,
+            tombstone: Tombstone::Del,
+            writes: vec![set("left:{key}", Effect::Skip), set("applied:{key}", Effect::Apply), set("compared:{key}", Effect::IfMissing)],
+        };
+        let record = Record::copy(TopicPartition::new("t", 0), 0, None, Some(b"k"), None, []);
+        let (mut out, mut origins) = (Encoder::default(), Vec::new());
+        render(&[route], &[0], &record, &mut out, |o| origins.push(o.write), &mut Vec::new(), &mut Context::default()).unwrap();
+        let sent = parse_commands(out.bytes()).unwrap();
+        assert_eq!(sent, [[&b"DEL"[..], b"applied:k"], [b"DEL", b"compared:k"]].map(|c| c.map(<[u8]>::to_vec).to_vec()));
+        assert_eq!(origins, [1, 2]);
+    }
 }
