@@ -12,7 +12,7 @@ use super::fingerprint;
 use super::lane::{Check, Guard, Opening};
 use super::rebuild::{Begun, Rebuild};
 use super::record::TopicPartition;
-use super::reply::{Class, Reply, triage};
+use super::reply::{Class, Reply, first_error, triage};
 use super::route::Route;
 use super::state::{State, StateKey, VERSION};
 use std::collections::BTreeMap;
@@ -396,11 +396,10 @@ fn changed(at: &TopicPartition, position: i64, added: &str) -> Notice {
 }
 
 fn refusal(replies: &[Reply]) -> Option<Outcome> {
-    // The cause stands with the command that was refused, before EXECABORT.
-    let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None })?;
+    let error = first_error(replies)?;
     Some(match triage(error) {
-        Class::Transient => Outcome::Again { code: Some("redis-refuses"), why: error.clone() },
-        Class::Capacity => Outcome::Again { code: Some("redis-oom"), why: error.clone() },
+        Class::Transient => Outcome::Again { code: Some("redis-refuses"), why: error.to_owned() },
+        Class::Capacity => Outcome::Again { code: Some("redis-oom"), why: error.to_owned() },
         _ => Outcome::Halt { code: "refused", reason: format!("Redis refuses the claim: {error}") },
     })
 }

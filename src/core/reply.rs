@@ -18,6 +18,12 @@ impl Reply {
     pub const QUEUED: Self = Self::Text(Text::constant(b"QUEUED"));
 }
 
+/// The first of some replies that is an error. Of a refused transaction it is the cause: it stands with the command that was
+/// refused, before EXECABORT.
+pub fn first_error(replies: &[Reply]) -> Option<&str> {
+    replies.iter().find_map(|r| if let Reply::Error(error) = r { Some(error.as_str()) } else { None })
+}
+
 /// What an error asks for. See the triage table in `docs/delivery.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

@@ -8,7 +8,7 @@ use super::claim::{REWINDING, REWOUND};
 use super::claimer::{Policy, Request, Settings};
 use super::encode::Encoder;
 use super::lane::Opening;
-use super::reply::Reply;
+use super::reply::{Reply, first_error};
 use super::state::{State, StateKey, VERSION};
 
 /// What the shell is to do next.
@@ -71,7 +71,7 @@ impl<'s> Rewind<'s> {
 
     /// Takes the replies of the last exchange, all of them, in order.
     pub fn answered(&mut self, replies: &[Reply]) -> Next {
-        if let Some(Reply::Error(error)) = replies.iter().find(|r| matches!(r, Reply::Error(_))) {
+        if let Some(error) = first_error(replies) {
             return Next::Failed(format!("Redis refuses: {error}"));
         }
         let (stage, last) = (std::mem::replace(&mut self.stage, Stage::Idle), replies.last());

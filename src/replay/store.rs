@@ -6,7 +6,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::replay::plan::Plan;
-use crate::core::reply::Reply;
+use crate::core::reply::{Reply, first_error};
 use crate::sink::connection::{Connection, Connector, Failure};
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,8 @@ impl Store {
         let mut out = Encoder::default();
         commands.iter().for_each(|command| out.command(command));
         let replies = self.exchange(out.bytes(), commands.len())?;
-        match replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
-            Some(error) => Err(Failure { reason: format!("Redis refuses: {error}"), refused: false }),
-            None => Ok(replies),
-        }
+        accepted(&replies)?;
+        Ok(replies)
     }
 
     /// Takes a job's partitions. On a failure nobody knows whether it was done.
@@ -168,10 +166,14 @@ impl Store {
         out.finish();
         out.command(&[b"EXEC"]);
         let replies = self.exchange(out.bytes(), 4)?;
-        match replies.into_iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
-            Some(error) => Err(Failure { reason: format!("Redis refuses: {error}"), refused: false }),
-            None => Ok(()),
-        }
+        accepted(&replies)
+    }
+}
+
+fn accepted(replies: &[Reply]) -> Result<(), Failure> {
+    match first_error(replies) {
+        Some(error) => Err(Failure { reason: format!("Redis refuses: {error}"), refused: false }),
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! client can't (`make bench-core`). Over TLS redis-rs stays.
 use super::connection::Failure;
 use crate::core::encode::Encoder;
-use crate::core::reply::Reply;
+use crate::core::reply::{Reply, first_error};
 use crate::core::resp::Decoder;
 use redis::RedisConnectionInfo;
 use std::io::{Error, ErrorKind, Read, Write};
@@ -72,11 +72,11 @@ impl Plain {
         out.command(&["PING"]);
         self.send(out.bytes())?;
         let replies = self.receive(out.commands())?;
-        match replies.into_iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
+        match first_error(&replies) {
             // Who may not PING may still do all that is needed.
             Some(error) if !error.contains("'ping'") => {
                 let refused = ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| error.starts_with(code)) || error.contains("AUTH");
-                Err(Failure { reason: error, refused })
+                Err(Failure { reason: error.to_owned(), refused })
             }
             _ => Ok(()),
         }

@@ -3,7 +3,7 @@ use super::batch::{Batch, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
-use crate::core::reply::{Class, Reply, cause, triage};
+use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::route::Origin;
 use crate::core::state::{Guarded, Last};
 use std::collections::BTreeMap;
@@ -52,8 +52,8 @@ impl Lane {
             return Ok(true);
         }
         let tail = &replies[replies.len().saturating_sub(generations.len() + 1)..];
-        if let Some(Reply::Error(error)) = tail.iter().find(|r| matches!(r, Reply::Error(_))) {
-            return Err(error.clone());
+        if let Some(error) = first_error(tail) {
+            return Err(error.to_owned());
         }
         let mut all = true;
         for (&generation, reply) in generations.iter().zip(&tail[1..]) {
@@ -92,10 +92,10 @@ impl Lane {
         self.parts.values_mut().for_each(|p| p.watched_at = None);
     }
 
-    fn batch_answered(&mut self, batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
+    fn batch_answered(&mut self, mut batch: Batch, replies: &[Reply], now: Duration, jitter: f64) {
         self.forget_watches();
         let n = batch.commands.len();
-        let guards = batch.guards.clone();
+        let guards = std::mem::take(&mut batch.guards);
         let guarded: Vec<u64> = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
         let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
             // Fewer replies than commands: the shell hands over all or calls `lost`.

@@ -5,7 +5,7 @@ use super::{Event, Lane, Letters, Next, Stage, Unburied};
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::record::TopicPartition;
-use crate::core::reply::{Class, Reply, cause, triage};
+use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::state::Last;
 use std::ops::Range;
 use std::time::Duration;
@@ -119,12 +119,12 @@ impl Lane {
 
     pub(super) fn burial_guard_answered(&mut self, burial: Burial, replies: &[Reply], now: Duration, jitter: f64) {
         let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let error = replies.iter().find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        let error = first_error(replies);
         let Some((stream_type, guards)) = replies.split_last().filter(|(_, rest)| error.is_none() && !rest.is_empty()) else {
             self.drop_watches();
             let shares = burial.clear.clone();
             self.burial = Some(burial);
-            return self.refused_whole(&error.unwrap_or_default(), &shares, now, jitter);
+            return self.refused_whole(error.unwrap_or_default(), &shares, now, jitter);
         };
         // Before the last one, the WATCH of the stream's key.
         let held = self.read_guards(&guarded, &guards[..guards.len() - 1]) == Ok(true);
@@ -159,9 +159,9 @@ impl Lane {
         let guarded: Vec<u64> = burial.clear.iter().copied().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
         let exec_at = 1 + burial.letters.len() + guarded.len() + self.count_letters(&burial, &mut Encoder::default());
         let exec = replies.get(exec_at);
-        let failed = replies.iter().take(exec_at).find_map(|r| if let Reply::Error(e) = r { Some(e.clone()) } else { None });
+        let failed = first_error(&replies[..exec_at.min(replies.len())]);
         match exec {
-            Some(Reply::Array(results)) => match results.iter().find_map(|r| if let Reply::Error(e) = r { Some(e) } else { None }) {
+            Some(Reply::Array(results)) => match first_error(results) {
                 None => {
                     self.out_of_trouble();
                     self.buried(burial, true);
@@ -169,13 +169,13 @@ impl Lane {
                 Some(error) => self.unburied(burial, error),
             },
             Some(Reply::Error(error)) => {
-                let error = failed.unwrap_or_else(|| cause(error).to_owned());
-                if matches!(triage(&error), Class::Transient | Class::Capacity) {
+                let error = failed.unwrap_or_else(|| cause(error));
+                if matches!(triage(error), Class::Transient | Class::Capacity) {
                     let shares = burial.clear.clone();
                     self.burial = Some(burial);
-                    self.refused_whole(&error, &shares, now, jitter);
+                    self.refused_whole(error, &shares, now, jitter);
                 } else {
-                    self.unburied(burial, &error);
+                    self.unburied(burial, error);
                 }
             }
             _ => self.burial = Some(burial),

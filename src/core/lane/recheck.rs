@@ -5,7 +5,7 @@ use crate::core::decode::Scratch;
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::record::Record;
-use crate::core::reply::Reply;
+use crate::core::reply::{Reply, first_error};
 use crate::core::route::{self, Origin};
 use crate::core::write::Refusable;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Lane {
     }
 
     pub(super) fn recheck_answered(&mut self, mut recheck: Recheck, replies: &[Reply], now: Duration, jitter: f64) {
-        if let Some(Reply::Error(error)) = replies.iter().find(|r| matches!(r, Reply::Error(_))) {
+        if let Some(error) = first_error(replies) {
             // Nothing was told: it is asked again, by the next owner if this one is letting go.
             if let Some(part) = self.parts.get_mut(&recheck.generation) {
                 part.put_recheck_back(recheck.records);

@@ -6,7 +6,7 @@
 use super::batch::{Batch, Sent};
 use super::part::Verdict;
 use super::{Lane, Next, Stage};
-use crate::core::reply::Reply;
+use crate::core::reply::{Reply, first_error};
 use crate::core::route::Grown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Lane {
 
     pub(super) fn survey_answered(&mut self, survey: Survey, replies: &[Reply], now: Duration, jitter: f64) {
         let Survey { mut batch, asked } = survey;
-        if let Some(Reply::Error(error)) = replies.iter().find(|r| matches!(r, Reply::Error(_))) {
+        if let Some(error) = first_error(replies) {
             self.drop_watches();
             let shares = batch.generations();
             self.unbuild(batch);

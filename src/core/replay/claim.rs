@@ -12,7 +12,7 @@ use crate::core::claimer::{Request, Settings};
 use crate::core::encode::Encoder;
 use crate::core::lane::{Guard, Opening};
 use crate::core::record::TopicPartition;
-use crate::core::reply::{Class, Reply, triage};
+use crate::core::reply::{Class, Reply, first_error, triage};
 use crate::core::state::{State, VERSION};
 
 /// How the partitions are taken.
@@ -112,7 +112,7 @@ impl<'s> Claim<'s> {
 
     /// Takes the replies of the last exchange, all of them, in order.
     pub fn answered(&mut self, replies: &[Reply]) -> Next {
-        if let Some(Reply::Error(error)) = replies.iter().find(|r| matches!(r, Reply::Error(_))) {
+        if let Some(error) = first_error(replies) {
             return Next::Done(match triage(error) {
                 Class::Transient | Class::Capacity => Outcome::Again(format!("Redis refuses: {error}")),
                 _ => Outcome::Failed(format!("Redis refuses the claim: {error}")),
