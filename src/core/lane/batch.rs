@@ -142,6 +142,16 @@ impl Lane {
         (!batch.shares.is_empty()).then_some(batch)
     }
 
+    /// Takes commands out of a batch that is rendered and has no more than those; what they were.
+    pub(super) fn leave_out(&mut self, batch: &mut Batch, is_left_out: impl Fn(usize) -> bool) -> Vec<Sent> {
+        // MULTI stands before them.
+        self.tx.retain(|n| n == 0 || !is_left_out(n - 1));
+        let mut numbers = 0..;
+        let (left_out, kept) = std::mem::take(&mut batch.commands).into_iter().partition(|_| numbers.next().is_some_and(&is_left_out));
+        batch.commands = kept;
+        left_out
+    }
+
     /// Whether more records are waited for before a batch that is not full.
     fn lingers(&self, now: Duration) -> bool {
         let Some(since) = self.queued_since.filter(|_| !self.draining) else { return false };

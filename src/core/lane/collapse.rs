@@ -9,14 +9,15 @@ use std::collections::{HashMap, HashSet};
 impl Lane {
     /// Takes the SETs out of a rendered batch that a later one undoes.
     pub(super) fn collapse(&mut self, batch: &mut Batch) {
+        let routes = batch.shares.iter().filter_map(|s| self.parts.get(&s.generation)).flat_map(|p| p.through.iter());
+        if !routes.flat_map(|r| &self.settings.routes[*r].writes).any(Write::collapses) {
+            return;
+        }
         let write = |sent: &Sent| match sent {
             Sent::Write { origin, .. } => Some(&self.settings.routes[origin.route].writes[origin.write]),
             Sent::Letter { .. } | Sent::Begun { .. } => None,
         };
         let collapses = |sent: &Sent| write(sent).is_some_and(Write::collapses);
-        if !batch.commands.iter().any(collapses) {
-            return;
-        }
         // MULTI stands before them.
         let commands = || encoded(self.tx.bytes()).skip(1).zip(&batch.commands).enumerate();
         let (mut named, mut last) = (HashSet::new(), HashMap::new());
@@ -34,9 +35,7 @@ impl Lane {
             let before = command.arg(1).filter(|key| !named.contains(key)).and_then(|key| last.insert(key, i));
             _ = before.map(|before| undone[before] = true);
         }
-        self.tx.retain(|command| command == 0 || undone.get(command - 1) != Some(&true));
-        let mut undone = undone.into_iter();
-        (batch.collapsed, batch.commands) = std::mem::take(&mut batch.commands).into_iter().partition(|_| undone.next() == Some(true));
+        batch.collapsed = self.leave_out(batch, |command| undone[command]);
     }
 }
 

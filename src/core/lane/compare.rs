@@ -159,18 +159,7 @@ impl Lane {
     /// Takes what is dropped out of the batch, and adds what is kept of the rest.
     fn finish(&mut self, batch: &mut Batch, dropped: &BTreeMap<usize, Dropped>, marked: &[(Vec<u8>, Vec<u8>)]) {
         if !dropped.is_empty() {
-            let mut tx = Encoder::default();
-            for (n, command) in encoded(self.tx.bytes()).enumerate() {
-                if n == 0 || !dropped.contains_key(&(n - 1)) {
-                    tx.append(command.bytes());
-                }
-            }
-            self.tx = tx;
-            let mut n = 0;
-            batch.commands.retain(|_| {
-                n += 1;
-                !dropped.contains_key(&(n - 1))
-            });
+            self.leave_out(batch, |command| dropped.contains_key(&command));
         }
         let counts = Counts {
             older: count(dropped.values().filter(|d| **d == Dropped::Older)),
