@@ -13,7 +13,7 @@ use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::poller::{Note, Poller};
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
-use crate::kafka::driver::{Drained, Driver, LaneHandle, Room};
+use crate::kafka::driver::{Drained, Driver};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::poller;
@@ -22,7 +22,7 @@ use crate::ops::http::Source;
 use crate::ops::status::{RouteStatus, Status};
 use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
-use crate::sink::lane::{Load, Shell, Undertaker};
+use crate::sink::lane::{LaneHandle, Load, Room, Shell, Undertaker};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,9 +33,6 @@ use std::time::{Duration, Instant};
 
 /// Messages to the poller that may wait.
 const POLLER_INBOX: usize = 4096;
-/// How many full batches a lane may hold, queued and in flight. Kafka gives out a partition's records by the thousand: with
-/// less room than that, the poller would wait for one lane while another one has nothing to do.
-const BATCHES_HELD: usize = 16;
 /// How long the poller or a lane may take for a round before it counts as stuck.
 const STILL_MAX: Duration = Duration::from_secs(30);
 
@@ -134,7 +131,7 @@ impl Bridge {
         let driver = Driver {
             poller: Poller::new(lanes.len(), config.redis.guarantee.into(), config.drain.deadline.0),
             lanes,
-            room: Room { records: valid.lane.records_max * BATCHES_HELD, bytes: valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 4) },
+            room: Room::of(&valid.lane),
             inbox,
             claims,
             commits: Some(commits),

@@ -5,13 +5,12 @@ use super::range::records;
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
-use crate::core::lane::Input;
 use crate::core::poller::{Action, Note, Poller, Seen};
-use crate::core::record::{Record, TopicPartition};
+use crate::core::record::TopicPartition;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
-use crate::sink::lane::Load;
+use crate::sink::lane::{LaneHandle, Room};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -25,19 +24,6 @@ use std::time::Duration;
 
 /// How long a revoke waits for what is in flight.
 const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// A lane, as the poller sees it.
-pub struct LaneHandle {
-    pub inbox: Sender<Input>,
-    pub load: Arc<Load>,
-}
-
-/// The bounds of a lane's load.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    pub records: usize,
-    pub bytes: usize,
-}
 
 /// How a stop ended.
 #[derive(Clone, Debug)]
@@ -84,26 +70,17 @@ impl Driver {
             let last = &run[run.len() - 1];
             let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset(), run.len() as u64) else { continue };
             let (generation, lane) = (entry.generation, entry.lane);
-            let records = records(entry.at.clone(), run);
-            let handle = &self.lanes[lane];
-            handle.load.records.fetch_add(records.len(), Ordering::Relaxed);
-            handle.load.bytes.fetch_add(records.iter().map(Record::weight).sum(), Ordering::Relaxed);
-            let _ = handle.inbox.send(Input::Records(generation, records));
-            if self.over(lane, 1) {
+            self.lanes[lane].hand(generation, records(entry.at.clone(), run));
+            if self.lanes[lane].fills(self.room) {
                 self.make_room(lane);
             }
         }
     }
 
-    fn over(&self, lane: usize, divisor: usize) -> bool {
-        let load = &self.lanes[lane].load;
-        load.records.load(Ordering::Relaxed) >= self.room.records / divisor || load.bytes.load(Ordering::Relaxed) >= self.room.bytes / divisor
-    }
-
     /// Waits a moment for a full lane, else marks it full, which pauses its partitions.
     fn make_room(&mut self, lane: usize) {
         let until = self.clock.now() + ROOM_WAIT_MAX;
-        while self.over(lane, 1) && !self.poller.is_full(lane) {
+        while self.lanes[lane].fills(self.room) && !self.poller.is_full(lane) {
             match self.inbox.recv_timeout(until.saturating_sub(self.clock.now())) {
                 Ok(note) => self.poller.note(note, self.moment()),
                 Err(_) => self.poller.set_full(lane, true),
@@ -121,7 +98,7 @@ impl Driver {
             self.poller.note(note, self.moment());
         }
         for lane in 0..self.lanes.len() {
-            if self.poller.is_full(lane) && !self.over(lane, 2) {
+            if self.poller.is_full(lane) && !self.lanes[lane].fills(self.room.half()) {
                 self.poller.set_full(lane, false);
             }
         }

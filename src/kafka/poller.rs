@@ -26,8 +26,8 @@ const COMMITTER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one poll may wait: what an event from a lane may wait while no record comes.
 const POLL_MAX: Duration = Duration::from_millis(10);
 /// Records taken between two looks at everything else, and their bytes: with as many as fit they go on together.
-const BURST: usize = 256;
-const BURST_BYTES: usize = 256 << 10;
+pub const BURST: usize = 256;
+pub const BURST_BYTES: usize = 256 << 10;
 
 /// librdkafka's callbacks; they run inside poll, on the poller's thread.
 pub struct Context {

@@ -5,22 +5,22 @@ use crate::app::{Clock, Shared, claim_settings};
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
 use crate::core::claimer::Settings;
-use crate::core::lane::{Event, Input, Tally};
+use crate::core::lane::{Event, Tally};
 use crate::core::poller::Note;
-use crate::core::record::Record;
 use crate::core::replay::bounds::Held;
 use crate::core::replay::claim::{How, Outcome, Wanted};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
 use crate::core::retry::Backoff;
-use crate::kafka::driver::LaneHandle;
 use crate::kafka::log::KafkaLog;
+use crate::kafka::poller::{BURST, BURST_BYTES};
 use crate::kafka::range::{records, size};
 use crate::kafka::ranges::{Ranges, Read};
 use crate::ops::conditions::Conditions;
 use crate::sink::claim::Log as _;
 use crate::sink::connection::Connector;
+use crate::sink::lane::{LaneHandle, Room};
 use crossbeam_channel::{Receiver, unbounded};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::Serialize;
@@ -29,11 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How many full batches the lanes may hold.
-const BATCHES_HELD: usize = 16;
-/// How many records are read before the lanes are listened to again, and their bytes.
-const BURST: usize = 256;
-const BURST_BYTES: usize = 256 << 10;
 /// How long to wait for a record, or for a lane.
 const WAIT: Duration = Duration::from_millis(20);
 /// How often a person is shown how far it is, and Redis told that somebody works on it.
@@ -88,10 +83,7 @@ struct Group<'r> {
 impl Group<'_> {
     fn hand_on(&mut self, run: &Run, lanes: &[LaneHandle]) {
         if let (Some(part), Some((lane, generation))) = (self.part, self.to.take()) {
-            let (records, handle) = (records(run.at(part).clone(), &self.messages), &lanes[lane]);
-            handle.load.records.fetch_add(records.len(), Ordering::Relaxed);
-            handle.load.bytes.fetch_add(records.iter().map(Record::weight).sum(), Ordering::Relaxed);
-            let _ = handle.inbox.send(Input::Records(generation, records));
+            lanes[lane].hand(generation, records(run.at(part).clone(), &self.messages));
         }
         self.messages.clear();
     }
@@ -218,8 +210,8 @@ impl Work {
     }
 
     fn full(&self) -> bool {
-        let room = (self.valid.lane.records_max * BATCHES_HELD, self.valid.lane.bytes_max.saturating_mul(BATCHES_HELD / 4));
-        self.lanes.iter().any(|l| l.load.records.load(Ordering::Relaxed) >= room.0 || l.load.bytes.load(Ordering::Relaxed) >= room.1)
+        let room = Room::of(&self.valid.lane);
+        self.lanes.iter().any(|lane| lane.fills(room))
     }
 
     fn note(&mut self, note: Note) {

@@ -1,9 +1,10 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
 use super::connection::{Connection, Connector, Failure};
 use crate::app::Clock;
-use crate::core::lane::{Event, Input, Lane, Next, Unburied};
+use crate::core::lane::{Event, Input, Lane, Next, Settings, Unburied};
 use crate::core::letter::Letter;
 use crate::core::poller::Note;
+use crate::core::record::Record;
 use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use std::sync::Arc;
@@ -17,6 +18,48 @@ pub struct Load {
     pub bytes: AtomicUsize,
     /// Rounds of the lane's thread: what the watchdog takes for life.
     pub rounds: AtomicU64,
+}
+
+/// A lane, as those see it who feed it.
+pub struct LaneHandle {
+    pub inbox: Sender<Input>,
+    pub load: Arc<Load>,
+}
+
+/// The bounds of a lane's load.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    records: usize,
+    bytes: usize,
+}
+
+/// How many full batches a lane may hold, queued and in flight. Kafka gives out a partition's records by the thousand: with
+/// less room than that, the poller would wait for one lane while another one has nothing to do.
+const BATCHES_HELD: usize = 16;
+
+impl Room {
+    pub fn of(settings: &Settings) -> Self {
+        Self { records: settings.records_max * BATCHES_HELD, bytes: settings.bytes_max.saturating_mul(BATCHES_HELD / 4) }
+    }
+
+    #[must_use]
+    pub fn half(self) -> Self {
+        Self { records: self.records / 2, bytes: self.bytes / 2 }
+    }
+}
+
+impl LaneHandle {
+    /// Hands records over, and counts them.
+    pub fn hand(&self, generation: u64, records: Vec<Record>) {
+        self.load.records.fetch_add(records.len(), Ordering::Relaxed);
+        self.load.bytes.fetch_add(records.iter().map(Record::weight).sum(), Ordering::Relaxed);
+        let _ = self.inbox.send(Input::Records(generation, records));
+    }
+
+    /// Whether what it holds fills this room.
+    pub fn fills(&self, room: Room) -> bool {
+        self.load.records.load(Ordering::Relaxed) >= room.records || self.load.bytes.load(Ordering::Relaxed) >= room.bytes
+    }
 }
 
 /// Who makes letters durable in the dead-letter topic, on a thread of its own: one list at a time.

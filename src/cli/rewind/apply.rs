@@ -142,7 +142,7 @@ impl<'v> Apply<'v> {
                 break;
             }
             let last = record.offset + 1 >= position;
-            let _ = lane.inbox.send(Input::Records(generation, vec![record]));
+            lane.hand(generation, vec![record]);
             if last {
                 break;
             }
