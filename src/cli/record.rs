@@ -39,7 +39,7 @@ pub(super) fn show(output: Output, args: &check::Args, file: &str, valid: &Valid
         args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
     let value = (!args.tombstone).then_some(payload.as_slice());
     let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
-    let through: Vec<Through> = (0..routes.len()).filter(|r| routes[*r].matches(&topic)).map(|r| through(routes, r, &record)).collect();
+    let through: Vec<Through> = route::through(routes, &topic).into_iter().map(|r| through(routes, r, &record)).collect();
     let dead = through.iter().find_map(|t| t.dead.as_ref().map(|why| format!("route {}: {why}", t.route)));
     let dead = dead.map(|why| format!("the record is dead, and nothing of it is applied; {}: {why}", fate(valid)));
     match output {

@@ -10,11 +10,11 @@ use super::claim::{Commit, Decision, Facts, Guarantee, Memory, Notice, OnStateLo
 use super::encode::Encoder;
 use super::fingerprint;
 use super::lane::{Check, Guard, Opening};
-use super::rebuild::{Begun, Rebuild};
+use super::rebuild::Begun;
 use super::record::TopicPartition;
 use super::reply::{Class, Reply, first_error, triage};
-use super::route::Route;
-use super::state::{State, StateKey, VERSION};
+use super::route::{self, Route};
+use super::state::{self, State, StateKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Settings {
         }
         let check = state.last.filter(|l| l.offset >= low).map(|last| Check { last, compacted });
         let begin = [Some(position), unread, check.as_ref().map(|c| c.last.offset)].into_iter().flatten().min().unwrap_or(position).max(low);
-        let through = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&at.topic)).collect::<Vec<_>>().into();
+        let through = route::through(&self.routes, &at.topic).into();
         let exactly = self.guarantee == Guarantee::ExactlyOnce;
         let guard = exactly.then(|| Guard { key: self.key(at), owner });
         let rebuild = state.rebuild.map(|r| (r, Begun::new(&self.prefix, &self.group, at, r)));
@@ -278,8 +278,8 @@ impl Claimer {
         state.offset = Some(position);
         let marked = facts.commit.and_then(|c| c.ours).filter(|m| !m.store_id.is_empty());
         let store_id = facts.store_id.or(marked.map(|m| m.store_id)).unwrap_or_else(|| self.settings.store_id.clone());
-        let owner = self.owner(request.generation);
-        let (opening, begin, lost) = self.settings.opening(request, owner, &state, log.low, compacted);
+        state.owner = self.owner(request.generation);
+        let (opening, begin, lost) = self.settings.opening(request, state.owner.clone(), &state, log.low, compacted);
         state.unread = opening.unread;
         let routes = self.fingerprint(&opening);
         let changed = fingerprint::added(&String::from_utf8_lossy(&state.routes), &routes).map(|added| changed(&request.at, position, &added));
@@ -288,33 +288,15 @@ impl Claimer {
         Ok((Box::new(Claimed { opening, begin, epoch: state.epoch, notices, store_id }), state))
     }
 
-    /// Epoch, owner and every other field, empty where unknown, so that a batch's HSET adds none.
     fn encode_take(&mut self, at: &TopicPartition, claimed: &Claimed, state: &State, partitions: i32) {
         let (key, id, topics) = (self.settings.key(at), self.id_key(), self.topics_key());
-        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default().into_bytes();
-        let fields: [(&[u8], Vec<u8>); 8] = [
-            (b"version", VERSION.to_string().into_bytes()),
-            (b"epoch", state.epoch.to_string().into_bytes()),
-            (b"owner", self.owner(claimed.opening.generation)),
-            (b"offset", number(state.offset)),
-            (b"unread", number(state.unread)),
-            (b"last", state.last.map(|l| l.encode()).unwrap_or_default().into_bytes()),
-            (b"routes", state.routes.clone()),
-            (b"rebuild", state.rebuild.map(Rebuild::encode).unwrap_or_default().into_bytes()),
-        ];
         let out = &mut self.out;
         out.clear();
         out.command(&[b"MULTI"]);
         out.command(&[b"SET", id.0.as_slice(), claimed.store_id.as_bytes(), b"NX"]);
         out.command(&[b"HSETNX", topics.0.as_slice(), at.topic.as_bytes(), partitions.to_string().as_bytes()]);
         out.command(&[b"HSETNX", topics.0.as_slice(), known_field(at).as_bytes(), b"1"]);
-        out.arg(b"HSET");
-        out.arg(&key.0);
-        for (name, value) in &fields {
-            out.arg(name);
-            out.arg(value);
-        }
-        out.finish();
+        state::write(&key, &state.fields(), out);
         out.command(&[b"EXEC"]);
     }
 

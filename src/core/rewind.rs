@@ -9,7 +9,7 @@ use super::claimer::{Policy, Request, Settings};
 use super::encode::Encoder;
 use super::lane::Opening;
 use super::reply::{Reply, first_error};
-use super::state::{State, StateKey, VERSION};
+use super::state::{self, State, StateKey};
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -103,23 +103,10 @@ impl<'s> Rewind<'s> {
         let position = state.offset.unwrap_or(self.to);
         state.offset = Some(position);
         let key = self.key();
-        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
         self.out.clear();
         self.out.command(&[b"MULTI"]);
-        self.out.command(&[
-            b"HSET".as_slice(),
-            &key.0,
-            b"version",
-            VERSION.to_string().as_bytes(),
-            b"epoch",
-            state.epoch.to_string().as_bytes(),
-            b"owner",
-            &state.owner,
-            b"offset",
-            number(state.offset).as_bytes(),
-            b"unread",
-            number(state.unread).as_bytes(),
-        ]);
+        // Up to what is unread: the rest stays as it is.
+        state::write(&key, &state.fields()[..5], &mut self.out);
         self.out.command(&[b"EXEC"]);
         self.stage = Stage::Taking(Box::new(state));
         Next::Exchange { replies: 3 }

@@ -47,6 +47,13 @@ pub struct Outcome {
     pub tombstones: u32,
 }
 
+impl Outcome {
+    /// Tombstones of which nothing came.
+    pub fn dropped(&self) -> u32 {
+        if self.commands == 0 { self.tombstones } else { 0 }
+    }
+}
+
 /// Why a record is dead before anything was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poison {
@@ -77,6 +84,11 @@ impl Route {
             _ => None,
         })
     }
+}
+
+/// The routes that a topic's records go through, as indexes.
+pub fn through(routes: &[Route], topic: &str) -> Vec<usize> {
+    (0..routes.len()).filter(|r| routes[*r].matches(topic)).collect()
 }
 
 /// The routes as a rebuild applies them: what was published once is not published again.

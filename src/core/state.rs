@@ -79,6 +79,21 @@ pub struct State {
 }
 
 impl State {
+    /// The fields as a claim writes them, empty where unknown, so that a batch's HSET adds none.
+    pub fn fields(&self) -> [(&'static [u8], Vec<u8>); 8] {
+        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default().into_bytes();
+        [
+            (b"version", VERSION.to_string().into_bytes()),
+            (b"epoch", self.epoch.to_string().into_bytes()),
+            (b"owner", self.owner.clone()),
+            (b"offset", number(self.offset)),
+            (b"unread", number(self.unread)),
+            (b"last", self.last.map(|l| l.encode()).unwrap_or_default().into_bytes()),
+            (b"routes", self.routes.clone()),
+            (b"rebuild", self.rebuild.map(Rebuild::encode).unwrap_or_default().into_bytes()),
+        ]
+    }
+
     /// Reads the answer to HGETALL.
     ///
     /// # Errors
@@ -137,6 +152,17 @@ pub enum Guarded {
     Moved,
     /// The position is gone.
     Lost,
+}
+
+/// Appends the HSET of some of [`State::fields`].
+pub fn write(key: &StateKey, fields: &[(&'static [u8], Vec<u8>)], out: &mut Encoder) {
+    out.arg(b"HSET");
+    out.arg(&key.0);
+    for (name, value) in fields {
+        out.arg(name);
+        out.arg(value);
+    }
+    out.finish();
 }
 
 /// Appends the read of a guard: the owner, the position, and what is unread.

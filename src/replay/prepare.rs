@@ -12,6 +12,7 @@ use crate::core::state::StateKey;
 use crate::core::throttle::Throttle;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::times;
+use crate::sink::connection::Connection;
 use crate::sink::preflight::{Unfit, preflight};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -130,17 +131,7 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         return Err(format!("--ids timestamp needs Redis 7.0 or later, for ids such as 1766000000000-*; this is {}", server.version));
     }
     for span in spans.iter_mut() {
-        let at = span.at();
-        span.live = match valid.config.redis.guarantee {
-            Guarantee::ExactlyOnce => {
-                let key = StateKey::partition(&valid.config.redis.state_prefix, &valid.config.kafka.group, &at);
-                match connection.command(&[b"HGET".as_slice(), &key.0, b"offset"]).map_err(|e| format!("Redis: {e}"))? {
-                    Reply::Text(offset) => String::from_utf8_lossy(&offset).parse().ok(),
-                    _ => None,
-                }
-            }
-            Guarantee::AtLeastOnce => log.committed(&at).map_err(|e| format!("Kafka: {at}: {e}"))?.map(|c| c.offset),
-        };
+        span.live = live(valid, &span.at(), connection, log)?;
     }
     let adds = planned.iter().any(|w| w.command == "xadd" && w.does == "if-missing") && asked.options.target_prefix.is_empty();
     let mut notes = server.notes.clone();
@@ -149,12 +140,25 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
             span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
         }
     }
-    let live: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
-    check_streams(planned, &live, &asked.options)?;
+    let lives: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    check_streams(planned, &lives, &asked.options)?;
     if adds {
         notes.extend(begin_there(&valid.config.kafka.group, spans));
     }
     Ok(notes)
+}
+
+/// Where the live bridge is.
+pub fn live(valid: &Valid, at: &TopicPartition, redis: &mut Connection, log: &KafkaLog) -> Result<Option<i64>, String> {
+    if valid.config.redis.guarantee == Guarantee::AtLeastOnce {
+        return Ok(log.committed(at).map_err(|e| format!("Kafka: {at}: {e}"))?.map(|c| c.offset));
+    }
+    let key = StateKey::partition(&valid.config.redis.state_prefix, &valid.config.kafka.group, at);
+    match redis.command(&[b"HGET".as_slice(), &key.0, b"offset"]).map_err(|e| format!("Redis: {e}"))? {
+        Reply::Text(offset) => Ok(String::from_utf8_lossy(&offset).parse().ok()),
+        Reply::Error(e) => Err(format!("Redis refuses: {e}")),
+        _ => Ok(None),
+    }
 }
 
 /// What a person should know of partitions in which no live bridge is yet: a line a topic.

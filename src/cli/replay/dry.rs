@@ -5,7 +5,7 @@ use crate::config::validate::Valid;
 use crate::core::encode::{Encoder, parse_commands};
 use crate::core::record::Record;
 use crate::core::replay::job::Counts;
-use crate::core::replay::plan::{Plan, Span};
+use crate::core::replay::plan::{Plan, Span, wanted};
 use crate::core::route;
 use crate::kafka::ranges::{Walk, walk};
 use serde_json::json;
@@ -27,12 +27,13 @@ pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Sho
     for topic in topics {
         let of: Vec<&Span> = plan.spans.iter().filter(|s| s.topic == topic && !s.is_empty()).collect();
         let ranges: Vec<(i32, i64, i64)> = of.iter().map(|s| (s.partition, s.from, s.to)).collect();
+        let through = route::through(&valid.lane.routes, topic);
         let mut more: BTreeMap<i32, usize> = of.iter().map(|s| (s.partition, each)).collect();
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
-            let wanted = plan.keys.is_empty() || record.key().is_some_and(|k| plan.keys.iter().any(|key| key.as_bytes() == k));
+            let wanted = wanted(&plan.keys, record.key());
             let Some(more) = more.get_mut(&record.at().partition).filter(|_| wanted) else { return Walk::On };
             (*more, left) = (more.saturating_sub(1), left.saturating_sub(1));
-            match (rendered.one(&record), left, *more) {
+            match (rendered.one(&record, &through), left, *more) {
                 (false, ..) | (_, 0, _) => Walk::Stop,
                 (_, _, 0) => Walk::Enough,
                 _ => Walk::On,
@@ -63,18 +64,17 @@ struct Rendered<'v> {
 
 impl Rendered<'_> {
     /// One record. `false`: nobody reads any more.
-    fn one(&mut self, record: &Record) -> bool {
+    fn one(&mut self, record: &Record, through: &[usize]) -> bool {
         let routes = &self.valid.lane.routes;
-        let through: Vec<usize> = (0..routes.len()).filter(|r| routes[*r].matches(&record.at().topic)).collect();
         let (mut out, mut outcomes) = (Encoder::default(), Vec::new());
-        let dead = route::render(routes, &through, record, &mut out, |_| {}, &mut outcomes, &mut self.context).err();
+        let dead = route::render(routes, through, record, &mut out, |_| {}, &mut outcomes, &mut self.context).err();
         let commands: Vec<String> = parse_commands(out.bytes()).unwrap_or_default().iter().map(|c| print::command(c)).collect();
         self.counts.records += 1;
         self.counts.dead += i64::from(dead.is_some());
         self.counts.applied += i64::try_from(commands.len()).unwrap_or(0);
         for (_, outcome) in &outcomes {
             self.counts.expired += i64::from(outcome.expired);
-            self.counts.dropped += i64::from(if outcome.commands == 0 { outcome.tombstones } else { 0 });
+            self.counts.dropped += i64::from(outcome.dropped());
         }
         let dead = dead.map(|p| p.reason);
         match self.output {

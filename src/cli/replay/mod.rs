@@ -101,8 +101,24 @@ fn rate(text: &str) -> Result<u32, String> {
 }
 
 impl Range {
+    /// All that is asked for.
+    pub fn asked(&self, rate: Option<u32>, options: Options) -> Result<Asked, String> {
+        let (from, to) = self.bounds()?;
+        Ok(Asked {
+            routes: self.route.clone(),
+            topics: self.topic.clone(),
+            partitions: self.partition.as_ref().map(|p| p.0.clone()),
+            from,
+            to,
+            keys: self.key.clone(),
+            clamp: self.clamp,
+            rate,
+            options,
+        })
+    }
+
     /// Both ends.
-    pub fn bounds(&self) -> Result<(Bound, Bound), String> {
+    fn bounds(&self) -> Result<(Bound, Bound), String> {
         let now = jiff::Timestamp::now().as_millisecond();
         let bound = |offsets: &Option<Offsets>, time: &Option<Moment>| offsets.clone().map(Bound::Offsets).or_else(|| time.map(|t| Bound::Time(t.at(now))));
         let from = bound(&self.from_offset, &self.from_time).ok_or("--from-offset or --from-time says where to begin")?;
@@ -118,19 +134,9 @@ impl Range {
 
 impl Args {
     fn asked(&self) -> Result<Asked, String> {
-        let (from, to) = self.range.bounds()?;
         let ids = if self.ids == IdsFrom::Timestamp { Ids::Timestamp } else { Ids::Write };
-        Ok(Asked {
-            routes: self.range.route.clone(),
-            topics: self.range.topic.clone(),
-            partitions: self.range.partition.as_ref().map(|p| p.0.clone()),
-            from,
-            to,
-            keys: self.range.key.clone(),
-            clamp: self.range.clamp,
-            rate: self.rate,
-            options: Options { target_prefix: self.target_prefix.clone(), append: self.append, ids, writes: self.write.clone() },
-        })
+        let options = Options { target_prefix: self.target_prefix.clone(), append: self.append, ids, writes: self.write.clone() };
+        self.range.asked(self.rate, options)
     }
 }
 

@@ -9,17 +9,15 @@ use crate::config::load::Loaded;
 use crate::config::units::Period;
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
-use crate::core::record::TopicPartition;
-use crate::core::replay::plan::Span;
+use crate::core::replay::plan::{Span, wanted};
 use crate::core::replay::policy::{Ids, Options, Policy, apply};
-use crate::core::reply::Reply;
-use crate::core::state::StateKey;
+use crate::core::route;
 use crate::core::verify::compare::{self, Equal};
 use crate::core::verify::model::{Expected, Model, Pass};
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::{Walk, walk};
 use crate::replay::prepare::{self, Asked};
-use crate::sink::connection::{Connection, Connector};
+use crate::sink::connection::Connector;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -73,7 +71,9 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         Ok((loaded, _)) => loaded,
         Err(exit) => return exit,
     };
-    let asked = match asked(args) {
+    // Streams are compared, not added to.
+    let options = Options { target_prefix: args.target_prefix.clone(), append: true, ids: Ids::Write, writes: Vec::new() };
+    let asked = match args.range.asked(None, options) {
         Ok(asked) => asked,
         Err(why) => {
             print::failure(global.output, format_args!("verify: {why}"));
@@ -97,22 +97,6 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     }
 }
 
-fn asked(args: &Args) -> Result<Asked, String> {
-    let (from, to) = args.range.bounds()?;
-    let range = &args.range;
-    Ok(Asked {
-        routes: range.route.clone(),
-        topics: range.topic.clone(),
-        partitions: range.partition.as_ref().map(|p| p.0.clone()),
-        from,
-        to,
-        keys: range.key.clone(),
-        clamp: range.clamp,
-        rate: None,
-        options: Options { target_prefix: args.target_prefix.clone(), append: true, ids: Ids::Write, writes: Vec::new() },
-    })
-}
-
 /// The routes as the live bridge applies them.
 fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config::load::Mistakes>, String> {
     let routes = prepare::select(&loaded, &asked.routes)?;
@@ -131,7 +115,7 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
     // Of a replay's own keys the live bridge writes none.
     let follows = args.target_prefix.is_empty();
     for span in spans.iter_mut().filter(|_| follows) {
-        span.live = position(valid, &span.at(), &mut redis, &log)?;
+        span.live = prepare::live(valid, &span.at(), &mut redis, &log)?;
         span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
     }
     let mut model = Model::new(valid.lane.routes.clone(), jiff::Timestamp::now().as_millisecond());
@@ -143,7 +127,7 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         span.from = span.to;
         if span.live.is_some() {
             let to = match valid.config.redis.guarantee {
-                Guarantee::ExactlyOnce => position(valid, &span.at(), &mut redis, &log)?.unwrap_or(span.to),
+                Guarantee::ExactlyOnce => prepare::live(valid, &span.at(), &mut redis, &log)?.unwrap_or(span.to),
                 // A commit says only what is settled for certain.
                 Guarantee::AtLeastOnce => log.watermarks(&span.at()).map_err(|e| format!("Kafka: {e}"))?.1,
             };
@@ -156,19 +140,6 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
     Ok((spans, compared(&model, &look, &from_start, now_ms, args)))
 }
 
-/// Where the live bridge is.
-fn position(valid: &Valid, at: &TopicPartition, redis: &mut Connection, log: &KafkaLog) -> Result<Option<i64>, String> {
-    if valid.config.redis.guarantee == Guarantee::AtLeastOnce {
-        return Ok(log.committed(at).map_err(|e| format!("Kafka: {at}: {e}"))?.map(|c| c.offset));
-    }
-    let key = StateKey::partition(&valid.config.redis.state_prefix, &valid.config.kafka.group, at);
-    match redis.command(&[b"HGET".as_slice(), &key.0, b"offset"]).map_err(|e| format!("Redis: {e}"))? {
-        Reply::Text(offset) => Ok(String::from_utf8_lossy(&offset).parse().ok()),
-        Reply::Error(e) => Err(format!("Redis refuses: {e}")),
-        _ => Ok(None),
-    }
-}
-
 /// Gathers what the records of the spans must have become.
 fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: Pass) -> Result<(), String> {
     let mut topics: BTreeMap<&str, Vec<(i32, i64, i64)>> = BTreeMap::new();
@@ -176,11 +147,11 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
         topics.entry(span.topic.as_str()).or_default().push((span.partition, span.from, span.to));
     }
     for (topic, ranges) in topics {
+        let through = route::through(&valid.lane.routes, topic);
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
-            let wanted = asked.keys.is_empty() || record.key().is_some_and(|k| asked.keys.iter().any(|key| key.as_bytes() == k));
             let source = spans.iter().position(|s| s.topic == *record.at().topic && s.partition == record.at().partition);
-            if let Some(source) = source.filter(|_| wanted) {
-                model.take(&record, source, pass);
+            if let Some(source) = source.filter(|_| wanted(&asked.keys, record.key())) {
+                model.take(&record, &through, source, pass);
             }
             Walk::On
         })?;

@@ -13,6 +13,7 @@ use crate::core::letter::Letter;
 use crate::core::replay::decide::{Candidate, Decider, Standing, What};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::reply::Reply;
+use crate::core::route::Outcome;
 use crate::core::write::Effect;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -172,12 +173,12 @@ impl Lane {
     /// Adds what the job keeps to a batch: the marks, and the counts, in the transaction that brings them about.
     fn keep(&mut self, batch: &mut Batch, marked: &[(Vec<u8>, Vec<u8>)], counts: Counts) {
         let Some(job) = &self.job else { return };
-        let sum = |of: fn(&crate::core::route::Outcome) -> u32| batch.outcomes.iter().map(|(_, o)| i64::from(of(o))).sum();
+        let sum = |of: fn(&Outcome) -> u32| batch.outcomes.iter().map(|(_, o)| i64::from(of(o))).sum();
         let counts = Counts {
             records: count(batch.entries.iter()),
             applied: count(batch.commands.iter().filter(|c| matches!(c, Sent::Write { .. }))),
             expired: sum(|o| o.expired),
-            dropped: sum(|o| if o.commands == 0 { o.tombstones } else { 0 }),
+            dropped: sum(Outcome::dropped),
             dead: count(batch.letters.iter()),
             ..counts
         };

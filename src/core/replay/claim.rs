@@ -13,7 +13,7 @@ use crate::core::encode::Encoder;
 use crate::core::lane::{Guard, Opening};
 use crate::core::record::TopicPartition;
 use crate::core::reply::{Class, Reply, first_error, triage};
-use crate::core::state::{State, VERSION};
+use crate::core::state::{self, State};
 
 /// How the partitions are taken.
 #[derive(Clone, Debug)]
@@ -145,6 +145,7 @@ impl<'s> Claim<'s> {
                 How::Keep | How::Take => {}
             }
             state.epoch += 1;
+            state.owner.clone_from(&self.owner);
             taken.push(self.opening(wanted, &mut state));
             written.push((wanted.at.clone(), state));
         }
@@ -162,9 +163,7 @@ impl<'s> Claim<'s> {
         Taken { opening, begin, notice }
     }
 
-    /// Every field, empty where unknown, so that a batch's HSET adds none.
     fn encode(&mut self, states: &[(TopicPartition, State)]) {
-        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
         let out = &mut self.out;
         out.clear();
         out.command(&[b"MULTI"]);
@@ -179,22 +178,8 @@ impl<'s> Claim<'s> {
             out.finish();
         }
         for (at, state) in states {
-            out.command(&[
-                b"HSET".as_slice(),
-                &self.keys.state(at).0,
-                b"version",
-                VERSION.to_string().as_bytes(),
-                b"epoch",
-                state.epoch.to_string().as_bytes(),
-                b"owner",
-                &self.owner,
-                b"offset",
-                number(state.offset).as_bytes(),
-                b"unread",
-                number(state.unread).as_bytes(),
-                b"last",
-                state.last.map(|l| l.encode()).unwrap_or_default().as_bytes(),
-            ]);
+            // Up to the last record: a job's state names no routes, and knows no rebuild.
+            state::write(&self.keys.state(at), &state.fields()[..6], out);
         }
         out.command(&[b"EXEC"]);
     }

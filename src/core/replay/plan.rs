@@ -61,6 +61,11 @@ impl Plan {
     }
 }
 
+/// Whether a record is one of those that are asked for by their keys; without any, all are.
+pub fn wanted(keys: &[String], key: Option<&[u8]>) -> bool {
+    keys.is_empty() || key.is_some_and(|k| keys.iter().any(|key| key.as_bytes() == k))
+}
+
 /// The name of the day's next job of a route: the first that is free.
 pub fn name(route: &str, day: &str, taken: &[String]) -> String {
     let named = |n: u32| format!("{route}-{day}-{n}");

@@ -94,13 +94,12 @@ impl Model {
         Self { routes, keys, uncompared, records: 0, dead: 0, context: route::Context::default(), now_ms, timed }
     }
 
-    /// Takes a record of the partition `source`.
-    pub fn take(&mut self, record: &Record, source: usize, pass: Pass) {
-        let through: Vec<usize> = (0..self.routes.len()).filter(|r| self.routes[*r].matches(&record.at().topic)).collect();
+    /// Takes a record of the partition `source`, whose topic goes through these routes.
+    pub fn take(&mut self, record: &Record, through: &[usize], source: usize, pass: Pass) {
         // As it was rendered when it was young: what has expired since was written all the same.
         self.context.now_ms = record.timestamp_ms.filter(|_| self.timed).map_or(self.now_ms, |time| time.saturating_add(1));
         let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
-        let rendered = route::render(&self.routes, &through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
+        let rendered = route::render(&self.routes, through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
         if pass == Pass::Range {
             self.records += 1;
             self.dead += u64::from(rendered.is_err());
