@@ -18,8 +18,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Records that were sent before this are not counted: caches are cold, connections new.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// The load grows for so long, and what was sent before it is steady is not counted: caches are cold, connections new, and
+/// what falls behind in the first moments of a high load would stand in the way of all that follows.
+const WARM_UP: Duration = Duration::from_secs(5);
 /// The pairs whose streams are read; every pair's channel is.
 const STREAMS: u64 = 10;
 /// How long a reader waits before it looks whether it is over.
@@ -47,6 +48,12 @@ fn sent(text: &[u8]) -> Option<u64> {
     Some(digits.fold(0, |n, d| n * 10 + u64::from(d - b'0')))
 }
 
+/// Seconds at the full rate that come to as much as this time since the load began to grow.
+fn steady(elapsed: Duration) -> f64 {
+    let (elapsed, growing) = (elapsed.as_secs_f64(), WARM_UP.as_secs_f64());
+    if elapsed < growing { elapsed * elapsed / growing / 2.0 } else { elapsed - growing / 2.0 }
+}
+
 /// Sends at this rate, in order, and returns how many.
 fn produce(topic: &str, rate: f64, time: Duration, clock: Clock) -> u64 {
     let mut config = ClientConfig::new();
@@ -55,7 +62,7 @@ fn produce(topic: &str, rate: f64, time: Duration, clock: Clock) -> u64 {
     let (start, mut n) = (Instant::now(), 0u64);
     let mut last = 0;
     while start.elapsed() < time {
-        let due = (start.elapsed().as_secs_f64() * rate) as u64;
+        let due = (steady(start.elapsed()) * rate) as u64;
         while n < due {
             let pair = pair(n % PAIRS);
             // No two have the same name.
@@ -200,7 +207,7 @@ fn turn<N>(bed: &Bed, rate: f64, neighbour: impl Fn() -> N) -> Turn {
         received: subscriber.len() as f64 / produced as f64,
         subscriber: times(&subscriber),
         stream: times(&stream),
-        sent_a_second: produced as f64 / time.as_secs_f64(),
+        sent_a_second: produced as f64 / steady(time),
     }
 }
 

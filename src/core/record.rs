@@ -31,13 +31,14 @@ pub struct Record {
     place: Place,
 }
 
-/// Where a record's bytes stand in its run's: key, value and the headers' values, one after the other.
+/// Where a record's bytes stand in its run's: key, value and the headers' values, one after the other. Of these there are
+/// thousands in a queue, so their numbers are small ones: Kafka's lengths are 32 bits, and no run has 4 GiB.
 #[derive(Clone, Debug)]
 struct Place {
-    from: usize,
-    key: Option<usize>,
-    payload: Option<usize>,
-    headers: Box<[(String, Option<usize>)]>,
+    from: u32,
+    key: Option<u32>,
+    payload: Option<u32>,
+    headers: Box<[(String, Option<u32>)]>,
 }
 
 /// Records of one partition that were copied together.
@@ -71,11 +72,12 @@ impl Copier {
         headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) {
         let bytes = &mut self.run.bytes;
-        let from = bytes.len();
+        let small = |n: usize| u32::try_from(n).expect("less than 4 GiB");
+        let from = small(bytes.len());
         let mut keep = |part: Option<&[u8]>| {
             part.map(|p| {
                 bytes.extend_from_slice(p);
-                p.len()
+                small(p.len())
             })
         };
         let (key, payload) = (keep(key), keep(payload));
@@ -91,9 +93,16 @@ impl Copier {
 }
 
 impl Place {
-    fn end(&self) -> usize {
-        let headers: usize = self.headers.iter().filter_map(|(_, len)| *len).sum();
-        self.from + self.key.unwrap_or(0) + self.payload.unwrap_or(0) + headers
+    fn payload_from(&self) -> u32 {
+        self.from + self.key.unwrap_or(0)
+    }
+
+    fn headers_from(&self) -> u32 {
+        self.payload_from() + self.payload.unwrap_or(0)
+    }
+
+    fn end(&self) -> u32 {
+        self.headers_from() + self.headers.iter().filter_map(|(_, len)| *len).sum::<u32>()
     }
 }
 
@@ -130,8 +139,8 @@ impl Record {
         &self.run.at
     }
 
-    fn slice(&self, from: usize, len: usize) -> &[u8] {
-        &self.run.bytes[from..from + len]
+    fn slice(&self, from: u32, len: u32) -> &[u8] {
+        &self.run.bytes[from as usize..(from + len) as usize]
     }
 
     pub fn key(&self) -> Option<&[u8]> {
@@ -140,12 +149,12 @@ impl Record {
 
     /// The record's value; `None` is a tombstone.
     pub fn payload(&self) -> Option<&[u8]> {
-        self.place.payload.map(|len| self.slice(self.place.from + self.place.key.unwrap_or(0), len))
+        self.place.payload.map(|len| self.slice(self.place.payload_from(), len))
     }
 
     /// In the record's order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let mut from = self.place.from + self.place.key.unwrap_or(0) + self.place.payload.unwrap_or(0);
+        let mut from = self.place.headers_from();
         self.place.headers.iter().map(move |(name, len)| {
             let at = from;
             from += len.unwrap_or(0);
@@ -161,12 +170,12 @@ impl Record {
     /// What the record holds in memory, in bytes, by which queues are bounded.
     pub fn weight(&self) -> usize {
         let place = &self.place;
-        place.end() - place.from + place.headers.iter().map(|(n, _)| n.len() + 40).sum::<usize>() + 160
+        (place.end() - place.from) as usize + place.headers.iter().map(|(n, _)| n.len() + 40).sum::<usize>() + 160
     }
 
     /// A hash of key and value that tells this record from another one at the same offset of a recreated topic.
     pub fn fingerprint(&self) -> u64 {
         let Place { from, key, .. } = self.place;
-        xxhash_rust::xxh3::xxh3_64_with_seed(&self.run.bytes[from..self.place.end()], key.unwrap_or(0) as u64)
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.slice(from, self.place.end() - from), key.unwrap_or(0).into())
     }
 }

@@ -35,7 +35,7 @@ pub struct Room {
 
 /// How many full batches a lane may hold, queued and in flight. Kafka gives out a partition's records by the thousand: with
 /// less room than that, the poller would wait for one lane while another one has nothing to do.
-const BATCHES_HELD: usize = 16;
+const BATCHES_HELD: usize = 24;
 
 impl Room {
     pub fn of(settings: &Settings) -> Self {

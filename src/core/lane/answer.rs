@@ -236,11 +236,11 @@ impl Lane {
                 (_, Sent::Begun { .. }) => Verdict::Halt { code: "refused", reason: unkept(why) },
             };
             let pending = &mut batch.entries[sent.entry()].pending;
-            if !matches!(pending.verdict, Verdict::Halt { .. }) {
-                pending.verdict = verdict;
+            if !matches!(pending.verdict.as_deref(), Some(Verdict::Halt { .. })) {
+                pending.verdict = Some(Box::new(verdict));
             }
         }
-        let judged = batch.entries.iter().any(|e| e.pending.verdict != Verdict::None);
+        let judged = batch.entries.iter().any(|e| e.pending.verdict.is_some());
         let shares = batch.generations();
         self.unbuild(batch);
         if let Some(why) = whole.or_else(|| (!judged).then(|| cause(error).to_owned())) {

@@ -168,7 +168,7 @@ impl Lane {
             if !self.admit(generation, now) {
                 break None;
             }
-            let Some(pending) = self.parts.get_mut(&generation).and_then(|p| p.queue.pop_front()) else { break None };
+            let Some(pending) = self.parts.get_mut(&generation).and_then(Part::pop) else { break None };
             // What is in flight of it is decided about first.
             let first = batch.entries.len() == begun && matches!(self.stage, Stage::Idle);
             match self.render(generation, pending, batch, first) {
@@ -191,13 +191,13 @@ impl Lane {
         let part = &self.parts[&generation];
         let rebuilds = part.rebuilds(pending.record.offset);
         let routes = if rebuilds { &self.rebuilding } else { &self.settings.routes };
-        let dead = match &pending.verdict {
-            Verdict::Halt { code, reason } => {
+        let dead = match pending.verdict.as_deref() {
+            Some(Verdict::Halt { code, reason }) => {
                 let (code, reason) = (*code, reason.clone());
                 return Err(self.stop_at(generation, pending, first, code, reason));
             }
-            Verdict::Dead { route, reason } => Some(("refused", *route, reason.clone())),
-            Verdict::None => {
+            Some(Verdict::Dead { route, reason }) => Some(("refused", *route, reason.clone())),
+            None => {
                 let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
                 let (tx, outcomes_of) = (&mut self.tx, &mut batch.outcomes);
                 match route::render(routes, &part.through, &pending.record, tx, sent, outcomes_of, &mut self.context) {

@@ -41,26 +41,23 @@ pub struct Opening {
     pub rebuild: Option<(Rebuild, Begun)>,
 }
 
+/// For how many records an empty queue has room.
+const QUEUE_KEPT: usize = 64;
+
 /// A record in a queue, and what an earlier attempt found out about it.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub record: Record,
-    pub verdict: Verdict,
+    /// Hardly ever there, and large.
+    pub verdict: Option<Box<Verdict>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    None,
     /// Redis refuses one of its commands for good: it is dead.
-    Dead {
-        route: usize,
-        reason: String,
-    },
+    Dead { route: usize, reason: String },
     /// It needs a person: the partition halts here.
-    Halt {
-        code: &'static str,
-        reason: String,
-    },
+    Halt { code: &'static str, reason: String },
 }
 
 pub(super) struct Part {
@@ -176,7 +173,7 @@ impl Part {
             }
         }
         if record.offset >= self.position {
-            self.queue.push_back(Pending { record, verdict: Verdict::None });
+            self.queue.push_back(Pending { record, verdict: None });
             Taken::Queued
         } else if self.recheck_from.is_some_and(|from| record.offset >= from) {
             self.recheck.push(record.clone());
@@ -220,6 +217,16 @@ impl Part {
     /// Where its position may move to without a record.
     pub(super) fn may_advance(&self) -> Option<i64> {
         (self.gap.end > self.position && self.queue.is_empty() && self.decided()).then_some(self.gap.end)
+    }
+
+    /// The next record. An emptied queue gives its memory back: Kafka gives out a partition's records by the thousand, and
+    /// each partition has its turn.
+    pub(super) fn pop(&mut self) -> Option<Pending> {
+        let pending = self.queue.pop_front();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(QUEUE_KEPT);
+        }
+        pending
     }
 
     /// Whether it is ours to go on with, and nothing below its position is left to look at.

@@ -69,7 +69,7 @@ impl Lane {
                 (Reply::Text(found), _) if found == b"none" || expected.is_some_and(|e| found != e.as_bytes()) => {}
                 (found, _) => {
                     survived = true;
-                    batch.entries[entry].pending.verdict = survivor(&key, found);
+                    batch.entries[entry].pending.verdict = Some(Box::new(survivor(&key, found)));
                 }
             }
         }
