@@ -5,7 +5,7 @@
 //! | [`record`] | a Kafka record, copied out of librdkafka; partition names |
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
 //! | [`json`] | a text's validity and the places of its fields, in one pass |
-//! | [`reference`] | what templates and conditions ask of a record |
+//! | [`mod@reference`] | what templates and conditions ask of a record |
 //! | [`template`] | literal text with holes, parsed once |
 //! | [`condition`] | `when`: whether a route or a write is applied to a record |
 //! | [`mod@write`] | one Redis command template of a route |
