@@ -3,6 +3,7 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use kafka_redis_bridge::config::{load, validate};
+use kafka_redis_bridge::core::condition::{Condition, Fields, Subject};
 use kafka_redis_bridge::core::decode::{Document, Format, Scratch, Step};
 use kafka_redis_bridge::core::encode::Encoder;
 use kafka_redis_bridge::core::ledger::Ledger;
@@ -48,6 +49,16 @@ fn render_three_writes(b: Bencher<'_, '_>) {
         route::render(&routes, &[0], black_box(&record), &mut out, |o| _ = black_box(o), &mut outcomes, &mut context).unwrap();
         black_box(out.bytes().len())
     });
+}
+
+/// A condition of a tick that was decoded. The reference workload's: one field and a number.
+#[divan::bench(args = ["value.realized_vol > 0.50", "value.realized_vol > 0.50 or value.spread > 0.10", "key == 'BTC/USD' and value.price / 2 > abs(value.spread - 1)", "matches(key, '^(BTC|ETH)/USD$')"])]
+fn condition(b: Bencher<'_, '_>, text: &str) {
+    let condition = Condition::parse(text).unwrap();
+    let record = Record::copy(TopicPartition::new("volatility", 0), 7, Some(1), Some(b"BTC/USD"), Some(TICK.as_bytes()), []);
+    let mut scratch = Scratch::default();
+    let subject = Subject { record: &record, fields: Fields::Of(Document::parse(TICK, &mut scratch).unwrap()) };
+    b.bench_local(|| black_box(&condition).holds(black_box(&subject)).unwrap());
 }
 
 /// As many look-ups as fields: their cost must not be that of comparing each with each.

@@ -210,6 +210,8 @@ impl Source for View {
             dead: t.dead.load(Ordering::Relaxed),
             expired: t.expired.load(Ordering::Relaxed),
             tombstones: t.tombstones.load(Ordering::Relaxed),
+            dropped: t.dropped.load(Ordering::Relaxed),
+            condition_errors: t.condition_errors.load(Ordering::Relaxed),
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -319,9 +321,10 @@ fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// A fingerprint of a route's writes, without what is said of replays.
+/// A fingerprint of a route's writes, without what is said of replays. What the route lets through is a part of each.
 fn fingerprint(route: &crate::config::Route) -> String {
     let live = |w: &crate::config::Write| crate::config::Write { replay: None, newer_by: None, ..w.clone() };
-    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(&live(w)).unwrap_or_default()).collect();
+    let when = route.when.as_deref().map(|when| format!(" when {when}")).unwrap_or_default();
+    let writes: Vec<String> = route.write.iter().map(|w| serde_json::to_string(&live(w)).unwrap_or_default() + &when).collect();
     fingerprint::route(&route.name, writes.iter().map(String::as_str))
 }

@@ -7,6 +7,7 @@ use kafka_redis_bridge::core;
 
 mod bad_input;
 mod command_line;
+mod conditions;
 mod configuration;
 mod dead_letters;
 mod exactly_once;

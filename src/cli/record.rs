@@ -4,7 +4,8 @@ use crate::config::validate::Valid;
 use crate::core::encode::{Encoder, parse_commands};
 use crate::core::lane::Letters;
 use crate::core::record::{Record, TopicPartition};
-use crate::core::route::{self, Route, Tombstone, Topics};
+use crate::core::route::{self, Finding, OnConditionError, Route, Tombstone, Topics};
+use crate::core::write::Kind;
 use serde_json::{Value, json};
 use std::io::Read as _;
 
@@ -16,7 +17,19 @@ struct Through {
     /// The writes whose time to live has run out.
     expired: Vec<String>,
     tombstone: Option<&'static str>,
+    conditions: Vec<Judged>,
     dead: Option<String>,
+}
+
+/// What a condition says of the record.
+struct Judged {
+    /// Whose it is: a write's number from 1, or the route's.
+    write: Option<usize>,
+    when: String,
+    /// `None`: it can't be applied.
+    holds: Option<bool>,
+    /// In words, with what comes of it.
+    said: String,
 }
 
 pub(super) fn show(output: Output, args: &check::Args, file: &str, valid: &Valid) -> Exit {
@@ -77,21 +90,51 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let outcome = outcomes.first().map(|(_, o)| *o).unwrap_or_default();
     let tombstone = match route.tombstone {
         _ if outcome.tombstones == 0 => None,
-        Tombstone::Del if commands.is_empty() => Some("a tombstone: on_tombstone = \"del\" deletes nothing, since no write is a set or setex"),
+        Tombstone::Del if !route.writes.iter().any(|w| matches!(w.kind, Kind::Set { .. })) => {
+            Some("a tombstone: on_tombstone = \"del\" deletes nothing, since no write is a set or setex")
+        }
         Tombstone::Del => Some("a tombstone: on_tombstone = \"del\" deletes the keys of the set and setex writes"),
         Tombstone::Skip | Tombstone::Write => Some("a tombstone: on_tombstone = \"skip\" writes nothing"),
     };
-    let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w));
+    let judged = route::judge(route, record);
+    let left_out = |w: usize| judged.iter().any(|j| j.write == Some(w) && j.finding != Finding::Holds);
+    let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w) && !left_out(*w));
     let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
+    let conditions = judged.iter().map(|j| Judged::new(j, route, record)).collect();
     let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
-    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, tombstone, dead }
+    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, tombstone, conditions, dead }
+}
+
+impl Judged {
+    fn new(judged: &route::Judged<'_>, route: &Route, record: &Record) -> Self {
+        let without = if judged.write.is_some() { "this write is left out" } else { "the record is dropped" };
+        let (holds, said) = match (&judged.finding, route.on_condition_error) {
+            (Finding::Holds, _) => (Some(true), "holds".into()),
+            (Finding::HoldsNot, _) => (Some(false), format!("does not hold: {without}")),
+            (Finding::Unknown, _) if record.payload().is_none() => (None, "can't be told of a tombstone, which deletes all the same".into()),
+            (Finding::Unknown, _) => (None, "can't be told, since the payload can't be decoded".into()),
+            (Finding::Fault(why), OnConditionError::Skip) => (None, format!("can't be applied, and on_condition_error = \"skip\": {without} ({why})")),
+            (Finding::Fault(why), OnConditionError::Dead) => (None, format!("can't be applied ({why})")),
+        };
+        Self { write: judged.write.map(|w| w + 1), when: judged.condition.text().into(), holds, said }
+    }
+
+    fn json(&self) -> Value {
+        json!({"write": self.write, "when": self.when, "holds": self.holds, "said": self.said})
+    }
+
+    fn text(&self) -> String {
+        let whose = self.write.map(|w| format!("write {w}, ")).unwrap_or_default();
+        format!("{whose}when {}: {}", self.when, self.said)
+    }
 }
 
 impl Through {
     fn json(&self) -> Value {
         let text = |args: &[Vec<u8>]| args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>();
         let commands: Vec<Value> = self.commands.iter().map(|(w, c)| json!({"write": w, "command": text(c)})).collect();
-        json!({"route": self.route, "commands": commands, "expired": self.expired, "tombstone": self.tombstone, "dead": self.dead})
+        let conditions: Vec<Value> = self.conditions.iter().map(Judged::json).collect();
+        json!({"route": self.route, "commands": commands, "expired": self.expired, "tombstone": self.tombstone, "conditions": conditions, "dead": self.dead})
     }
 
     fn print(&self) {
@@ -100,7 +143,8 @@ impl Through {
             print::line(format_args!("  {}", print::command(command)));
         }
         let dead = self.dead.as_ref().map(|why| format!("dead: {why}"));
-        for note in self.tombstone.map(str::to_owned).iter().chain(&self.expired).chain(&dead) {
+        let conditions: Vec<String> = self.conditions.iter().map(Judged::text).collect();
+        for note in self.tombstone.map(str::to_owned).iter().chain(&conditions).chain(&self.expired).chain(&dead) {
             print::line(format_args!("  # {note}"));
         }
     }

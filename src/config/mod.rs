@@ -8,26 +8,31 @@
 //! | `layers` | what each layer says |
 //! | `shape` | every mistake of the merged tree's shape at once |
 //! | [`validate`] | the rules across fields |
+//! | `secrets` | values that are never shown |
 //! | `routes` | the routes compiled for the core |
 //! | `pattern` | what a topic pattern may say |
+//! | `conditions` | `when`, and what an error of it does |
 //! | `policies` | what each write does in a replay |
 //! | [`mod@reference`] | the schema and the reference page, generated |
+mod conditions;
 mod layers;
 pub mod load;
 mod pattern;
 mod policies;
 pub mod reference;
 mod routes;
+mod secrets;
 mod shape;
 pub mod units;
 pub mod validate;
 
+pub use self::conditions::OnConditionError;
 pub use self::policies::{Replay, TtlFrom};
+pub use self::secrets::{Property, Secret};
 use self::units::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// The whole configuration. Every key but the routes has a default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -57,25 +62,6 @@ pub struct Kafka {
     pub start: String,
     /// Any librdkafka property, such as `security.protocol`; those the bridge must own are refused by name.
     pub properties: BTreeMap<String, Property>,
-}
-
-/// A property's value as librdkafka takes it, however TOML writes it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "serde_json::Value")]
-#[schemars(inline, with = "String", extend("type" = ["string", "integer", "boolean"]))]
-pub struct Property(pub String);
-
-impl From<serde_json::Value> for Property {
-    fn from(value: serde_json::Value) -> Self {
-        Self(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    }
-}
-
-/// Some properties are secrets.
-impl fmt::Debug for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Default for Kafka {
@@ -290,6 +276,14 @@ pub struct Route {
     /// What a record without a value does: `skip` it, `del` the keys of its set and setex writes, or `write` as usual.
     #[serde(default = "skip")]
     pub on_tombstone: OnTombstone,
+    /// A condition such as `value.realized_vol > 0.50` ([conditions](conditions.md)): a record of which it does not hold is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub when: Option<String>,
+    /// What becomes of a record to which this condition, or that of a write, can't be applied: it is `dead`, or the condition
+    /// counts as not holding (`skip`).
+    #[serde(default)]
+    pub on_condition_error: OnConditionError,
     /// A rate limit of this route.
     #[serde(default)]
     pub limit: Limit,
@@ -363,6 +357,10 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub newer_by: Option<String>,
+    /// A condition as the route's: it is applied to the records of which this holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub when: Option<String>,
 }
 
 /// XADD.
@@ -475,16 +473,4 @@ pub struct Publish {
 pub struct Del {
     /// The key.
     pub key: String,
-}
-
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(inline)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }

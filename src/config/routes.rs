@@ -1,4 +1,5 @@
 //! The routes compiled for the core: topics, templates, commands.
+use super::conditions::compile_when;
 use super::pattern;
 use super::units::Period;
 use super::validate::{Checker, below, own_keys};
@@ -6,7 +7,7 @@ use super::{Decode, Fields, OnTombstone, TtlFrom};
 use crate::core::decode::Format;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
-use crate::core::write::{self, Effect, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
+use crate::core::write::{self, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
 use std::str::FromStr as _;
 
 /// Commands that would block, subscribe, change the connection, the transaction or the server, or write nothing; those
@@ -42,6 +43,7 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
     if route.write.is_empty() {
         c.add(format!("{at}.write"), "no write", "at least one [[route.write]]");
     }
+    let when = compile_when(c, &at, route.when.as_deref(), route.decode);
     let writes: Vec<Write> =
         route.write.iter().enumerate().filter_map(|(w, write)| compile_write(c, &format!("{at}.write.{w}"), write, route.decode)).collect();
     Some(Route {
@@ -53,6 +55,8 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
             OnTombstone::Del => Tombstone::Del,
             OnTombstone::Write => Tombstone::Write,
         },
+        when,
+        on_condition_error: route.on_condition_error.into(),
         writes,
     })
 }
@@ -67,6 +71,7 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
         return None;
     }
     keep_out(c, at, write);
+    let when = compile_when(c, at, write.when.as_deref(), decode);
     let kind = if let Some(x) = &write.xadd {
         compile_xadd(c, at, x, decode)?
     } else if let Some(s) = &write.setex {
@@ -95,7 +100,7 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
     if decode == Decode::Raw && kind_templates(&kind).iter().any(|t| t.needs_fields()) {
         c.add(at, "a {value...} hole in a route with decode = \"raw\"", "decode = \"json\", or {payload}");
     }
-    Some(Write { kind, effect: Effect::Apply })
+    Some(Write { when, ..Write::new(kind) })
 }
 
 /// Refuses a key that lies in the bridge's own key space, as far as its constant beginning tells.

@@ -48,12 +48,17 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     /// A mistake, unless its key has a wrong shape already: what stands there now is not the user's.
     pub(super) fn add(&mut self, key: impl Into<String>, found: impl Into<String>, allowed: impl Into<String>) {
+        self.add_near(key, found, allowed, None);
+    }
+
+    /// A mistake that was probably meant to be something else.
+    pub(super) fn add_near(&mut self, key: impl Into<String>, found: impl Into<String>, allowed: impl Into<String>, nearest: Option<String>) {
         let key = key.into();
         if self.loaded.mended.iter().any(|m| below(&key, m)) {
             return;
         }
         let source = self.loaded.source_of(&key);
-        self.mistakes.push(Mistake { source, key, found: found.into(), allowed: allowed.into(), nearest: None });
+        self.mistakes.push(Mistake { source, key, found: found.into(), allowed: allowed.into(), nearest });
     }
 
     pub(super) fn template(&mut self, key: String, text: &str) -> Option<Template> {

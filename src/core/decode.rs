@@ -75,6 +75,11 @@ impl<'a> Document<'a> {
 
     /// The value at a path as text: a string unescaped, anything else as it stood; `None` where nothing is, or null.
     pub fn get(&self, path: &[Step]) -> Option<Cow<'a, str>> {
+        text_of(self.find(path)?)
+    }
+
+    /// The value at a path as it stood.
+    pub fn find(&self, path: &[Step]) -> Option<&'a str> {
         let (first, rest) = path.split_first()?;
         let mut value = match first {
             Step::Field(name) => json::find(self.text, self.fields, name)?,
@@ -83,7 +88,7 @@ impl<'a> Document<'a> {
         for step in rest {
             value = descend(value, step)?;
         }
-        text_of(value)
+        Some(value)
     }
 }
 

@@ -6,7 +6,7 @@ use super::record::Record;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     pub record: Record,
-    /// A stable word: `undecodable`, `unrenderable`, `refused`, `outcome-unknown`.
+    /// A stable word: `undecodable`, `condition-error`, `unrenderable`, `refused`, `outcome-unknown`.
     pub code: &'static str,
     /// What a person needs to know.
     pub reason: String,

@@ -5,7 +5,9 @@
 //! | [`record`] | a Kafka record, copied out of librdkafka; partition names |
 //! | [`decode`] | a payload's fields by path, or the reason why it is dead |
 //! | [`json`] | a text's validity and the places of its fields, in one pass |
+//! | [`mod@reference`] | what templates and conditions ask of a record |
 //! | [`template`] | literal text with holes, parsed once |
+//! | [`condition`] | `when`: whether a route or a write is applied to a record |
 //! | [`mod@write`] | one Redis command template of a route |
 //! | [`rewind`] | an operator sets where a partition goes on |
 //! | [`route`] | topics → writes; what a record becomes |
@@ -30,6 +32,7 @@
 //! | [`verify`] | whether Redis holds what a range must have become |
 pub mod claim;
 pub mod claimer;
+pub mod condition;
 pub mod decode;
 pub mod encode;
 pub mod fingerprint;
@@ -41,6 +44,7 @@ pub mod letter;
 pub mod poller;
 pub mod rebuild;
 pub mod record;
+pub mod reference;
 pub mod replay;
 pub mod reply;
 pub mod resp;

@@ -1,5 +1,6 @@
 //! Routes: topics → writes. What a record becomes.
-use super::decode::{Decoded, Format, Scratch};
+use super::condition::{Condition, Fault, Fields, Subject};
+use super::decode::{Decoded, Document, Format, Scratch};
 use super::encode::Encoder;
 use super::record::Record;
 use super::write::{Effect, Kind, Rendered, Write};
@@ -11,6 +12,9 @@ pub struct Route {
     pub topics: Vec<Topics>,
     pub format: Format,
     pub tombstone: Tombstone,
+    /// Whether it takes a record at all.
+    pub when: Option<Condition>,
+    pub on_condition_error: OnConditionError,
     pub writes: Vec<Write>,
 }
 
@@ -32,6 +36,15 @@ pub enum Tombstone {
     Write,
 }
 
+/// What becomes of a record to which a condition, the route's or one of a write's, can't be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConditionError {
+    /// It is as if the condition did not hold, and counted.
+    Skip,
+    /// The record is dead.
+    Dead,
+}
+
 /// Where a command of a batch comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -45,12 +58,16 @@ pub struct Outcome {
     pub commands: u32,
     pub expired: u32,
     pub tombstones: u32,
+    /// Conditions that could not be applied, and were taken as not holding.
+    pub condition_errors: u32,
+    /// The route's condition did not hold.
+    pub unmet: bool,
 }
 
 impl Outcome {
-    /// Tombstones of which nothing came.
+    /// 1 where a rule drops the record: it is a tombstone of which nothing came, or the route's condition did not hold.
     pub fn dropped(&self) -> u32 {
-        if self.commands == 0 { self.tombstones } else { 0 }
+        u32::from(self.unmet || self.tombstones > 0 && self.commands == 0)
     }
 }
 
@@ -58,9 +75,18 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poison {
     pub route: usize,
-    /// The write that can't be rendered; `None` where the payload can't be decoded.
+    /// The write that it is about; `None`: all of the route.
     pub write: Option<usize>,
+    pub cause: Cause,
     pub reason: String,
+}
+
+/// What could not be done with a dead record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Decode,
+    Judge,
+    Render,
 }
 
 impl Topics {
@@ -73,16 +99,37 @@ impl Topics {
 }
 
 impl Route {
+    /// Of one topic, whose records are JSON, tombstones skipped, without a condition.
+    pub fn new(name: &str, topic: &str, writes: Vec<Write>) -> Self {
+        Self {
+            name: name.into(),
+            topics: vec![Topics::Name(topic.into())],
+            format: Format::Json,
+            tombstone: Tombstone::Skip,
+            when: None,
+            on_condition_error: OnConditionError::Dead,
+            writes,
+        }
+    }
+
     pub fn matches(&self, topic: &str) -> bool {
         self.topics.iter().any(|t| t.matches(topic))
     }
 
-    /// What a tombstone deletes: never the key of a write that is left out.
-    fn tombstone_writes(&self) -> impl Iterator<Item = (usize, Kind)> + '_ {
-        self.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip).filter_map(|(i, w)| match &w.kind {
-            Kind::Set { key, .. } => Some((i, Kind::Del { key: key.clone() })),
-            _ => None,
-        })
+    /// Whether it deletes what its writes have set, in place of applying them.
+    fn deletes(&self, record: &Record) -> bool {
+        record.payload().is_none() && self.tombstone == Tombstone::Del
+    }
+
+    /// What its conditions are asked of.
+    fn subject<'s>(&self, record: &'s Record, decoded: &Decoded<'s>) -> Subject<'s> {
+        let fields = match (self.format, decoded) {
+            _ if self.deletes(record) => Fields::Unknown,
+            (Format::Json, Decoded::Fields(document)) => Fields::Of(*document),
+            (Format::Json, Decoded::Dead(_)) => Fields::Unknown,
+            (Format::Raw, _) | (_, Decoded::Opaque) => Fields::None,
+        };
+        Subject { record, fields }
     }
 }
 
@@ -110,13 +157,61 @@ pub struct Grown {
     pub expected: Option<&'static str>,
 }
 
-/// The keys to which a record adds each time it is applied.
-pub fn grown(routes: &[Route], through: &[usize], record: &Record) -> Vec<Grown> {
+/// What a condition of a route says of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged<'r> {
+    /// Whose it is; `None`: the route's.
+    pub write: Option<usize>,
+    pub condition: &'r Condition,
+    pub finding: Finding,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Holds,
+    HoldsNot,
+    /// See [`Fields::Unknown`].
+    Unknown,
+    /// It can't be applied, for this reason.
+    Fault(String),
+}
+
+/// What the conditions of a route say of a record: the route's own, and where that one lets it through those of its writes.
+pub fn judge<'r>(route: &'r Route, record: &Record) -> Vec<Judged<'r>> {
+    if record.payload().is_none() && route.tombstone == Tombstone::Skip {
+        return Vec::new();
+    }
+    let mut scratch = Scratch::default();
+    let decoded = if route.format == Format::Json { Format::Json.decode(record.payload(), &mut scratch) } else { Decoded::Opaque };
+    let subject = route.subject(record, &decoded);
+    let one = |(write, when): (Option<usize>, &'r Option<Condition>)| {
+        let condition = when.as_ref()?;
+        let finding = match condition.holds(&subject) {
+            Ok(true) => Finding::Holds,
+            Ok(false) => Finding::HoldsNot,
+            Err(Fault::Unknown) => Finding::Unknown,
+            Err(fault) => Finding::Fault(fault.to_string()),
+        };
+        Some(Judged { write, condition, finding })
+    };
+    let mut all = Vec::from_iter(one((None, &route.when)));
+    if all.iter().all(|j| j.finding == Finding::Holds || j.finding == Finding::Unknown && route.deletes(record)) {
+        all.extend(route.writes.iter().enumerate().filter_map(|(w, write)| one((Some(w), &write.when))));
+    }
+    all
+}
+
+/// The keys to which a record adds each time that the commands of these origins are applied.
+pub fn grown(routes: &[Route], origins: &[Origin], record: &Record) -> Vec<Grown> {
+    let mut scratch = Scratch::default();
+    let through: Vec<usize> = origins.iter().map(|o| o.route).collect();
+    let decoded = decode(routes, &through, record, &mut scratch);
     let mut keys = Vec::new();
-    for route in through.iter().map(|r| &routes[*r]).filter(|r| record.payload().is_some() || r.tombstone == Tombstone::Write) {
-        let mut scratch = Scratch::default();
-        let decoded = route.format.decode(record.payload(), &mut scratch);
-        for kind in route.writes.iter().filter(|w| w.effect == Effect::Apply && w.kind.grows()).map(|w| &w.kind) {
+    for origin in origins {
+        let route = &routes[origin.route];
+        let kind = &route.writes[origin.write].kind;
+        if kind.grows() {
             let creates = !matches!(kind, Kind::Xadd(x) if x.nomkstream);
             keys.extend(kind.key(record, decoded.document()).map(|key| Grown { key, creates, expected: kind.expects() }));
         }
@@ -148,47 +243,100 @@ pub fn render(
 ) -> Result<(), Poison> {
     let Context { scratch, now_ms } = context;
     let mark = out.mark();
-    let json = through.iter().any(|r| routes[*r].format == Format::Json);
-    let decoded = if json { Format::Json.decode(record.payload(), scratch) } else { Decoded::Opaque };
+    let decoded = decode(routes, through, record, scratch);
     for &r in through {
-        let route = &routes[r];
-        let mut outcome = Outcome::default();
-        let mut one = |out: &mut Encoder, w: usize, kind: &Kind, doc| match kind.render(record, doc, *now_ms, out) {
-            Ok(Rendered::Command) => {
-                outcome.commands += 1;
-                on_command(Origin { route: r, write: w });
-                Ok(())
-            }
-            Ok(Rendered::Expired) => {
-                outcome.expired += 1;
-                Ok(())
-            }
-            Err(reason) => Err(Poison { route: r, write: Some(w), reason }),
-        };
-        let done = if record.payload().is_none() && route.tombstone != Tombstone::Write {
-            outcome.tombstones += 1;
-            match route.tombstone {
-                Tombstone::Del => route.tombstone_writes().try_for_each(|(w, kind)| one(out, w, &kind, None)),
-                Tombstone::Skip | Tombstone::Write => Ok(()),
-            }
-        } else {
-            let doc = match (route.format, &decoded) {
-                (Format::Json, Decoded::Fields(doc)) => Ok(Some(doc)),
-                (Format::Json, Decoded::Dead(reason)) => Err(Poison { route: r, write: None, reason: reason.clone() }),
-                (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
-            };
-            doc.and_then(|doc| {
-                let applied = route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip);
-                applied.into_iter().try_for_each(|(w, write)| one(out, w, &write.kind, doc))
-            })
-        };
-        if let Err(poison) = done {
+        let mut rendering = Rendering { route: &routes[r], record, decoded: &decoded, now_ms: *now_ms, outcome: Outcome::default() };
+        if let Err((write, cause, reason)) = rendering.run(out, |write| on_command(Origin { route: r, write })) {
             out.truncate(mark);
-            return Err(poison);
+            return Err(Poison { route: r, write, cause, reason });
         }
-        outcomes.push((r, outcome));
+        outcomes.push((r, rendering.outcome));
     }
     Ok(())
+}
+
+/// What its routes make of a record's payload.
+fn decode<'a>(routes: &[Route], through: &[usize], record: &'a Record, scratch: &'a mut Scratch) -> Decoded<'a> {
+    let json = through.iter().any(|r| routes[*r].format == Format::Json);
+    if json { Format::Json.decode(record.payload(), scratch) } else { Decoded::Opaque }
+}
+
+/// One record on its way through one route.
+struct Rendering<'a> {
+    route: &'a Route,
+    record: &'a Record,
+    decoded: &'a Decoded<'a>,
+    now_ms: i64,
+    outcome: Outcome,
+}
+
+/// The write that it is about, what could not be done, and why.
+type Failed = (Option<usize>, Cause, String);
+
+impl<'a> Rendering<'a> {
+    fn run(&mut self, out: &mut Encoder, mut on_command: impl FnMut(usize)) -> Result<(), Failed> {
+        let (route, record) = (self.route, self.record);
+        let tombstone = record.payload().is_none() && route.tombstone != Tombstone::Write;
+        self.outcome.tombstones += u32::from(tombstone);
+        if tombstone && route.tombstone == Tombstone::Skip {
+            return Ok(());
+        }
+        let subject = route.subject(record, self.decoded);
+        if !self.applies(None, route.when.as_ref(), &subject)? {
+            self.outcome.unmet = true;
+            return Ok(());
+        }
+        let document = self.document()?;
+        for (w, write) in route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip) {
+            // What a tombstone deletes: never the key of a write that is left out.
+            let delete = match &write.kind {
+                _ if !tombstone => None,
+                Kind::Set { key, .. } => Some(Kind::Del { key: key.clone() }),
+                _ => continue,
+            };
+            if !self.applies(Some(w), write.when.as_ref(), &subject)? {
+                continue;
+            }
+            match delete.as_ref().unwrap_or(&write.kind).render(record, document, self.now_ms, out) {
+                Ok(Rendered::Command) => {
+                    self.outcome.commands += 1;
+                    on_command(w);
+                }
+                Ok(Rendered::Expired) => self.outcome.expired += 1,
+                Err(reason) => return Err((Some(w), Cause::Render, reason)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what stands under a condition is applied.
+    fn applies(&mut self, write: Option<usize>, when: Option<&Condition>, subject: &Subject<'_>) -> Result<bool, Failed> {
+        let Some(condition) = when else { return Ok(true) };
+        match (condition.holds(subject), self.route.on_condition_error) {
+            (Ok(holds), _) => Ok(holds),
+            // What a value once let in, its end lets out.
+            (Err(Fault::Unknown), _) if self.route.deletes(self.record) => Ok(true),
+            (Err(Fault::Unknown), _) => Err(self.undecoded()),
+            (Err(_), OnConditionError::Skip) => {
+                self.outcome.condition_errors += 1;
+                Ok(false)
+            }
+            (Err(fault), OnConditionError::Dead) => Err((write, Cause::Judge, format!("the condition {:?} can't be applied: {fault}", condition.text()))),
+        }
+    }
+
+    fn document(&self) -> Result<Option<&'a Document<'a>>, Failed> {
+        match (self.route.format, self.decoded) {
+            (Format::Json, Decoded::Fields(document)) => Ok(Some(document)),
+            (Format::Json, Decoded::Dead(_)) => Err(self.undecoded()),
+            (Format::Raw, _) | (_, Decoded::Opaque) => Ok(None),
+        }
+    }
+
+    fn undecoded(&self) -> Failed {
+        let reason = if let Decoded::Dead(reason) = self.decoded { reason.clone() } else { String::new() };
+        (None, Cause::Decode, reason)
+    }
 }
 
 #[cfg(test)]
@@ -201,19 +349,84 @@ mod tests {
     #[test]
     fn a_tombstone_deletes_no_key_of_a_write_that_is_left_out() {
         let template = |t: &str| Template::parse(t).unwrap();
-        let set = |key: &str, effect| Write { kind: Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }, effect };
-        let route = Route {
-            name: "r".into(),
-            topics: vec![Topics::Name("t".into())],
-            format: Format::Json,
-            tombstone: Tombstone::Del,
-            writes: vec![set("left:{key}", Effect::Skip), set("applied:{key}", Effect::Apply), set("compared:{key}", Effect::IfMissing)],
-        };
+        let set =
+            |key: &str, effect| Write { kind: Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }, effect, when: None };
+        let writes = vec![set("left:{key}", Effect::Skip), set("applied:{key}", Effect::Apply), set("compared:{key}", Effect::IfMissing)];
+        let route = Route { tombstone: Tombstone::Del, ..Route::new("r", "t", writes) };
         let record = Record::copy(TopicPartition::new("t", 0), 0, None, Some(b"k"), None, []);
         let (mut out, mut origins) = (Encoder::default(), Vec::new());
         render(&[route], &[0], &record, &mut out, |o| origins.push(o.write), &mut Vec::new(), &mut Context::default()).unwrap();
         let sent = parse_commands(out.bytes()).unwrap();
         assert_eq!(sent, [[&b"DEL"[..], b"applied:k"], [b"DEL", b"compared:k"]].map(|c| c.map(<[u8]>::to_vec).to_vec()));
         assert_eq!(origins, [1, 2]);
+    }
+
+    /// A route under a condition, with a write of its own condition and one without.
+    fn conditional(on_condition_error: OnConditionError) -> Route {
+        let template = |t: &str| Template::parse(t).unwrap();
+        let when = |text: &str| Some(Condition::parse(text).unwrap());
+        let alert = Write { when: when("value.vol > 0.5"), ..Write::new(Kind::Command(vec![template("INCR"), template("alerts")])) };
+        let set = Write::new(Kind::Set { key: template("k:{key}"), value: template("{payload}"), ttl: None, collapse: false });
+        Route { when: when("key != 'test' and value.on ?? true"), on_condition_error, ..Route::new("r", "t", vec![alert, set]) }
+    }
+
+    /// Which writes a record becomes, or why it is dead; and what is counted.
+    fn become_of(route: &Route, key: &str, payload: Option<&str>) -> (Result<Vec<usize>, (Cause, String)>, Outcome, usize) {
+        let record = Record::copy(TopicPartition::new("t", 0), 0, None, Some(key.as_bytes()), payload.map(str::as_bytes), []);
+        let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
+        let routes = std::slice::from_ref(route);
+        let done = render(routes, &[0], &record, &mut out, |o| origins.push(o), &mut outcomes, &mut Context::default());
+        let writes = done.map(|()| origins.iter().map(|o| o.write).collect()).map_err(|p| (p.cause, p.reason));
+        (writes, outcomes.first().map(|(_, o)| *o).unwrap_or_default(), grown(routes, &origins, &record).len())
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_drops_the_record_or_leaves_the_write_out() {
+        let route = conditional(OnConditionError::Dead);
+        let expect = |key: &str, payload: &str, writes: &[usize], dropped: u32, grows: usize| {
+            let (found, outcome, grown) = become_of(&route, key, Some(payload));
+            assert_eq!(found, Ok(writes.to_vec()), "{payload}");
+            assert_eq!((outcome.dropped(), outcome.condition_errors, outcome.commands as usize, grown), (dropped, 0, writes.len(), grows), "{payload}");
+        };
+        expect("a", r#"{"vol":0.6}"#, &[0, 1], 0, 1);
+        // What is left out adds to nothing that a rebuild would have to look at.
+        expect("a", r#"{"vol":0.5}"#, &[1], 0, 0);
+        expect("a", r#"{"vol":0.6,"on":false}"#, &[], 1, 0);
+        expect("test", r#"{"vol":0.6}"#, &[], 1, 0);
+        expect("test", "no JSON", &[], 1, 0);
+    }
+
+    #[test]
+    fn a_condition_that_can_not_be_applied_kills_the_record_or_is_skipped_and_counted() {
+        let (dead, skip) = (conditional(OnConditionError::Dead), conditional(OnConditionError::Skip));
+        for (payload, reason) in [
+            (r#"{"vol":"high"}"#, "the condition \"value.vol > 0.5\" can't be applied: value.vol is text where a number is needed"),
+            (
+                r#"{"on":1,"vol":1}"#,
+                "the condition \"key != 'test' and value.on ?? true\" can't be applied: value.on is a number where true or false is needed",
+            ),
+        ] {
+            assert_eq!(become_of(&dead, "a", Some(payload)).0, Err((Cause::Judge, reason.into())));
+        }
+        let (writes, outcome, _) = become_of(&skip, "a", Some(r#"{"vol":"high"}"#));
+        assert_eq!((writes, outcome.dropped(), outcome.condition_errors), (Ok(vec![1]), 0, 1));
+        let (writes, outcome, _) = become_of(&skip, "a", Some(r#"{"on":1,"vol":1}"#));
+        assert_eq!((writes, outcome.dropped(), outcome.condition_errors), (Ok(vec![]), 1, 1));
+        // Nothing can be told of what is no JSON, and that is no matter of the condition.
+        assert_eq!(become_of(&skip, "a", Some("{")).0.unwrap_err().0, Cause::Decode);
+    }
+
+    #[test]
+    fn a_tombstone_deletes_unless_something_else_than_the_value_decides_against_it() {
+        let route = Route { tombstone: Tombstone::Del, ..conditional(OnConditionError::Dead) };
+        let (writes, outcome, _) = become_of(&route, "a", None);
+        assert_eq!((writes, outcome.dropped()), (Ok(vec![1]), 0));
+        let (writes, outcome, _) = become_of(&route, "test", None);
+        assert_eq!((writes, outcome.dropped(), outcome.tombstones), (Ok(vec![]), 1, 1));
+        let route = Route { tombstone: Tombstone::Skip, ..route };
+        assert_eq!(become_of(&route, "a", None).1, Outcome { tombstones: 1, ..Outcome::default() });
+        // There is no field: 0.5 can't be compared with it.
+        let route = Route { tombstone: Tombstone::Write, ..route };
+        assert_eq!(become_of(&route, "a", None).0.unwrap_err().0, Cause::Judge);
     }
 }

@@ -1,6 +1,7 @@
 //! Templates: literal text with holes, parsed once at start and rendered per record.
 use super::decode::{Document, Step};
 use super::record::Record;
+use super::reference::Reference;
 use std::fmt;
 
 /// A parsed template. `{{` and `}}` stand for the braces themselves.
@@ -12,20 +13,7 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(Vec<u8>),
-    Hole { hole: Hole, default: Option<Vec<u8>> },
-}
-
-/// What a hole stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Hole {
-    Key,
-    Payload,
-    Value(Vec<Step>),
-    Header(String),
-    Topic,
-    Partition,
-    Offset,
-    Timestamp,
+    Hole { hole: Reference, default: Option<Vec<u8>> },
 }
 
 const HOLES: &str = "{key}, {payload}, {value.FIELD}, {header.NAME}, {topic}, {partition}, {offset}, {timestamp}";
@@ -88,8 +76,8 @@ impl Template {
     pub fn whole<'a>(&'a self, record: &'a Record) -> Option<&'a [u8]> {
         match self.parts.as_slice() {
             [Part::Literal(text)] => Some(text),
-            [Part::Hole { hole: Hole::Key, .. }] => record.key(),
-            [Part::Hole { hole: Hole::Payload, .. }] => record.payload(),
+            [Part::Hole { hole: Reference::Key, .. }] => record.key(),
+            [Part::Hole { hole: Reference::Payload, .. }] => record.payload(),
             _ => None,
         }
     }
@@ -106,12 +94,12 @@ impl Template {
 
     /// Whether a hole asks for a field of the decoded value.
     pub fn needs_fields(&self) -> bool {
-        self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Hole::Value(_), .. }))
+        self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Reference::Value(_), .. }))
     }
 
     /// Whether all of its holes, one at the least, ask for fields of the decoded value.
     pub fn is_of_fields(&self) -> bool {
-        self.needs_fields() && self.parts.iter().all(|p| matches!(p, Part::Literal(_) | Part::Hole { hole: Hole::Value(_), .. }))
+        self.needs_fields() && self.parts.iter().all(|p| matches!(p, Part::Literal(_) | Part::Hole { hole: Reference::Value(_), .. }))
     }
 
     /// The same template behind a literal text.
@@ -130,7 +118,7 @@ impl Template {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Hole { hole, default } => {
-                    if !hole.render(record, document, out) {
+                    if !fill(hole, record, document, out) {
                         out.extend_from_slice(default.as_ref().ok_or_else(|| Missing(hole.to_string()))?);
                     }
                 }
@@ -140,42 +128,19 @@ impl Template {
     }
 }
 
-impl Hole {
-    /// Whether there was something to render.
-    fn render(&self, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> bool {
-        let bytes = |out: &mut Vec<u8>, found: Option<&[u8]>| found.map(|b| out.extend_from_slice(b)).is_some();
-        let number = |out: &mut Vec<u8>, found: Option<i64>| found.map(|n| out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes())).is_some();
-        match self {
-            Self::Key => bytes(out, record.key()),
-            Self::Payload => bytes(out, record.payload()),
-            Self::Value(path) => document.and_then(|d| d.get(path)).map(|t| out.extend_from_slice(t.as_bytes())).is_some(),
-            Self::Header(name) => bytes(out, record.header(name)),
-            Self::Topic => bytes(out, Some(record.at().topic.as_bytes())),
-            Self::Partition => number(out, Some(record.at().partition.into())),
-            Self::Offset => number(out, Some(record.offset)),
-            Self::Timestamp => number(out, record.timestamp_ms),
-        }
-    }
-}
-
-impl fmt::Display for Hole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key => f.write_str("key"),
-            Self::Payload => f.write_str("payload"),
-            Self::Header(name) => write!(f, "header.{name}"),
-            Self::Topic => f.write_str("topic"),
-            Self::Partition => f.write_str("partition"),
-            Self::Offset => f.write_str("offset"),
-            Self::Timestamp => f.write_str("timestamp"),
-            Self::Value(path) => {
-                f.write_str("value")?;
-                path.iter().try_for_each(|step| match step {
-                    Step::Field(name) => write!(f, ".{name}"),
-                    Step::Index(i) => write!(f, "[{i}]"),
-                })
-            }
-        }
+/// Appends what a hole stands for; whether there was something.
+fn fill(hole: &Reference, record: &Record, document: Option<&Document<'_>>, out: &mut Vec<u8>) -> bool {
+    let bytes = |out: &mut Vec<u8>, found: Option<&[u8]>| found.map(|b| out.extend_from_slice(b)).is_some();
+    let number = |out: &mut Vec<u8>, found: Option<i64>| found.map(|n| out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes())).is_some();
+    match hole {
+        Reference::Key => bytes(out, record.key()),
+        Reference::Payload => bytes(out, record.payload()),
+        Reference::Value(path) => document.and_then(|d| d.get(path)).map(|t| out.extend_from_slice(t.as_bytes())).is_some(),
+        Reference::Header(name) => bytes(out, record.header(name)),
+        Reference::Topic => bytes(out, Some(record.at().topic.as_bytes())),
+        Reference::Partition => number(out, Some(record.at().partition.into())),
+        Reference::Offset => number(out, Some(record.offset)),
+        Reference::Timestamp => number(out, record.timestamp_ms),
     }
 }
 
@@ -196,22 +161,15 @@ fn parse_hole(text: &str) -> Result<Part, String> {
         let hint = near.map(|n| format!("; did you mean {{{n}}}?")).unwrap_or_default();
         format!("unknown hole {{{text}}}: allowed are {HOLES}, each with a default as {{key|default}}{hint}")
     };
-    let hole = match name {
-        "key" => Hole::Key,
-        "payload" => Hole::Payload,
-        "topic" => Hole::Topic,
-        "partition" => Hole::Partition,
-        "offset" => Hole::Offset,
-        "timestamp" => Hole::Timestamp,
-        _ => {
-            if let Some(header) = name.strip_prefix("header.").filter(|h| !h.is_empty()) {
-                Hole::Header(header.to_owned())
-            } else if let Some(path) = name.strip_prefix("value") {
-                Hole::Value(parse_path(path).ok_or_else(unknown)?)
-            } else {
-                return Err(unknown());
-            }
-        }
+    let hole = if let Some(hole) = Reference::plain(name) {
+        hole
+    } else if let Some(header) = name.strip_prefix("header.").filter(|h| !h.is_empty()) {
+        let quoted = header.strip_prefix('"').and_then(|h| h.strip_suffix('"'));
+        Reference::Header(quoted.unwrap_or(header).to_owned())
+    } else if let Some(path) = name.strip_prefix("value") {
+        Reference::Value(parse_path(path).ok_or_else(unknown)?)
+    } else {
+        return Err(unknown());
     };
     Ok(Part::Hole { hole, default: default.map(|d| d.as_bytes().to_vec()) })
 }

@@ -1,4 +1,5 @@
 //! A write: one Redis command template of a route, compiled.
+use super::condition::Condition;
 use super::decode::{Document, text_of};
 use super::encode::Encoder;
 use super::record::Record;
@@ -9,6 +10,15 @@ use super::template::Template;
 pub struct Write {
     pub kind: Kind,
     pub effect: Effect,
+    /// Whether it is applied to a record.
+    pub when: Option<Condition>,
+}
+
+impl Write {
+    /// Applied to each record.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, effect: Effect::Apply, when: None }
+    }
 }
 
 /// What a write does when its record comes: the live path applies, a rebuild leaves PUBLISH out, a replay compares first.

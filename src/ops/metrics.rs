@@ -17,6 +17,8 @@ pub fn render(status: &Status) -> String {
         ("dead_letters", "Records, or some of their writes, kept as dead letters", |r| r.dead),
         ("expired", "Writes whose TTL had run out before they were made", |r| r.expired),
         ("tombstones", "Records without a value", |r| r.tombstones),
+        ("dropped", "Records dropped by a rule: tombstones that the route skips, records that its condition does not let through", |r| r.dropped),
+        ("condition_errors", "Conditions that could not be applied to a record, and were taken as not holding", |r| r.condition_errors),
     ];
     for (name, help, value) in counters {
         let family = Family::<Labels, Counter>::default();

@@ -35,7 +35,12 @@ pub struct RouteStatus {
     pub commands: u64,
     pub dead: u64,
     pub expired: u64,
+    /// Records without a value.
     pub tombstones: u64,
+    /// Records dropped by a rule: a tombstone that the route skips, or its condition.
+    pub dropped: u64,
+    /// Conditions that could not be applied to a record, and were taken as not holding.
+    pub condition_errors: u64,
 }
 
 /// Everything.
@@ -61,9 +66,12 @@ impl fmt::Display for Status {
             let name = format!("{}[{}]", p.topic, p.partition);
             writeln!(f, "{name:<32} {:>12} {:>12} {:>10} {:>6}  {}", number(p.position), number(p.end), number(p.lag), p.epoch, p.phase)?;
         }
-        writeln!(f, "\n{:<32} {:>12} {:>12} {:>8} {:>8} {:>10}", "route", "records", "commands", "dead", "expired", "tombstones")?;
+        let heads = ["records", "commands", "dropped", "dead", "expired", "tombstones", "condition errors"];
+        let line = |cells: [String; 7]| cells.iter().zip(heads).map(|(cell, head)| format!(" {cell:>0$}", head.len().max(10))).collect::<String>();
+        writeln!(f, "\n{:<32}{}", "route", line(heads.map(str::to_owned)))?;
         for r in &self.routes {
-            writeln!(f, "{:<32} {:>12} {:>12} {:>8} {:>8} {:>10}", r.name, r.records, r.commands, r.dead, r.expired, r.tombstones)?;
+            let cells = [r.records, r.commands, r.dropped, r.dead, r.expired, r.tombstones, r.condition_errors];
+            writeln!(f, "{:<32}{}", r.name, line(cells.map(|n| n.to_string())))?;
         }
         for c in &self.conditions {
             writeln!(f, "\n{} ({}) since {}\n  {}\n  what to do: {}", c.code, c.subject, c.since, c.message, c.remedy)?;

@@ -1,5 +1,5 @@
 //! What the fuzzers began with and what they found (`fuzz/corpus/`), each through its check again.
-use crate::{commands, configuration, json, replies, state, templates};
+use crate::{commands, conditions, configuration, json, replies, state, templates};
 use std::path::Path;
 
 fn replay(target: &str, check: fn(&[u8])) {
@@ -15,6 +15,7 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn the_corpus_of_each_fuzz_target_passes_its_check() {
     replay("commands", commands::check);
+    replay("conditions", conditions::check);
     replay("configuration", configuration::check);
     replay("json", json::check);
     replay("replies", replies::check);

@@ -3,6 +3,7 @@
 //! PROPTEST_RNG_SEED or PROPTEST_CASES say otherwise.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod commands;
+mod conditions;
 mod configuration;
 mod corpus;
 mod json;

@@ -5,16 +5,15 @@ use super::net::Arrival;
 use super::world::{CommitRequest, Env};
 use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
-use crate::core::decode::Format;
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
 use crate::core::letter::Letter;
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
-use crate::core::route::{Route, Tombstone, Topics};
+use crate::core::route::Route;
 use crate::core::telling::Telling;
 use crate::core::template::Template;
-use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
+use crate::core::write::{Fields, Kind, Write, Xadd};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,16 +109,16 @@ pub(crate) struct Bridge {
 
 fn routes(env: &Env) -> Arc<[Route]> {
     let template = |t: &str| Template::parse(t).unwrap();
-    let xadd = |key: &str, id: &str| Write {
-        kind: Kind::Xadd(Xadd { key: template(key), fields: Fields::All, id: template(id), trim: None, nomkstream: false, ahead_max_ms: 1000 }),
-        effect: Effect::Apply,
+    let xadd = |key: &str, id: &str| {
+        let kind = Xadd { key: template(key), fields: Fields::All, id: template(id), trim: None, nomkstream: false, ahead_max_ms: 1000 };
+        Write::new(Kind::Xadd(kind))
     };
     let mut writes = vec![xadd("s:{partition}:{key}", "*")];
     if env.faults.explicit {
         // Nothing tells after a crash whether this one was refused.
         writes.push(xadd("x:{partition}", "{value.o}-0"));
     }
-    [Route { name: "r".into(), topics: vec![Topics::Name(TOPIC.into())], format: Format::Json, tombstone: Tombstone::Skip, writes }].into()
+    [Route::new("r", TOPIC, writes)].into()
 }
 
 impl Bridge {

@@ -302,21 +302,23 @@ impl Lane {
 
     fn tally(&self, batch: &Batch) {
         // The counters are shared by the lanes: touched once a batch, not once a record.
-        let mut sums: BTreeMap<usize, [u64; 4]> = BTreeMap::new();
+        let mut sums: BTreeMap<usize, [u64; 6]> = BTreeMap::new();
         for (route, o) in &batch.outcomes {
             let sum = sums.entry(*route).or_default();
-            for (sum, n) in sum.iter_mut().zip([1, o.commands, o.expired, o.tombstones]) {
+            for (sum, n) in sum.iter_mut().zip([1, o.commands, o.expired, o.tombstones, o.dropped(), o.condition_errors]) {
                 *sum += u64::from(n);
             }
         }
         for route in batch.collapsed.iter().filter_map(|sent| if let Sent::Write { origin, .. } = sent { Some(origin.route) } else { None }) {
             _ = sums.get_mut(&route).map(|[_, commands, ..]| *commands -= 1);
         }
-        for (route, [records, commands, expired, tombstones]) in sums {
+        for (route, [records, commands, expired, tombstones, dropped, condition_errors]) in sums {
             self.count(route, |t| (&t.records, records));
             self.count(route, |t| (&t.commands, commands));
             self.count(route, |t| (&t.expired, expired));
             self.count(route, |t| (&t.tombstones, tombstones));
+            self.count(route, |t| (&t.dropped, dropped));
+            self.count(route, |t| (&t.condition_errors, condition_errors));
         }
         for route in batch.letters.iter().filter_map(|(_, l)| self.route_named(&l.route)) {
             self.count(route, |t| (&t.records, 1));

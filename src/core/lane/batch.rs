@@ -3,7 +3,7 @@ use super::part::{Part, Pending, Verdict};
 use super::{GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
-use crate::core::route::{self, Grown, Origin, Outcome};
+use crate::core::route::{self, Cause, Grown, Origin, Outcome};
 use crate::core::state::Last;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -241,7 +241,9 @@ impl Lane {
             return Err(Stop::Full);
         }
         if rebuilds && letter.is_none() {
-            let grown = route::grown(routes, &self.parts[&generation].through, &pending.record);
+            let origin = |sent: &Sent| if let Sent::Write { origin, .. } = sent { Some(*origin) } else { None };
+            let origins: Vec<Origin> = batch.commands[commands..].iter().filter_map(origin).collect();
+            let grown = route::grown(routes, &origins, &pending.record);
             batch.grown.extend(grown.into_iter().map(|g| (entry, g)));
         }
         batch.letters.extend(letter.map(|l| (entry, l)));
@@ -262,9 +264,14 @@ impl Lane {
 
     pub(super) fn describe(&self, poison: &route::Poison) -> (&'static str, usize, String) {
         let route = &self.settings.routes[poison.route];
+        let code = match poison.cause {
+            Cause::Decode => "undecodable",
+            Cause::Judge => "condition-error",
+            Cause::Render => "unrenderable",
+        };
         match poison.write {
-            None => ("undecodable", poison.route, poison.reason.clone()),
-            Some(w) => ("unrenderable", poison.route, format!("write {} ({}): {}", w + 1, route.writes[w].kind.name(), poison.reason)),
+            None => (code, poison.route, poison.reason.clone()),
+            Some(w) => (code, poison.route, format!("write {} ({}): {}", w + 1, route.writes[w].kind.name(), poison.reason)),
         }
     }
 

@@ -48,14 +48,13 @@ impl Write {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::decode::Format;
     use crate::core::encode::parse_commands;
     use crate::core::lane::{Input, Lane, Letters, Next, Opening, Settings, Span, Tally};
     use crate::core::record::{Record, TopicPartition};
     use crate::core::reply::Reply;
-    use crate::core::route::{Route, Tombstone, Topics};
+    use crate::core::route::Route;
     use crate::core::template::Template;
-    use crate::core::write::{Effect, Kind, Write};
+    use crate::core::write::{Kind, Write};
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
     use std::time::Duration;
@@ -63,17 +62,10 @@ mod tests {
     /// A lane, at-least-once, with a SET that collapses, a PUBLISH, and a command that names a key of the record's.
     fn lane(tallies: &Arc<[Tally]>) -> Lane {
         let template = |t: &str| Template::parse(t).unwrap();
-        let write = |kind| Write { kind, effect: Effect::Apply };
         let set = Kind::Set { key: template("k:{key}"), value: template("{offset}"), ttl: None, collapse: true };
         let publish = Kind::Publish { channel: template("k:{key}"), message: template("{offset}") };
         let append = Kind::Command(vec![template("APPEND"), template("{value.other}"), template("x")]);
-        let route = Route {
-            name: "r".into(),
-            topics: vec![Topics::Name("t".into())],
-            format: Format::Json,
-            tombstone: Tombstone::Skip,
-            writes: [set, publish, append].map(write).into(),
-        };
+        let route = Route::new("r", "t", [set, publish, append].map(Write::new).into());
         let settings = Settings {
             routes: [route].into(),
             records_max: 100,

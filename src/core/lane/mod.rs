@@ -100,6 +100,8 @@ pub struct Tally {
     pub dead: AtomicU64,
     pub expired: AtomicU64,
     pub tombstones: AtomicU64,
+    pub dropped: AtomicU64,
+    pub condition_errors: AtomicU64,
 }
 
 /// What comes into a lane.

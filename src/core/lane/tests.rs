@@ -4,9 +4,7 @@ mod server;
 
 use self::server::Redis;
 use super::*;
-use crate::core::decode::Format;
 use crate::core::record::TopicPartition;
-use crate::core::route::{Tombstone, Topics};
 use crate::core::state::{Last, StateKey};
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
@@ -46,13 +44,7 @@ impl Bench {
     fn with(letters: Letters, limit: Option<Throttle>) -> Self {
         let template = |t: &str| Template::parse(t).unwrap();
         let xadd = Xadd { key: template("s:{partition}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1000 };
-        let route = Route {
-            name: "r".into(),
-            topics: vec![Topics::Name("t".into())],
-            format: Format::Json,
-            tombstone: Tombstone::Skip,
-            writes: vec![Write { kind: Kind::Xadd(xadd), effect: Effect::Apply }],
-        };
+        let route = Route::new("r", "t", vec![Write::new(Kind::Xadd(xadd))]);
         let settings = Settings {
             routes: [route].into(),
             records_max: 10,

@@ -62,7 +62,7 @@ pub struct Counts {
     pub present: i64,
     /// Writes whose time to live has passed.
     pub expired: i64,
-    /// Records dropped by a rule: tombstones that the route skips.
+    /// Records dropped by a rule: tombstones that the route skips, records that its condition does not let through.
     pub dropped: i64,
     /// Letters.
     pub dead: i64,

@@ -146,8 +146,6 @@ pub fn check_streams(planned: &[Planned], live: &[Live], options: &Options) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::decode::Format;
-    use crate::core::route::{Tombstone, Topics};
     use crate::core::write::{Fields, Write};
 
     fn options() -> Options {
@@ -165,9 +163,7 @@ mod tests {
             Kind::Set { key: template("{key}"), value: template("{payload}"), ttl: None, collapse: false },
             Kind::Publish { channel: template("c"), message: template("m") },
         ];
-        let writes = kinds.into_iter().map(|kind| Write { kind, effect: Effect::Apply }).collect();
-        let route = Route { name: "r".into(), topics: vec![Topics::Name("t".into())], format: Format::Json, tombstone: Tombstone::Skip, writes };
-        (vec![route], vec![vec![Policy::IfMissing, Policy::IfMissing, Policy::Skip]])
+        (vec![Route::new("r", "t", kinds.map(Write::new).into())], vec![vec![Policy::IfMissing, Policy::IfMissing, Policy::Skip]])
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Job {
 }
 
 fn write(kind: Kind, effect: Effect) -> Write {
-    Write { kind, effect }
+    Write { effect, ..Write::new(kind) }
 }
 
 fn routes() -> Arc<[Route]> {
@@ -39,7 +39,7 @@ fn routes() -> Arc<[Route]> {
         write(set("newer:{key}"), Effect::IfNewer(template("{value.o}"))),
         write(set("missing:{key}"), Effect::IfMissing),
     ];
-    [Route { name: "r".into(), topics: vec![Topics::Name("t".into())], format: Format::Json, tombstone: Tombstone::Skip, writes }].into()
+    [Route::new("r", "t", writes)].into()
 }
 
 fn key(offset: i64) -> String {
