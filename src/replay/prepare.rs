@@ -86,7 +86,8 @@ pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<Span>, 
 /// The topics that Kafka has of those that the routes read and a person asks for.
 fn topics(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<String>, String> {
     let there = log.topics().map_err(|e| format!("Kafka: {e}"))?;
-    let read = |topic: &String| valid.lane.routes.iter().any(|r| r.matches(topic));
+    let chosen = |name: &String| asked.routes.is_empty() || asked.routes.contains(name);
+    let read = |topic: &String| valid.lane.routes.iter().any(|r| chosen(&r.name) && r.matches(topic));
     for topic in &asked.topics {
         if !read(topic) {
             return Err(format!("no route reads topic {topic:?}"));
@@ -101,6 +102,16 @@ fn topics(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<String>, S
         return Err("Kafka has none of the topics that the routes read".into());
     }
     Ok(topics)
+}
+
+/// The partitions that the routes read and these ranges leave out.
+pub fn unread(valid: &Valid, spans: &[Span], log: &KafkaLog) -> Result<Vec<TopicPartition>, String> {
+    let mut unread = Vec::new();
+    for topic in log.topics().map_err(|e| format!("Kafka: {e}"))?.iter().filter(|t| valid.lane.routes.iter().any(|r| r.matches(t))) {
+        let there = log.partitions(topic).map_err(|e| format!("Kafka: {topic}: {e}"))?;
+        unread.extend((0..there).map(|p| TopicPartition::new(topic.as_str(), p)).filter(|at| spans.iter().all(|s| s.at() != *at)));
+    }
+    Ok(unread)
 }
 
 fn range(asked: &Asked, log: &KafkaLog, at: &TopicPartition) -> Result<(i32, i64, i64), String> {
