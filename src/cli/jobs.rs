@@ -52,8 +52,7 @@ fn done(job: &Stored) -> (i64, i64) {
 }
 
 fn list(output: Output, store: &mut Store) -> Result<(), String> {
-    let names = store.names().map_err(|e| format!("Redis: {e}"))?;
-    let jobs = names.iter().map(|name| find(store, name)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = store.all().map_err(|e| format!("Redis: {e}"))?;
     if output == Output::Json {
         let short = |job: &Stored| {
             let (done, total) = done(job);

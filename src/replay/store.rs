@@ -99,6 +99,13 @@ impl Store {
         Ok(names)
     }
 
+    /// All jobs.
+    pub fn all(&mut self) -> Result<Vec<Stored>, Failure> {
+        let names = self.names()?;
+        // One may be forgotten between the two.
+        names.iter().filter_map(|name| self.find(name).transpose()).collect()
+    }
+
     /// A job; `None` where there is none of that name.
     pub fn find(&mut self, name: &str) -> Result<Option<Stored>, Failure> {
         let keys = Keys::new(&self.prefix, name);

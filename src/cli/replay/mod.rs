@@ -189,14 +189,14 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
         );
     }
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
-    let mut spans = prepare::spans(&valid, &asked, &log)?;
+    let (mut spans, mut notes) = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {
-        let notes = vec!["a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into()];
+        notes.push("a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into());
         let frozen = prepare::plan(&valid, &asked, spans, planned, &[], notes);
         return Ok(dry::run(&valid, &frozen.plan, args.sample, shown)?);
     }
     let mut store = Store::new(&valid.config.redis);
-    let notes = prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?;
+    notes.extend(prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?);
     let taken = store.names().map_err(|e| format!("Redis: {e}"))?;
     let frozen = prepare::plan(&valid, &asked, spans, planned, &taken, notes);
     shown.plan(&frozen.plan);
@@ -222,6 +222,7 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
     frozen.plan.clamp |= args.range.clamp;
     let compiled = prepare::compile(loaded, frozen.routes.clone(), &frozen.plan.options, frozen.plan.rate);
     let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
+    prepare::serves(&valid, &mut store)?;
     shown.plan(&frozen.plan);
     Ok(work(global, valid, frozen, How::Take, shown)?)
 }

@@ -36,6 +36,8 @@ pub struct Plan {
     /// Where it stands; `null` where it has not begun.
     pub position: Option<i64>,
     pub to: i64,
+    /// What a person should know of it.
+    pub note: Option<String>,
 }
 
 impl Plan {
@@ -86,6 +88,7 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
             let at = format!("{}[{}]", args.topic, plan.partition);
             print::line(format_args!("{at:<24} {position:>12} {:>12}  {}", plan.to, plan.meaning()));
         }
+        plans.iter().filter_map(|p| Some((p.partition, p.note.as_ref()?))).for_each(|(p, note)| print::line(format_args!("note: {}[{p}]: {note}", args.topic)));
     }
     if !args.yes && !print::confirmed("this changes what is applied")? {
         match global.output {

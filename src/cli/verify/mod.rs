@@ -95,7 +95,7 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
 fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Report), String> {
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let mut redis = Connector::new(valid.config.redis.clone()).connect().map_err(|e| format!("Redis: {e}"))?;
-    let mut spans = prepare::spans(valid, asked, &log)?;
+    let (mut spans, notes) = prepare::spans(valid, asked, &log)?;
     // Of a replay's own keys the live bridge writes none.
     let follows = args.target_prefix.is_empty();
     let mut unread = Vec::new();
@@ -139,7 +139,7 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
             break;
         }
     }
-    Ok((spans, Report::new(&model, found, args.show)))
+    Ok((spans, Report::new(&model, found, notes, args.show)))
 }
 
 /// Gathers what the records of the spans must have become.

@@ -29,6 +29,8 @@ pub(super) struct Report {
     /// How often each command came that is not compared, and how many keys that leaves out.
     uncompared: BTreeMap<String, u64>,
     uncompared_keys: u64,
+    /// What a person should know of the range.
+    notes: Vec<String>,
 }
 
 /// What is said of a key.
@@ -40,8 +42,8 @@ struct Told {
 
 impl Report {
     /// `show`: of how many keys what differs, or can't be told, is said.
-    pub(super) fn new(model: &Model, found: HashMap<Vec<u8>, Result<Equal, String>>, show: usize) -> Self {
-        let mut report = Self { records: model.records, dead: model.dead, uncompared: model.uncompared.clone(), ..Self::default() };
+    pub(super) fn new(model: &Model, found: HashMap<Vec<u8>, Result<Equal, String>>, notes: Vec<String>, show: usize) -> Self {
+        let mut report = Self { records: model.records, dead: model.dead, uncompared: model.uncompared.clone(), notes, ..Self::default() };
         for expected in model.keys.values() {
             match expected {
                 Expected::Unknown => report.uncompared_keys += 1,
@@ -81,6 +83,7 @@ impl Report {
             let live = span.live.map_or_else(String::new, |l| format!(", the live bridge is at {l}"));
             print::line(format_args!("{:<24} from {} to {}{live}", span.at().to_string(), span.from, span.to));
         }
+        self.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
         print::line(format_args!("{} records, {} of them dead", self.records, self.dead));
         print::line(format_args!(
             "{} streams of {} entries, {} of them trimmed; {} values, {} of them expired",
