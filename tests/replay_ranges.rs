@@ -179,3 +179,34 @@ fn offsets_of_partitions_are_of_one_topic() {
     assert!(told.contains("are of one topic") && told.contains(&other) && told.contains("--topic "), "{told}");
     assert!(bed.replay(&["--from-offset", "0:0", "--topic", &other]).contains("complete"));
 }
+
+#[test]
+fn a_report_says_what_was_deleted_and_applied_in_all_and_how_fast_its_own_process_was() {
+    let mut bed = Bed::new(1);
+    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&bed.topic, 20_000, 1, 0..1);
+    let stop = |mut job: std::process::Child| {
+        signal(job.id(), "TERM");
+        assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    };
+    let job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "500/s"]);
+    eventually("the job is under way", 40, || bed.entries(1) > 300);
+    stop(job);
+    let name = bed.job();
+    kafka::delete_records(&bed.topic, 0..1, 15_000);
+    let kept = bed.entries(1);
+    let job = bed.start(&["replay", "--resume", &name, "--clamp", "--rate", "500/s"]);
+    eventually("the job is behind the gap", 40, || bed.entries(1) > kept + 300);
+    stop(job);
+    let told = bed.log();
+    assert!(told.contains(&format!("{} offsets were deleted by Kafka", 15_000 - kept)), "{kept}: {told}");
+    let before = bed.entries(1);
+    let told = bed.expect(0, &["replay", "--resume", &name, "--rate", "1000000/s"]);
+    let all = kept + 5_000;
+    assert!(told.contains(&format!(" {all} records in all, {} of them since it was carried on", all - before)), "{told}");
+    assert!(told.contains(&format!("{} offsets were deleted by Kafka", 15_000 - kept)), "{kept}: {told}");
+    let shown = bed.expect(0, &["jobs", "show", &name]);
+    let of = |name: &str| shown.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<usize>().ok());
+    assert_eq!((of("gone "), of("records ")), (Some(15_000 - kept), Some(all)), "{shown}");
+}
