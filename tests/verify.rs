@@ -99,6 +99,20 @@ fn what_a_replay_wrote_elsewhere_is_verified_there() {
 }
 
 #[test]
+fn the_newest_value_that_a_replay_leaves_is_as_right_as_the_last() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n\
+        [[route.write]]\nset = { key = \"latest:{key}\", value = \"{payload}\" }\nnewer_by = \"{value.v}\"\n";
+    let bed = Bed::with(1, routes);
+    kafka::produce(&bed.topic, [r#"{"v":1}"#, r#"{"v":3}"#, r#"{"v":3,"b":1}"#, r#"{"v":2}"#].map(|payload| Produce::new("a", payload)));
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "copy:"]);
+    assert_eq!(bed.get("copy:latest:a").unwrap(), r#"{"v":3,"b":1}"#);
+    let copied = ["verify", "--from-offset", "earliest", "--target-prefix", "copy:"];
+    assert!(bed.expect(0, &copied).ends_with("equal\n"));
+    bed.redis.command(r#"SET copy:latest:a {"v":3}"#);
+    assert!(bed.expect(4, &copied).ends_with("1 key differs\n"));
+}
+
+#[test]
 fn a_position_is_rewound_to_a_time() {
     let bed = Bed::new(1);
     let now = jiff::Timestamp::now().as_millisecond();

@@ -85,7 +85,9 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
     let chosen = prepare::select(&loaded, &asked.routes)?;
     let routes = if asked.options.target_prefix.is_empty() { loaded.config().route.clone() } else { chosen };
     let applied = |mut valid: Valid| {
-        let policies: Vec<Vec<Policy>> = valid.lane.routes.iter().map(|r| r.writes.iter().map(|_| Policy::Apply).collect()).collect();
+        // All are applied; by what a replay compares values is worth knowing.
+        let applied = |policy: &Policy| if let Policy::IfNewer(_) = policy { policy.clone() } else { Policy::Apply };
+        let policies: Vec<Vec<Policy>> = valid.policies.iter().map(|of| of.iter().map(applied).collect()).collect();
         valid.lane.routes = apply(&valid.lane.routes, &policies, &asked.options).0.into();
         valid
     };

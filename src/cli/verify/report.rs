@@ -98,11 +98,14 @@ impl Report {
         }
         self.untold_of.iter().for_each(|t| print::line(format_args!("can't be told {}: {}", t.key, t.what)));
         self.differences.iter().for_each(|d| print::line(format_args!("DIFFERENT {}: {}", d.key, d.what)));
+        let differ = |n: u64| if n == 1 { "key differs" } else { "keys differ" };
         let verdict = match (self.different, self.untold) {
             (0, 0) => "equal".to_owned(),
-            (0, n) => format!("equal, as far as it can be told: of {n} keys not all can be. A range that leaves no partition and no topic out tells more"),
-            (n, 0) => format!("{n} keys differ"),
-            (n, more) => format!("{n} keys differ; of {more} others not all can be told"),
+            (0, n) => {
+                format!("equal, as far as it can be told: of {n} of the keys not all can be. A range that leaves no partition and no topic out tells more")
+            }
+            (n, 0) => format!("{n} {}", differ(n)),
+            (n, more) => format!("{n} {}; of {more} others not all can be told", differ(n)),
         };
         print::line(verdict);
     }

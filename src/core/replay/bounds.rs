@@ -196,7 +196,11 @@ pub fn partitions(list: Option<&[i32]>, from: &Bound, to: &Bound) -> Result<Opti
     let mut all: Option<Vec<i32>> = list.map(<[i32]>::to_vec);
     for named in [from.named(), to.named()].into_iter().flatten() {
         match &all {
-            Some(known) if *known != named => return Err(format!("the offsets are about partitions {named:?}, and something else about {known:?}")),
+            Some(known) if *known != named => {
+                return Err(format!(
+                    "the offsets are about partitions {named:?}, and --partition or the other end about {known:?}: both ends and --partition must name the same"
+                ));
+            }
             _ => all = Some(named),
         }
     }

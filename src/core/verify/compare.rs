@@ -5,7 +5,7 @@
 //! | a stream of one partition | it ends with the range's entries in their order, and some of the tail's; where it is shorter, it was trimmed as the write says |
 //! | a stream of several | the same as a multiset: how their entries mingle is nobody's to say; of each, what came after an entry that is left is left, too |
 //! | a stream that others may add to as well | the range's entries are among what is there, so; the rest is not judged |
-//! | a value | what was written last in the range, or since; it lives as long as the write says |
+//! | a value | what was written last in the range, or since, or what is newest by `newer_by`; it lives as long as the write says |
 //!
 //! What can't be told either way is no difference, and said.
 use super::model::{Entries, Kept, Lives, Print, Stream, Value, Written};
@@ -187,19 +187,14 @@ fn multiset(sources: &[&Entries], found: &FoundStream, whole: bool) -> Result<us
 pub fn value(expected: &Value, found: Option<FoundValue>, now_ms: i64, tolerance: i64, may: &May) -> Result<Equal, String> {
     let alone = sole_value(expected, found, now_ms, tolerance);
     let Err(why) = alone else { return alone };
-    let shorter = |lives: u64| {
-        expected
-            .last
-            .values()
-            .chain(&expected.later)
-            .any(|w| !matches!(w, Written::Value { lives: Lives::For(ms), .. } if u64::try_from(*ms).is_ok_and(|ms| ms <= lives)))
-    };
+    let shorter =
+        |lives: u64| expected.may_be().any(|w| !matches!(w, Written::Value { lives: Lives::For(ms), .. } if u64::try_from(*ms).is_ok_and(|ms| ms <= lives)));
     let theirs = may.end || may.set.is_some_and(|lives| found.is_some() || (lives < u64::MAX && shorter(lives)));
     if theirs { Ok(Equal::untold(format!("{why}; what is left out of the range may have done that"))) } else { Err(why) }
 }
 
 fn sole_value(expected: &Value, found: Option<FoundValue>, now_ms: i64, tolerance: i64) -> Result<Equal, String> {
-    let candidates = || expected.last.values().chain(&expected.later);
+    let candidates = || expected.may_be();
     let Some(found) = found else {
         let expired = || Equal { expired: true, ..Equal::default() };
         let gone = |w: &Written| match *w {
@@ -341,7 +336,7 @@ mod tests {
     #[test]
     fn a_value_is_the_last_one_or_a_later_one_and_lives_as_long_as_it_must() {
         let written = |print: Print, lives: Lives| Written::Value { print, lives, time: Some(1_000) };
-        let e = |lives: Lives| Value { last: [(0, written(1, lives))].into(), later: vec![written(2, lives)] };
+        let e = |lives: Lives| Value { last: [(0, written(1, lives))].into(), later: vec![written(2, lives)], ..Value::default() };
         let at = |print: Print, ttl: Option<i64>| Some(FoundValue { print, ttl });
         for (lives, found, equal) in [
             (Lives::Forever, at(1, None), true),
@@ -362,14 +357,14 @@ mod tests {
         ] {
             assert_eq!(value(&e(lives), found, 5_000, 100, &ALONE).is_ok(), equal, "{lives:?} {found:?}");
         }
-        let deleted = Value { last: [(0, Written::Nothing)].into(), later: Vec::new() };
+        let deleted = Value { last: [(0, Written::Nothing)].into(), ..Value::default() };
         assert_eq!(value(&deleted, None, 0, 0, &ALONE), Ok(Equal::default()));
         assert!(value(&deleted, at(1, None), 0, 0, &ALONE).is_err());
     }
 
     #[test]
     fn a_value_that_others_may_have_written_is_not_judged_and_one_that_is_gone_is() {
-        let e = Value { last: [(0, Written::Value { print: 1, lives: Lives::For(9_000), time: Some(1_000) })].into(), later: Vec::new() };
+        let e = Value { last: [(0, Written::Value { print: 1, lives: Lives::For(9_000), time: Some(1_000) })].into(), ..Value::default() };
         let other = Some(FoundValue { print: 7, ttl: Some(5_000) });
         let told = |found, may: May| value(&e, found, 2_000, 0, &may).map(|equal| equal.untold.is_some());
         let sets = |lives| May { set: Some(lives), ..May::default() };

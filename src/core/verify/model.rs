@@ -4,8 +4,9 @@
 //! looked at, may be there as well. Those records are the tail.
 use crate::core::encode::{Encoded, Encoder, encoded};
 use crate::core::record::Record;
+use crate::core::replay::version::Version;
 use crate::core::route::{self, Origin, Route};
-use crate::core::write::{Kind, Trim, TrimBy, Ttl};
+use crate::core::write::{Effect, Kind, Trim, TrimBy, Ttl, Write};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -70,7 +71,16 @@ pub struct Entries {
 #[derive(Clone, Debug, Default)]
 pub struct Value {
     pub last: BTreeMap<usize, Written>,
+    /// What each partition wrote of the highest version, where the write has `newer_by`: a replay leaves it.
+    pub newest: BTreeMap<usize, (Version, Written)>,
     pub later: Vec<Written>,
+}
+
+impl Value {
+    /// All that may stand there.
+    pub fn may_be(&self) -> impl Iterator<Item = &Written> {
+        self.last.values().chain(&self.later).chain(self.newest.values().map(|(_, written)| written))
+    }
 }
 
 /// What was written to a key once.
@@ -145,7 +155,7 @@ impl Model {
 
     fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass, asked: bool) {
         let routes = self.routes.clone();
-        let kind = &routes[origin.route].writes[origin.write].kind;
+        let Write { kind, effect } = &routes[origin.route].writes[origin.write];
         let Some(key) = command.arg(1).map(<[u8]>::to_vec).filter(|_| command.arg(0) != Some(b"PUBLISH")) else { return };
         if pass == Pass::Tail && !self.keys.contains_key(&key) {
             return;
@@ -160,7 +170,8 @@ impl Model {
             (Some(b"SET"), _) => {
                 let print = print(command.arg(2));
                 let lives = lives(command);
-                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, source, pass);
+                let version = if let Effect::IfNewer(by) = effect { Version::of(command.arg(2).unwrap_or_default(), by) } else { None };
+                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, version, source, pass);
             }
             (Some(b"DEL"), _) => self.delete(key, source, pass),
             (name, _) => {
@@ -180,11 +191,21 @@ impl Model {
         entries.of_range += usize::from(pass == Pass::Range);
     }
 
-    fn value(&mut self, key: Vec<u8>, written: Written, source: usize, pass: Pass) {
+    fn value(&mut self, key: Vec<u8>, written: Written, version: Option<Version>, source: usize, pass: Pass) {
         let expected = self.keys.entry(key).or_insert_with(|| Expected::Value(Value::default()));
         let Expected::Value(value) = expected else { return *expected = Expected::Unknown };
         match pass {
-            Pass::Range => _ = value.last.insert(source, written),
+            Pass::Range => {
+                value.last.insert(source, written);
+                match version {
+                    // Of equal ones a job leaves the last that it wrote.
+                    Some(version) if value.newest.get(&source).is_none_or(|(newest, _)| version >= *newest) => {
+                        value.newest.insert(source, (version, written));
+                    }
+                    None if written == Written::Nothing => _ = value.newest.remove(&source),
+                    _ => {}
+                }
+            }
             Pass::Tail => value.later.push(written),
         }
     }
@@ -195,7 +216,7 @@ impl Model {
                 *stream = Stream { kept: stream.kept, whole: true, ..Stream::default() };
             }
             Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown),
-            _ => self.value(key, Written::Nothing, source, pass),
+            _ => self.value(key, Written::Nothing, None, source, pass),
         }
     }
 }
