@@ -321,6 +321,31 @@ fn a_write_that_was_added_later_is_backfilled_alone() {
 }
 
 #[test]
+fn entries_of_a_write_that_was_added_later_are_backfilled_before_the_bridge_starts_with_it() {
+    let mut bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 100, 2);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    bed.setup.routes.push_str("[[route.write]]\nxadd = { key = \"history:{key}\", fields = \"*\" }\n");
+    let write = ["--partition", "0", "--write", "volatility/4"];
+    bed.replay(&[["--from-offset", "earliest", "--clamp"].as_slice(), &write].concat());
+    ticks.produce(&bed.topic, 50, 2);
+    daemon.wait_settled(150);
+    assert_eq!(daemon.stop(), 0);
+    bed.replay(&[["--from-offset", "100", "--to-offset", "150", "--append"].as_slice(), &write].concat());
+    let daemon = bed.setup.start();
+    ticks.produce(&bed.topic, 50, 2);
+    daemon.wait_settled(200);
+    ticks.expect_exactly(&bed.redis);
+    for key in ["P0/USD", "P1/USD"] {
+        let entries = |of: &str| bed.redis.entries::<String>(&format!("{of}:{key}")).into_iter().map(|(_, fields)| fields).collect::<Vec<_>>();
+        assert_eq!(entries("history"), entries("volatility"), "{key}");
+    }
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
+}
+
+#[test]
 fn under_at_least_once_a_job_is_exactly_once_all_the_same() {
     let mut bed = Bed::new(2);
     bed.setup = bed.setup.clone().redis_extra("guarantee = \"at-least-once\"");

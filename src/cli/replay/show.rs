@@ -100,7 +100,13 @@ impl Shown {
             End::Complete => ("complete", None),
             End::Stopped => ("stopped", None),
             End::Halted => ("halted", None),
-            End::Fenced => ("fenced", Some("another process has taken the job over".to_owned())),
+            End::Fenced => (
+                "fenced",
+                Some(format!(
+                    "another process has taken the job over, or Redis went back to before this one took it: if no other one is at work, {}",
+                    totals.resume
+                )),
+            ),
             End::Failed(why) => ("failed", Some(why.clone())),
         };
         let resumable = matches!(end, End::Stopped | End::Halted);
