@@ -124,6 +124,8 @@ fn a_position_is_rewound_to_a_time() {
     let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-210m", "--yes"]);
     assert!(told.contains("up to 2 records are applied again"), "{told}");
     eventually("two are applied again", 40, || length() == 6);
+    let told = bed.expect(1, &["rewind", "--topic", &bed.topic, "--to-offset", "9:5", "--yes"]);
+    assert!(told.contains("has 1 partitions: there is no 9"), "{told}");
     let told = bed.expect(2, &["rewind", "--topic", &bed.topic, "--yes"]);
     assert!(told.contains("--to-offset") && told.contains("--to-time"), "{told}");
 }

@@ -76,10 +76,11 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         (None, Some(moment)) => Bound::Time(moment.at(jiff::Timestamp::now().as_millisecond())),
         (None, None) => return Err("--to-offset or --to-time says where to".into()),
     };
-    let partitions = match args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()) {
-        Some(list) => list,
-        None => (0..apply.partitions()?).collect(),
-    };
+    let there = apply.partitions()?;
+    let partitions = args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()).unwrap_or_else(|| (0..there).collect());
+    if let Some(missing) = partitions.iter().find(|p| **p >= there) {
+        return Err(format!("topic {} has {there} partitions: there is no {missing}", args.topic));
+    }
     let plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
     if global.output == Output::Text {
         print::line(format_args!("{:<24} {:>12} {:>12}  what that means", "partition", "position", "goes on at"));
