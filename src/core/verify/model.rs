@@ -155,7 +155,7 @@ impl Model {
 
     fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass, asked: bool) {
         let routes = self.routes.clone();
-        let Write { kind, effect } = &routes[origin.route].writes[origin.write];
+        let Write { kind, effect, .. } = &routes[origin.route].writes[origin.write];
         let Some(key) = command.arg(1).map(<[u8]>::to_vec).filter(|_| command.arg(0) != Some(b"PUBLISH")) else { return };
         if pass == Pass::Tail && !self.keys.contains_key(&key) {
             return;
