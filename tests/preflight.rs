@@ -1,7 +1,9 @@
 //! A Redis that can't keep what is promised, or lacks what the routes need, is told before the first record.
+use crate::support::bed::Bed;
 use crate::support::command::check;
 use crate::support::daemon::Setup;
 use crate::support::redis_server::{Kind, RedisServer};
+use crate::support::sequence::Ticks;
 use crate::support::{eventually, free_port, kafka};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -98,6 +100,37 @@ fn the_acl_user_of_the_readme_is_the_least_that_is_needed() {
         assert!(command == "ping" || said.contains("PROBLEM: ") || said.contains("note: "), "{command} is not needed:\n{said}");
         redis.command(&format!("ACL SETUSER bridge +{command}"));
     }
+}
+
+#[test]
+fn a_job_is_refused_before_it_begins_where_its_user_lacks_something() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let mut lines = readme.lines().filter(|l| l.starts_with("ACL SETUSER bridge"));
+    let (live, jobs) = (lines.next().unwrap().replace(">password", ">pw").replace("&volatility_updates:*", "&updates:*"), lines.next().unwrap());
+    let mut bed = Bed::new(1);
+    bed.redis.command(&live);
+    let base = bed.setup.redis_extra.clone();
+    bed.setup = bed.setup.clone().redis_extra(&format!("{base}user = \"bridge\"\npassword = \"pw\"\n"));
+    Ticks::default().produce(&bed.topic, 20, 2);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(20);
+    bed.redis.command(jobs);
+    for word in jobs.split(' ').filter_map(|word| word.strip_prefix('+')).filter(|word| *word != "srem") {
+        bed.redis.command(&format!("ACL SETUSER bridge -{word}"));
+        let told = bed.expect(1, &["replay", "--yes", "--from-offset", "earliest"]);
+        assert!(told.contains(&format!("+{word}")), "{word}: {told}");
+        bed.redis.command(&format!("ACL SETUSER bridge +{word}"));
+    }
+    let told = bed.expect(0, &["jobs", "list"]);
+    assert_eq!(told.lines().count(), 1, "none had begun: {told}");
+    bed.redis.command("ACL SETUSER bridge ~copy:*");
+    bed.replay(&["--from-offset", "earliest"]);
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "copy:"]);
+    bed.redis.command("ACL SETUSER bridge +pttl +xrevrange +xlen +xinfo|stream");
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
+    bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-offset", "latest", "--yes"]);
+    let names: Vec<String> = redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut bed.redis.connect()).unwrap();
+    names.iter().for_each(|name| drop(bed.expect(0, &["jobs", "forget", name])));
 }
 
 #[test]

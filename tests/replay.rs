@@ -161,6 +161,26 @@ fn entries_that_the_live_bridge_is_yet_to_add_are_refused_or_go_to_streams_of_th
 }
 
 #[test]
+fn a_second_job_under_the_same_prefix_is_refused_where_it_would_add_nothing() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 30, 1);
+    let part = |to: &'static str| ["--from-offset", "0", "--to-offset", to, "--partition", "0", "--target-prefix", "x:"];
+    bed.replay(&part("20"));
+    let name = bed.job();
+    let told = bed.expect(1, &[["replay", "--yes"].as_slice(), &part("30")].concat());
+    assert!(told.contains(&format!("jobs forget {name}")) && told.contains("--append"), "{told}");
+    let told = bed.replay(&["--from-offset", "20", "--partition", "0", "--target-prefix", "x:"]);
+    assert!(told.contains(&format!("other jobs wrote under \"x:\" before ({name})")), "{told}");
+    let length = || bed.redis.entries::<String>("x:volatility:P0/USD").len();
+    assert_eq!(length(), 20);
+    bed.redis.command("DEL x:volatility:P0/USD");
+    bed.expect(0, &["jobs", "forget", &name]);
+    bed.replay(&part("20"));
+    assert_eq!(length(), 20);
+}
+
+#[test]
 fn ids_come_from_the_records_time_and_time_to_live_as_well() {
     let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"s:{key}\", fields = \"*\" }\n\
         [[route.write]]\nsetex = { key = \"latest:{key}\", ttl = \"1h\", ttl_from = \"timestamp\", value = \"{payload}\" }\n";
@@ -298,6 +318,31 @@ fn a_write_that_was_added_later_is_backfilled_alone() {
     assert_eq!((seq(0), seq(1)), ("49".into(), "49".into()));
     ticks.expect_exactly(&bed.redis);
     assert!(bed.expect(1, &["replay", "--yes", "--from-offset", "earliest", "--write", "volatility/5"]).contains("there is no write"));
+}
+
+#[test]
+fn entries_of_a_write_that_was_added_later_are_backfilled_before_the_bridge_starts_with_it() {
+    let mut bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 100, 2);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    bed.setup.routes.push_str("[[route.write]]\nxadd = { key = \"history:{key}\", fields = \"*\" }\n");
+    let write = ["--partition", "0", "--write", "volatility/4"];
+    bed.replay(&[["--from-offset", "earliest", "--clamp"].as_slice(), &write].concat());
+    ticks.produce(&bed.topic, 50, 2);
+    daemon.wait_settled(150);
+    assert_eq!(daemon.stop(), 0);
+    bed.replay(&[["--from-offset", "100", "--to-offset", "150", "--append"].as_slice(), &write].concat());
+    let daemon = bed.setup.start();
+    ticks.produce(&bed.topic, 50, 2);
+    daemon.wait_settled(200);
+    ticks.expect_exactly(&bed.redis);
+    for key in ["P0/USD", "P1/USD"] {
+        let entries = |of: &str| bed.redis.entries::<String>(&format!("{of}:{key}")).into_iter().map(|(_, fields)| fields).collect::<Vec<_>>();
+        assert_eq!(entries("history"), entries("volatility"), "{key}");
+    }
+    assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
 }
 
 #[test]

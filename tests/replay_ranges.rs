@@ -148,3 +148,65 @@ fn a_topic_that_is_deleted_or_made_anew_is_told_and_nothing_of_another_log_is_ap
     assert_eq!(bed.entries(1), before);
     assert_eq!(sequence(&bed.redis, "Q0/USD"), [0u64; 0]);
 }
+
+#[test]
+fn a_time_before_what_kafka_still_holds_is_refused_unless_clamped() {
+    let bed = Bed::new(2);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at = |hours: i64| Produce { timestamp: Some(now - hours * 3_600_000), partition: Some(0), ..Produce::new("a", r#"{"seq":1}"#) };
+    kafka::produce(&bed.topic, [at(5), at(4), at(3), at(2)]);
+    // Nothing was ever deleted: nothing is missed.
+    assert!(bed.replay(&["--from-time", "-9h", "--target-prefix", "x:"]).contains(" 4 records, "));
+    kafka::delete_records(&bed.topic, 0..1, 2);
+    let told = bed.expect(1, &["replay", "--yes", "--from-time", "-9h"]);
+    assert!(told.contains("from a time before what Kafka still holds, [2, 4)") && told.contains("--clamp"), "{told}");
+    let told = bed.replay(&["--from-time", "-9h", "--clamp"]);
+    assert!(told.contains("it is 2 (--clamp)") && told.contains(" 2 records, "), "{told}");
+    assert!(bed.replay(&["--from-time", "-150m", "--target-prefix", "y:"]).contains(" 1 records, "));
+    let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-9h", "--yes"]);
+    assert!(told.contains("a time before what Kafka still holds"), "{told}");
+    kafka::delete_records(&bed.topic, 0..1, 4);
+    let told = bed.replay(&["--from-time", "-9h"]);
+    assert!(told.contains("what was before 4 was deleted, whatever its time"), "{told}");
+}
+
+#[test]
+fn offsets_of_partitions_are_of_one_topic() {
+    let mut bed = Bed::new(1);
+    let other = kafka::topic("other", 1);
+    bed.setup.routes = bed.setup.routes.replace(&format!("[\"{}\"]", bed.topic), &format!("[\"{}\", \"{other}\"]", bed.topic));
+    let told = bed.expect(1, &["replay", "--yes", "--from-offset", "0:0"]);
+    assert!(told.contains("are of one topic") && told.contains(&other) && told.contains("--topic "), "{told}");
+    assert!(bed.replay(&["--from-offset", "0:0", "--topic", &other]).contains("complete"));
+}
+
+#[test]
+fn a_report_says_what_was_deleted_and_applied_in_all_and_how_fast_its_own_process_was() {
+    let mut bed = Bed::new(1);
+    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&bed.topic, 20_000, 1, 0..1);
+    let stop = |mut job: std::process::Child| {
+        signal(job.id(), "TERM");
+        assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    };
+    let job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "500/s"]);
+    eventually("the job is under way", 40, || bed.entries(1) > 300);
+    stop(job);
+    let name = bed.job();
+    kafka::delete_records(&bed.topic, 0..1, 15_000);
+    let kept = bed.entries(1);
+    let job = bed.start(&["replay", "--resume", &name, "--clamp", "--rate", "500/s"]);
+    eventually("the job is behind the gap", 40, || bed.entries(1) > kept + 300);
+    stop(job);
+    let told = bed.log();
+    assert!(told.contains(&format!("{} offsets were deleted by Kafka", 15_000 - kept)), "{kept}: {told}");
+    let before = bed.entries(1);
+    let told = bed.expect(0, &["replay", "--resume", &name, "--rate", "1000000/s"]);
+    let all = kept + 5_000;
+    assert!(told.contains(&format!(" {all} records in all, {} of them since it was carried on", all - before)), "{told}");
+    assert!(told.contains(&format!("{} offsets were deleted by Kafka", 15_000 - kept)), "{kept}: {told}");
+    let shown = bed.expect(0, &["jobs", "show", &name]);
+    let of = |name: &str| shown.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<usize>().ok());
+    assert_eq!((of("gone "), of("records ")), (Some(15_000 - kept), Some(all)), "{shown}");
+}

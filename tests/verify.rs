@@ -99,6 +99,20 @@ fn what_a_replay_wrote_elsewhere_is_verified_there() {
 }
 
 #[test]
+fn the_newest_value_that_a_replay_leaves_is_as_right_as_the_last() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n\
+        [[route.write]]\nset = { key = \"latest:{key}\", value = \"{payload}\" }\nnewer_by = \"{value.v}\"\n";
+    let bed = Bed::with(1, routes);
+    kafka::produce(&bed.topic, [r#"{"v":1}"#, r#"{"v":3}"#, r#"{"v":3,"b":1}"#, r#"{"v":2}"#].map(|payload| Produce::new("a", payload)));
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "copy:"]);
+    assert_eq!(bed.get("copy:latest:a").unwrap(), r#"{"v":3,"b":1}"#);
+    let copied = ["verify", "--from-offset", "earliest", "--target-prefix", "copy:"];
+    assert!(bed.expect(0, &copied).ends_with("equal\n"));
+    bed.redis.command(r#"SET copy:latest:a {"v":3}"#);
+    assert!(bed.expect(4, &copied).ends_with("1 key differs\n"));
+}
+
+#[test]
 fn a_position_is_rewound_to_a_time() {
     let bed = Bed::new(1);
     let now = jiff::Timestamp::now().as_millisecond();
@@ -110,6 +124,80 @@ fn a_position_is_rewound_to_a_time() {
     let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-210m", "--yes"]);
     assert!(told.contains("up to 2 records are applied again"), "{told}");
     eventually("two are applied again", 40, || length() == 6);
+    let told = bed.expect(1, &["rewind", "--topic", &bed.topic, "--to-offset", "9:5", "--yes"]);
+    assert!(told.contains("has 1 partitions: there is no 9"), "{told}");
     let told = bed.expect(2, &["rewind", "--topic", &bed.topic, "--yes"]);
     assert!(told.contains("--to-offset") && told.contains("--to-time"), "{told}");
+}
+
+const SHARED: &str = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"all\", fields = { r = \"{partition}:{offset}\" } }\n\
+    [[route.write]]\nset = { key = \"last\", value = \"{payload}\" }\n[[route.write]]\nxadd = { key = \"of:{partition}\", fields = { r = \"{offset}\" } }\n\
+    [[route]]\nname = \"s\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"all\", fields = { s = \"{partition}:{offset}:{value.price}\" } }\n";
+
+#[test]
+fn a_narrowed_range_is_exact_where_it_alone_feeds_a_key_and_among_what_is_there_where_others_do() {
+    let bed = Bed::with(3, SHARED);
+    Ticks::default().produce(&bed.topic, 300, 6);
+    // Route s can make nothing of it, so route r makes nothing of it either.
+    kafka::produce(&bed.topic, [Produce::new("P0/USD", r#"{"x":1}"#)]);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(301);
+    assert_eq!(daemon.stop(), 0);
+    let all = |more: &[&'static str]| [ALL.as_slice(), more].concat();
+    for more in [[].as_slice(), &["--route", "r"], &["--key", "P0/USD"], &["--route", "s", "--key", "P1/USD"]] {
+        assert!(bed.expect(0, &all(more)).ends_with("equal\n"), "{more:?}");
+    }
+    for partition in ["0", "0-1"] {
+        let told = bed.expect(0, &all(&["--partition", partition]));
+        assert!(told.contains("can't be told all: ") && told.contains("other entries stand among") && told.contains("equal, as far as"), "{told}");
+        assert!(!told.contains("can't be told of:"), "what only that partition feeds is judged: {told}");
+    }
+    let entries = bed.redis.entries::<String>("all");
+    let of_0 = entries.iter().filter(|(_, e)| e.iter().any(|(_, v)| v.starts_with("0:"))).nth(20).unwrap();
+    bed.redis.command(&format!("XDEL all {}", of_0.0));
+    assert!(bed.expect(4, &all(&["--partition", "0"])).contains("DIFFERENT all: "));
+    bed.expect(0, &all(&["--partition", "1-2"]));
+    bed.redis.command("XADD of:1 * r twice");
+    assert!(bed.expect(4, &all(&["--partition", "1"])).contains("DIFFERENT of:1: "));
+}
+
+#[test]
+fn what_was_deleted_is_told_from_what_was_trimmed_where_that_can_be() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"one:{key}\", fields = \"*\", minid = \"1\" }\n\
+        [[route.write]]\nxadd = { key = \"all\", fields = { at = \"{partition}:{offset}\" }, maxlen = 100, exact = true }\n";
+    let bed = Bed::with(3, routes);
+    Ticks::default().produce(&bed.topic, 600, 6);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(600);
+    assert_eq!(daemon.stop(), 0);
+    assert!(bed.expect(0, &ALL).ends_with("equal\n"));
+    bed.redis.command("XTRIM one:P0/USD MAXLEN 90");
+    let told = bed.expect(0, &ALL);
+    assert!(told.contains("of the trimmed 10 may as well have been deleted: that can't be told"), "{told}");
+    bed.redis.command("DEL one:P1/USD");
+    bed.redis.command(&format!("XDEL all {}", bed.redis.entries::<String>("all")[50].0));
+    // As many as the write leaves.
+    bed.redis.command("XADD all * at elsewhere");
+    let report: serde_json::Value = serde_json::from_str(&bed.expect(4, &["verify", "--from-offset", "earliest", "--output", "json"])).unwrap();
+    let different: Vec<&str> = report["found"]["differences"].as_array().unwrap().iter().map(|d| d["key"].as_str().unwrap()).collect();
+    assert_eq!(different, ["all", "one:P1/USD"], "{report:#}");
+    assert_eq!(report["found"]["trimmed_or_deleted"], 10);
+}
+
+#[test]
+fn a_bridge_that_trims_while_redis_is_read_is_found_equal() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"one:{key}\", fields = \"*\", maxlen = 30, exact = true }\n\
+        [[route.write]]\nxadd = { key = \"all\", fields = { at = \"{partition}:{offset}\" }, maxlen = 2000, exact = true }\n";
+    let bed = Bed::with(2, routes);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 10_000, 400);
+    let daemon = bed.setup.start();
+    daemon.wait_settled(10_000);
+    for _ in 0..4 {
+        let producer = kafka::Producer::new();
+        ticks.produce_with(&producer, &bed.topic, 20_000, 400);
+        let told = bed.expect(0, &ALL);
+        assert!(told.contains("401 streams") && told.ends_with("equal\n"), "{told}");
+        producer.flush();
+    }
 }

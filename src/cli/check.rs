@@ -5,7 +5,7 @@ use crate::config::validate::{Valid, effective_guarantee};
 use crate::core::route::Topics;
 use crate::kafka::client;
 use crate::sink::connection::Connector;
-use crate::sink::preflight::{Unfit, preflight};
+use crate::sink::preflight::{For, Unfit, preflight};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::json;
 use std::time::Duration;
@@ -94,7 +94,11 @@ fn connect(valid: &Valid) -> Ends {
             }
         }
     }
-    match Connector::new(valid.config.redis.clone()).connect().map_err(Unfit::from).and_then(|mut c| preflight(&mut c, &valid.config, &valid.lane.routes)) {
+    match Connector::new(valid.config.redis.clone())
+        .connect()
+        .map_err(Unfit::from)
+        .and_then(|mut c| preflight(&mut c, &valid.config, &valid.lane.routes, For::Bridge))
+    {
         Ok(s) => {
             notes.extend(s.notes.iter().map(|n| format!("Redis: {n}")));
             found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user }))

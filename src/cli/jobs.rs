@@ -52,8 +52,7 @@ fn done(job: &Stored) -> (i64, i64) {
 }
 
 fn list(output: Output, store: &mut Store) -> Result<(), String> {
-    let names = store.names().map_err(|e| format!("Redis: {e}"))?;
-    let jobs = names.iter().map(|name| find(store, name)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = store.all().map_err(|e| format!("Redis: {e}"))?;
     if output == Output::Json {
         let short = |job: &Stored| {
             let (done, total) = done(job);
@@ -85,7 +84,7 @@ fn show(output: Output, store: &mut Store, name: &str) -> Result<(), String> {
     for write in job.plan.iter().flat_map(|p| &p.writes) {
         print::line(format_args!("route {} write {} ({}): {}: {}", write.route, write.write, write.command, write.does, write.meaning));
     }
-    job.counts.each().iter().for_each(|(name, n)| print::line(format_args!("{name:<10} {n:>14}")));
+    job.counts.each().iter().chain(&[("gone", job.gone)]).for_each(|(name, n)| print::line(format_args!("{name:<10} {n:>14}")));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Templates: literal text with holes, parsed once at start and rendered per record.
 use super::decode::{Document, Step};
-use super::record::Record;
+use super::record::{Record, TopicPartition};
 use super::reference::Reference;
 use std::fmt;
 
@@ -90,6 +90,23 @@ impl Template {
     /// A rendering to be, with the same text in the place of each hole.
     pub fn sample(&self, hole: &[u8]) -> Vec<u8> {
         self.parts.iter().flat_map(|p| if let Part::Literal(text) = p { text } else { hole }).copied().collect()
+    }
+
+    /// What it renders to for the records of a partition: the texts that are known; `None` stands for any text.
+    pub fn pieces(&self, at: &TopicPartition) -> Vec<Option<Vec<u8>>> {
+        let piece = |part: &Part| match part {
+            Part::Literal(text) => Some(text.clone()),
+            Part::Hole { hole: Reference::Topic, .. } => Some(at.topic.as_bytes().to_vec()),
+            Part::Hole { hole: Reference::Partition, .. } => Some(at.partition.to_string().into_bytes()),
+            Part::Hole { .. } => None,
+        };
+        self.parts.iter().map(piece).collect()
+    }
+
+    /// Whether records of two keys never render to the same: the key stands in it once, and nothing else does.
+    pub fn tells_keys_apart(&self) -> bool {
+        let mut holes = self.parts.iter().filter(|p| matches!(p, Part::Hole { .. }));
+        matches!((holes.next(), holes.next()), (Some(Part::Hole { hole: Reference::Key, default: None }), None))
     }
 
     /// Whether a hole asks for a field of the decoded value.

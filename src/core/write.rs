@@ -254,16 +254,20 @@ impl Kind {
         Ok(Rendered::Command)
     }
 
+    /// What its key is made of; `None` where it has none.
+    pub fn key_template(&self) -> Option<&Template> {
+        match self {
+            Self::Xadd(x) => Some(&x.key),
+            Self::Set { key, .. } | Self::Del { key } => Some(key),
+            Self::Publish { .. } => None,
+            Self::Command(args) => args.get(1),
+        }
+    }
+
     /// The key whose TYPE decides whether the command was refused; `None` where it has none.
     pub fn key(&self, record: &Record, doc: Option<&Document<'_>>) -> Option<Vec<u8>> {
-        let template = match self {
-            Self::Xadd(x) => &x.key,
-            Self::Set { key, .. } | Self::Del { key } => key,
-            Self::Publish { .. } => return None,
-            Self::Command(args) => args.get(1)?,
-        };
         let mut key = Vec::new();
-        template.render(record, doc, &mut key).ok().map(|()| key)
+        self.key_template()?.render(record, doc, &mut key).ok().map(|()| key)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::config::validate::{Valid, validate};
 use crate::config::{self, Guarantee};
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, partitions};
+use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
 use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_streams};
 use crate::core::reply::Reply;
@@ -13,7 +14,7 @@ use crate::core::throttle::Throttle;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::times;
 use crate::sink::connection::Connection;
-use crate::sink::preflight::{Unfit, preflight};
+use crate::sink::preflight::{For, Server, Unfit, preflight};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -59,10 +60,17 @@ pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, ra
     Ok((valid, planned))
 }
 
-/// The offsets of each partition.
-pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<Span>, String> {
+/// The offsets of each partition, and what a person should know of them.
+pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<(Vec<Span>, Vec<String>), String> {
     let topics = topics(valid, asked, log)?;
-    let mut spans = Vec::new();
+    let (mut spans, mut notes) = (Vec::new(), Vec::new());
+    if topics.len() > 1 && (asked.from.named().is_some() || asked.to.named().is_some()) {
+        return Err(format!(
+            "offsets of partitions, as 0:120000, are of one topic, and the range is of {}: name one (--topic {})",
+            topics.join(", "),
+            topics[0]
+        ));
+    }
     for topic in &topics {
         let there = log.partitions(topic).map_err(|e| format!("Kafka: {topic}: {e}"))?;
         let listed = partitions(asked.partitions.as_deref(), &asked.from, &asked.to)?;
@@ -73,20 +81,21 @@ pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<Span>, 
         if (asked.from.is_of_one() || asked.to.is_of_one()) && (listed.len() > 1 || topics.len() > 1) {
             return Err("an offset is a number of one partition: name it (--topic, --partition 3), give one for each (0:120000,3:450000), or use a time".into());
         }
-        let ranges = listed.iter().map(|p| range(asked, log, &TopicPartition::new(topic.as_str(), *p))).collect::<Result<Vec<_>, _>>()?;
+        let ranges = listed.iter().map(|p| range(asked, log, &TopicPartition::new(topic.as_str(), *p), &mut notes)).collect::<Result<Vec<_>, _>>()?;
         let times = times(&valid.config.kafka, topic, &ranges, TIMES_MAX).map_err(|e| format!("Kafka: {topic}: {e}"))?;
         spans.extend(ranges.into_iter().map(|(partition, from, to)| {
             let (first_ms, last_ms) = times.get(&partition).copied().unwrap_or_default();
             Span { topic: topic.clone(), partition, from, to, first_ms, last_ms, live: None }
         }));
     }
-    Ok(spans)
+    Ok((spans, notes))
 }
 
 /// The topics that Kafka has of those that the routes read and a person asks for.
 fn topics(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<String>, String> {
     let there = log.topics().map_err(|e| format!("Kafka: {e}"))?;
-    let read = |topic: &String| valid.lane.routes.iter().any(|r| r.matches(topic));
+    let chosen = |name: &String| asked.routes.is_empty() || asked.routes.contains(name);
+    let read = |topic: &String| valid.lane.routes.iter().any(|r| chosen(&r.name) && r.matches(topic));
     for topic in &asked.topics {
         if !read(topic) {
             return Err(format!("no route reads topic {topic:?}"));
@@ -103,30 +112,52 @@ fn topics(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<Vec<String>, S
     Ok(topics)
 }
 
-fn range(asked: &Asked, log: &KafkaLog, at: &TopicPartition) -> Result<(i32, i64, i64), String> {
+/// The partitions that the routes read and these ranges leave out.
+pub fn unread(valid: &Valid, spans: &[Span], log: &KafkaLog) -> Result<Vec<TopicPartition>, String> {
+    let mut unread = Vec::new();
+    for topic in log.topics().map_err(|e| format!("Kafka: {e}"))?.iter().filter(|t| valid.lane.routes.iter().any(|r| r.matches(t))) {
+        let there = log.partitions(topic).map_err(|e| format!("Kafka: {topic}: {e}"))?;
+        unread.extend((0..there).map(|p| TopicPartition::new(topic.as_str(), p)).filter(|at| spans.iter().all(|s| s.at() != *at)));
+    }
+    Ok(unread)
+}
+
+fn range(asked: &Asked, log: &KafkaLog, at: &TopicPartition, notes: &mut Vec<String>) -> Result<(i32, i64, i64), String> {
     let (low, high) = log.watermarks(at).map_err(|e| format!("Kafka: {at}: {e}"))?;
-    let end = |bound: &Bound| {
+    let mut end = |bound: &Bound, word: &str, begins: bool| {
         let found = match bound {
             Bound::Time(ms) => log.at_time(at, *ms).map_err(|e| format!("Kafka: {e}"))?,
             Bound::Offsets(_) => None,
         };
-        bound.resolve(at.partition, Held { low, high }, found, asked.clamp)
+        let place = bound.resolve(at.partition, Held { low, high }, found, begins).map_err(|e| format!("{at}: {word}: {e}"))?;
+        notes.extend(place.note.map(|note| format!("{at}: {note}")));
+        match place.outside {
+            Some(outside) if !asked.clamp => return Err(format!("{at}: {word} {outside}; --clamp takes what there is")),
+            outside => notes.extend(outside.map(|outside| format!("{at}: {word} {outside}; it is {} (--clamp)", place.offset))),
+        }
+        Ok(place.offset)
     };
-    let (from, to) = (end(&asked.from).map_err(|e| format!("{at}: from {e}"))?, end(&asked.to).map_err(|e| format!("{at}: to {e}"))?);
+    let (from, to) = (end(&asked.from, "from", true)?, end(&asked.to, "to", false)?);
     if from > to && !asked.clamp {
         return Err(format!("{at}: the range begins at {from}, and would end before, at {to}"));
     }
     Ok((at.partition, from, to.max(from)))
 }
 
-/// What Redis says to it: whether it can serve, where the live bridge is, which name is free.
-pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Planned], store: &mut Store, log: &KafkaLog) -> Result<Vec<String>, String> {
+/// Whether Redis can serve a job.
+pub fn serves(valid: &Valid, store: &mut Store) -> Result<Server, String> {
     let config = config::Config { redis: config::Redis { guarantee: Guarantee::ExactlyOnce, ..valid.config.redis.clone() }, ..valid.config.clone() };
     let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
-    let server = preflight(connection, &config, &valid.lane.routes).map_err(|e| match e {
+    preflight(connection, &config, &valid.lane.routes, For::Job).map_err(|e| match e {
         Unfit::Failed(f) => format!("Redis: {f}"),
         Unfit::Refused(problems) => format!("this Redis can't serve: {}", problems.join("; ")),
-    })?;
+    })
+}
+
+/// What Redis says to it: whether it can serve, where the live bridge is, what other jobs wrote.
+pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Planned], store: &mut Store, log: &KafkaLog) -> Result<Vec<String>, String> {
+    let server = serves(valid, store)?;
+    let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
     if asked.options.ids == Ids::Timestamp && server.version.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v < 7) {
         return Err(format!("--ids timestamp needs Redis 7.0 or later, for ids such as 1766000000000-*; this is {}", server.version));
     }
@@ -144,6 +175,11 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
     check_streams(planned, &lives, &asked.options)?;
     if adds {
         notes.extend(begin_there(&valid.config.kafka.group, spans));
+    }
+    if !asked.options.target_prefix.is_empty() {
+        let earlier = store.all().map_err(|e| format!("Redis: {e}"))?;
+        let plans: Vec<Plan> = earlier.into_iter().filter_map(|job| job.plan).collect();
+        notes.extend(earlier::check(&plans, spans, planned, &asked.keys, &asked.options)?);
     }
     Ok(notes)
 }

@@ -4,11 +4,13 @@ use crate::core::claimer::Settings;
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
 use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
-use crate::core::replay::job::{Counts, Keys};
+use crate::core::replay::job::{Counts, Gap, Keys, gap, gap_field, gone};
 use crate::core::replay::plan::Plan;
+use crate::core::replay::run::Place;
 use crate::core::reply::{Reply, first_error};
 use crate::sink::connection::{Connection, Connector, Failure};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 
 /// How long a job counts as worked on after its process last said so.
 const ALIVE_MS: &str = "15000";
@@ -30,6 +32,8 @@ pub struct Stored {
     pub frozen: Option<Frozen>,
     pub plan: Option<Plan>,
     pub counts: Counts,
+    /// Offsets that Kafka deleted before they were read.
+    pub gone: i64,
     /// The position of each of the plan's spans.
     pub positions: Vec<Option<i64>>,
     pub ended_ms: Option<i64>,
@@ -99,13 +103,25 @@ impl Store {
         Ok(names)
     }
 
+    /// All jobs.
+    pub fn all(&mut self) -> Result<Vec<Stored>, Failure> {
+        let names = self.names()?;
+        // One may be forgotten between the two.
+        names.iter().filter_map(|name| self.find(name).transpose()).collect()
+    }
+
     /// A job; `None` where there is none of that name.
     pub fn find(&mut self, name: &str) -> Result<Option<Stored>, Failure> {
         let keys = Keys::new(&self.prefix, name);
         let (job, alive) = (keys.job(), keys.alive());
-        let replies = self.ask(&[&[b"HMGET", &job.0, b"plan", b"status", b"ended"], &[b"EXISTS", &alive.0]])?;
+        let replies = self.ask(&[&[b"HGETALL", &job.0], &[b"EXISTS", &alive.0]])?;
         let Some(Reply::Array(fields)) = replies.first() else { return Ok(None) };
-        let (plan, status, ended) = (text(&fields[0]), text(&fields[1]), text(&fields[2]));
+        let mut fields: HashMap<String, String> = fields.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect();
+        let (plan, status, ended) = (fields.remove("plan"), fields.remove("status"), fields.remove("ended"));
+        let mut gaps: BTreeMap<String, Vec<Gap>> = BTreeMap::new();
+        for (at, one) in fields.iter().filter_map(|(field, value)| gap(field, value)) {
+            gaps.entry(at).or_default().push(one);
+        }
         let Some(status) = status else { return Ok(None) };
         let frozen: Option<Frozen> = plan.and_then(|p| serde_json::from_str(&p).ok());
         let alive = replies.get(1) == Some(&Reply::Int(1));
@@ -119,7 +135,8 @@ impl Store {
         let positions = self.positions(&keys, &spans)?;
         let counts = self.counts(&keys)?;
         let plan = frozen.as_ref().map(|f| f.plan.clone());
-        Ok(Some(Stored { name: name.into(), status: status.into(), plan, frozen, counts, positions, ended_ms: ended.and_then(|e| e.parse().ok()) }))
+        let ended_ms = ended.and_then(|e| e.parse().ok());
+        Ok(Some(Stored { name: name.into(), status: status.into(), plan, frozen, counts, gone: gone(gaps.values()), positions, ended_ms }))
     }
 
     fn positions(&mut self, keys: &Keys, spans: &[TopicPartition]) -> Result<Vec<Option<i64>>, Failure> {
@@ -144,6 +161,22 @@ impl Store {
     /// No process works on it any more.
     pub fn rest(&mut self, keys: &Keys) -> Result<(), Failure> {
         self.ask(&[&[b"DEL", &keys.alive().0]]).map(drop)
+    }
+
+    /// Keeps what Kafka deleted before it was read, of these partitions.
+    pub fn passed_over(&mut self, keys: &Keys, places: &[Place]) -> Result<(), Failure> {
+        let job = keys.job();
+        let mut out = Encoder::default();
+        for place in places {
+            let at = TopicPartition::new(place.topic.as_str(), place.partition);
+            for (from, to) in &place.gaps {
+                out.command(&[b"HSET".as_slice(), &job.0, gap_field(&at, *from).as_bytes(), to.to_string().as_bytes()]);
+            }
+        }
+        // A connection that was idle for long may be gone.
+        let _ = self.ask(&[&[b"EXISTS", &job.0]]);
+        let replies = self.exchange(out.bytes(), out.commands())?;
+        accepted(&replies)
     }
 
     /// The job is complete: what it wrote last to each key is of no more use.

@@ -65,6 +65,13 @@ pub struct Progress {
     pub places: Vec<Place>,
 }
 
+impl Progress {
+    /// Offsets that Kafka deleted before this process read them.
+    pub fn gone(&self) -> i64 {
+        self.places.iter().map(|p| p.gone).sum()
+    }
+}
+
 /// A topic that is read, and which part of the job each partition is.
 struct Reader {
     ranges: Ranges,

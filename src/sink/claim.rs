@@ -1,6 +1,6 @@
 //! The claimer's thread: asks Kafka, carries the core's exchanges to Redis, off the poller, one claim after the other.
 use super::connection::{Connection, Connector, Failure};
-use super::preflight::{Unfit, eviction, preflight};
+use super::preflight::{For, Unfit, eviction, preflight};
 use crate::app::Clock;
 use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
 use crate::core::poller::Note;
@@ -144,7 +144,7 @@ impl<L: Log> Claimer<L> {
 
     fn connect(&self) -> Result<(Connection, Vec<String>), Unfit> {
         let mut connection = self.connector.connect()?;
-        let server = preflight(&mut connection, &self.config, &self.routes)?;
+        let server = preflight(&mut connection, &self.config, &self.routes, For::Bridge)?;
         Ok((connection, server.notes))
     }
 

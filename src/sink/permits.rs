@@ -1,18 +1,21 @@
 //! Whether the ACL user may do what the bridge and the routes will do (ACL DRYRUN, since 7.0): each command is tried
 //! with its keys and channels, and nothing is done.
 //!
+//! The bridge and a job are asked about what each will do.
+//!
 //! What a template renders is not known yet, so a key is tried with something in the place of its holes. That it is
 //! refused proves nothing (the ACL may allow just the keys that will come): it is told, and no reason to refuse.
 use super::connection::{Connection, Failure};
-use super::preflight::Findings;
+use super::preflight::{Findings, For};
 use crate::config::{Config, Guarantee, OnStateLost};
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
+use crate::core::replay::job::Keys;
 use crate::core::reply::Reply;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::state::StateKey;
 use crate::core::template::Template;
-use crate::core::write::{Kind, Refusable};
+use crate::core::write::{Effect, Kind, Refusable};
 
 /// What stands in the place of a hole: a text and a number both.
 const HOLE: &[u8] = b"1";
@@ -48,9 +51,13 @@ impl Word {
 type Trial = Vec<Word>;
 
 /// Adds what the user may not do.
-pub(super) fn check(connection: &mut Connection, user: &str, config: &Config, routes: &[Route], space: &str, found: &mut Findings) -> Result<(), Failure> {
-    let mut trials = own(config, routes, space);
-    trials.extend(written(config, routes));
+pub(super) fn check(connection: &mut Connection, user: &str, asked: &Asked<'_>, found: &mut Findings) -> Result<(), Failure> {
+    let mut trials = letters(asked);
+    match asked.by {
+        For::Bridge => trials.extend(state(asked)),
+        For::Job => trials.extend(job(asked)),
+    }
+    trials.extend(written(asked.config, asked.routes));
     let mut out = Encoder::default();
     for trial in &trials {
         let words = [b"ACL".as_slice(), b"DRYRUN", user.as_bytes()].into_iter().chain(trial.iter().map(|w| w.bytes.as_slice()));
@@ -92,44 +99,96 @@ fn denied(user: &str, trial: &Trial, answer: &str, found: &mut Findings) {
     }
 }
 
-/// What the guard, the state and the dead letters need.
-fn own(config: &Config, routes: &[Route], space: &str) -> Vec<Trial> {
-    let trial = |name: &str, keys: &[&StateKey], rest: &[&str]| {
-        let keys = keys.iter().map(|k| Word::own(k, space));
+/// What is asked about.
+pub(super) struct Asked<'a> {
+    pub(super) by: For,
+    pub(super) config: &'a Config,
+    pub(super) routes: &'a [Route],
+    /// What all of the bridge's own keys begin with.
+    pub(super) space: &'a str,
+}
+
+impl Asked<'_> {
+    /// A command with own keys.
+    fn trial(&self, name: &str, keys: &[&StateKey], rest: &[&str]) -> Trial {
+        let keys = keys.iter().map(|k| Word::own(k, self.space));
         [Word::sure(name.as_bytes())].into_iter().chain(keys).chain(rest.iter().map(|r| Word::sure(r.as_bytes()))).collect()
-    };
-    let mut trials: Vec<Trial> = vec![trial("multi", &[], &[]), trial("exec", &[], &[])];
-    let exactly = config.redis.guarantee == Guarantee::ExactlyOnce;
-    let stream = &config.dead_letter.stream;
+    }
+
+    fn exactly(&self) -> bool {
+        self.config.redis.guarantee == Guarantee::ExactlyOnce
+    }
+
+    /// The live bridge's states; which topics a pattern will find is not known.
+    fn states(&self) -> impl Iterator<Item = StateKey> + '_ {
+        let names = self.routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name) } else { None });
+        names.map(|topic| StateKey::partition(&self.config.redis.state_prefix, &self.config.kafka.group, &TopicPartition::new(topic.as_str(), 0)))
+    }
+}
+
+/// What transactions and dead letters need.
+fn letters(asked: &Asked<'_>) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = vec![asked.trial("multi", &[], &[]), asked.trial("exec", &[], &[])];
+    let stream = &asked.config.dead_letter.stream;
     if !stream.is_empty() {
-        let letters: &[(&str, &[&str])] = if exactly { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
-        trials.extend(letters.iter().map(|(name, rest)| trial(name, &[], &[&[stream.as_str()], *rest].concat())));
+        let all: &[(&str, &[&str])] =
+            if asked.exactly() { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
+        trials.extend(all.iter().map(|(name, rest)| asked.trial(name, &[], &[&[stream.as_str()], *rest].concat())));
     }
-    if !exactly {
-        return trials;
+    trials
+}
+
+/// What the bridge's guard and state need.
+fn state(asked: &Asked<'_>) -> Vec<Trial> {
+    if !asked.exactly() {
+        return Vec::new();
     }
-    let (prefix, group) = (&config.redis.state_prefix, &config.kafka.group);
+    let (prefix, group) = (&asked.config.redis.state_prefix, &asked.config.kafka.group);
     let (store, topics, begun) = (StateKey::store_id(prefix), StateKey::group(prefix, group, "topics"), StateKey::group(prefix, group, "begun"));
-    trials.extend([
-        trial("unwatch", &[], &[]),
-        trial("get", &[&store], &[]),
-        trial("set", &[&store], &["v", "NX"]),
-        trial("hsetnx", &[&topics], &["f", "v"]),
-        trial("hmget", &[&topics], &["f"]),
-    ]);
-    // Which topics a pattern will find is not known.
-    for topic in routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name) } else { None }) {
-        let state = StateKey::partition(prefix, group, &TopicPartition::new(topic.as_str(), 0));
+    let mut trials = vec![
+        asked.trial("unwatch", &[], &[]),
+        asked.trial("get", &[&store], &[]),
+        asked.trial("set", &[&store], &["v", "NX"]),
+        asked.trial("hsetnx", &[&topics], &["f", "v"]),
+        asked.trial("hmget", &[&topics], &["f"]),
+    ];
+    for state in asked.states() {
         trials.extend([
-            trial("watch", &[&state, &store, &topics], &[]),
-            trial("hgetall", &[&state], &[]),
-            trial("hmget", &[&state], &["f"]),
-            trial("hset", &[&state], &["f", "v"]),
+            asked.trial("watch", &[&state, &store, &topics], &[]),
+            asked.trial("hgetall", &[&state], &[]),
+            asked.trial("hmget", &[&state], &["f"]),
+            asked.trial("hset", &[&state], &["f", "v"]),
         ]);
     }
-    if config.redis.on_state_lost == OnStateLost::Rebuild {
-        trials.extend([trial("sismember", &[&begun], &["m"]), trial("sadd", &[&begun], &["m"]), trial("expire", &[&begun], &["1"])]);
+    if asked.config.redis.on_state_lost == OnStateLost::Rebuild {
+        trials.extend([asked.trial("sismember", &[&begun], &["m"]), asked.trial("sadd", &[&begun], &["m"]), asked.trial("expire", &[&begun], &["1"])]);
     }
+    trials
+}
+
+/// What a job keeps needs, and looking at where the live bridge is.
+fn job(asked: &Asked<'_>) -> Vec<Trial> {
+    let prefix = &asked.config.redis.state_prefix;
+    let (names, keys) = (Keys::names(prefix), Keys::new(prefix, "job"));
+    let (job, counts, marks, alive) = (keys.job(), keys.counts(), keys.marks(), keys.alive());
+    let state = keys.state(&TopicPartition::new("topic", 0));
+    let mut trials = vec![
+        asked.trial("unwatch", &[], &[]),
+        asked.trial("smembers", &[&names], &[]),
+        asked.trial("sadd", &[&names], &["m"]),
+        asked.trial("watch", &[&job, &state], &[]),
+        asked.trial("hget", &[&job], &["f"]),
+        asked.trial("hmget", &[&job], &["f"]),
+        asked.trial("hset", &[&job], &["f", "v"]),
+        asked.trial("hgetall", &[&state], &[]),
+        asked.trial("hincrby", &[&counts], &["f", "1"]),
+        asked.trial("hmget", &[&marks], &["f"]),
+        asked.trial("unlink", &[&marks], &[]),
+        asked.trial("set", &[&alive], &["1", "PX", "1"]),
+        asked.trial("exists", &[&alive], &[]),
+        asked.trial("del", &[&alive], &[]),
+    ];
+    trials.extend(asked.states().map(|live| asked.trial("hget", &[&live], &["f"])));
     trials
 }
 
@@ -140,7 +199,8 @@ fn written(config: &Config, routes: &[Route]) -> Vec<Trial> {
     let exactly = config.redis.guarantee == Guarantee::ExactlyOnce;
     let rebuilds = exactly && config.redis.on_state_lost == OnStateLost::Rebuild;
     let mut trials: Vec<Trial> = Vec::new();
-    for (route, kind) in routes.iter().flat_map(|r| r.writes.iter().map(move |w| (r, &w.kind))) {
+    for (route, write) in routes.iter().flat_map(|r| r.writes.iter().map(move |w| (r, w))).filter(|(_, w)| w.effect != Effect::Skip) {
+        let kind = &write.kind;
         let (trial, key) = match kind {
             Kind::Xadd(x) => (keyed("xadd", &x.key, &[b"*", b"f", b"v"]), Some(&x.key)),
             Kind::Set { key, .. } => {
@@ -155,9 +215,13 @@ fn written(config: &Config, routes: &[Route]) -> Vec<Trial> {
         };
         trials.push(trial);
         let Some(key) = key else { continue };
-        let looked_at = rebuilds && kind.grows();
-        if looked_at {
+        let compared = write.effect != Effect::Apply;
+        let looked_at = (rebuilds || compared) && kind.grows();
+        if looked_at || compared {
             trials.push(keyed("watch", key, &[]));
+        }
+        if compared && !kind.grows() {
+            trials.push(keyed("get", key, &[]));
         }
         if looked_at || (exactly && matches!(kind.refusable(), Refusable::ByType(_))) {
             trials.push(keyed("type", key, &[]));

@@ -7,6 +7,14 @@ use crate::core::reply::{Class, Reply, triage};
 use crate::core::route::Route;
 use crate::core::state::StateKey;
 
+/// Who is to be served: each needs other permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    Bridge,
+    /// A replay.
+    Job,
+}
+
 /// What a Redis says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
@@ -55,7 +63,7 @@ impl Findings {
 }
 
 /// Asks the server, and refuses it where it can't keep the guarantee or lacks what the routes need.
-pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route]) -> Result<Server, Unfit> {
+pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route], by: For) -> Result<Server, Unfit> {
     let mut found = Findings::default();
     let info = text(connection.command(&["INFO"])?);
     let field = |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned();
@@ -90,7 +98,7 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route])
     if user.is_empty() {
         found.note("ACL WHOAMI is refused: permissions are not checked before they are needed; allow it with +acl|whoami".into());
     } else {
-        permits::check(connection, &user, config, routes, &space, &mut found)?;
+        permits::check(connection, &user, &permits::Asked { by, config, routes, space: &space }, &mut found)?;
     }
     // What a permission would explain is told above, and better.
     if found.problems.is_empty() {

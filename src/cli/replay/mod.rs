@@ -2,7 +2,7 @@
 mod dry;
 mod show;
 
-use self::show::Shown;
+use self::show::{Shown, Totals};
 use super::{Args as Global, Exit, Output, configuration, print, refused};
 use crate::config::load::Loaded;
 use crate::config::validate::Valid;
@@ -17,7 +17,7 @@ use crate::ops::signals::{self, Asked as Signal};
 use crate::ops::telemetry;
 use crate::replay::prepare::{self, Asked};
 use crate::replay::store::{Frozen, Store};
-use crate::replay::work::{End, Work};
+use crate::replay::work::{End, Progress, Work};
 use clap::ValueEnum;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -189,14 +189,14 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
         );
     }
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
-    let mut spans = prepare::spans(&valid, &asked, &log)?;
+    let (mut spans, mut notes) = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {
-        let notes = vec!["a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into()];
+        notes.push("a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into());
         let frozen = prepare::plan(&valid, &asked, spans, planned, &[], notes);
         return Ok(dry::run(&valid, &frozen.plan, args.sample, shown)?);
     }
     let mut store = Store::new(&valid.config.redis);
-    let notes = prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?;
+    notes.extend(prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?);
     let taken = store.names().map_err(|e| format!("Redis: {e}"))?;
     let frozen = prepare::plan(&valid, &asked, spans, planned, &taken, notes);
     shown.plan(&frozen.plan);
@@ -207,7 +207,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let plan = serde_json::to_string(&frozen).map_err(|e| e.to_string())?;
     let fields = vec![("plan", plan), ("status", "begun".to_owned()), ("begun", frozen.plan.created_ms.to_string())];
     let how = How::Begin { names: Keys::names(&valid.config.redis.state_prefix).0, name: frozen.plan.name.clone(), fields };
-    Ok(work(global, valid, frozen, how, shown)?)
+    Ok(work(global, valid, frozen, how, 0, shown)?)
 }
 
 fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Shown) -> Result<Exit, Failure> {
@@ -222,11 +222,13 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
     frozen.plan.clamp |= args.range.clamp;
     let compiled = prepare::compile(loaded, frozen.routes.clone(), &frozen.plan.options, frozen.plan.rate);
     let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
+    prepare::serves(&valid, &mut store)?;
     shown.plan(&frozen.plan);
-    Ok(work(global, valid, frozen, How::Take, shown)?)
+    Ok(work(global, valid, frozen, How::Take, stored.counts.records, shown)?)
 }
 
-fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, shown: &Shown) -> Result<Exit, String> {
+/// `before`: how many records former processes of the job have settled.
+fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, shown: &Shown) -> Result<Exit, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     signals::listen(move |signal| {
@@ -236,13 +238,26 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, shown: &Shown) 
     })
     .map_err(|e| format!("signals: {e}"))?;
     let name = frozen.plan.name.clone();
+    let (mut store, keys, mut told) = (Store::new(&valid.config.redis), Keys::new(&valid.config.redis.state_prefix, &name), 0);
+    let mut keep = |progress: &Progress| {
+        let gone = progress.gone();
+        if gone > told && store.passed_over(&keys, &progress.places).is_ok() {
+            told = gone;
+        }
+    };
     let mut work = Work::new(valid, frozen.plan, stop)?;
     let mut meter = shown.meter(&name);
-    let end = work.run(how, |progress, conditions| meter.show(progress, conditions));
+    let end = work.run(how, |progress, conditions| {
+        keep(progress);
+        meter.show(progress, conditions);
+    });
     let progress = work.progress();
+    if !matches!(end, End::Fenced | End::Failed(_)) {
+        keep(&progress);
+    }
     meter.finish();
-    let resume = resume_line(global, &name);
-    shown.report(&name, &end, &progress, &resume);
+    let gone = store.find(&name).or_else(|_| store.find(&name)).ok().flatten().map_or(0, |job| job.gone).max(progress.gone());
+    shown.report(&name, &end, &progress, &Totals { before, gone, resume: resume_line(global, &name) });
     Ok(match end {
         End::Complete if progress.counts.dead > 0 => Exit::Letters,
         End::Complete => Exit::Done,

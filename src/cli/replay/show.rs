@@ -21,6 +21,16 @@ pub(super) struct Shown {
     bar: bool,
 }
 
+/// What a report says beside the last process' progress.
+pub(super) struct Totals {
+    /// Records that former processes have settled.
+    pub(super) before: i64,
+    /// Offsets that Kafka deleted before any process read them.
+    pub(super) gone: i64,
+    /// The line that carries the job on.
+    pub(super) resume: String,
+}
+
 /// Shows how far a job is.
 pub(super) enum Meter {
     Bar { bar: Box<ProgressBar>, told: BTreeSet<String> },
@@ -84,32 +94,43 @@ impl Shown {
         Meter::Bar { bar: Box::new(bar), told: BTreeSet::new() }
     }
 
-    pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, resume: &str) {
+    pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, totals: &Totals) {
         let (word, why) = match end {
             End::Complete if progress.counts.dead > 0 => ("complete, with dead letters", None),
             End::Complete => ("complete", None),
             End::Stopped => ("stopped", None),
             End::Halted => ("halted", None),
-            End::Fenced => ("fenced", Some("another process has taken the job over".to_owned())),
+            End::Fenced => (
+                "fenced",
+                Some(format!(
+                    "another process has taken the job over, or Redis went back to before this one took it: if no other one is at work, {}",
+                    totals.resume
+                )),
+            ),
             End::Failed(why) => ("failed", Some(why.clone())),
         };
         let resumable = matches!(end, End::Stopped | End::Halted);
         let halted: Vec<&Place> = progress.places.iter().filter(|p| p.reason.is_some()).collect();
+        let Totals { before, gone, resume } = totals;
+        let c = &progress.counts;
+        let own = (c.records - before).max(0);
+        let rate = average(own, progress.elapsed_seconds);
         if self.output == Output::Json {
             let resume = resumable.then_some(resume);
-            return print::line(
-                json!({"event": "report", "job": name, "end": word, "why": why, "resume": resume, "progress": progress, "partitions": progress.places}),
-            );
+            let process = json!({"seconds": progress.elapsed_seconds, "records": own, "rate": rate});
+            return print::line(json!({
+                "event": "report", "job": name, "end": word, "why": why, "resume": resume, "process": process, "gone": gone,
+                "progress": progress, "partitions": progress.places
+            }));
         }
-        let c = &progress.counts;
         print::line(format_args!("job {name}: {word} after {}", span_of(progress.elapsed_seconds as i64)));
-        print::line(format_args!("{} of {} offsets, {} records, {:.0} records/s", progress.done, progress.total, c.records, average(progress)));
+        let records = if *before > 0 { format!("{} records in all, {own} of them since it was carried on", c.records) } else { format!("{own} records") };
+        print::line(format_args!("{} of {} offsets, {records}, {rate:.0} records/s", progress.done, progress.total));
         print::line(format_args!(
             "writes: {} applied, {} skipped as older, {} skipped as present, {} expired; records: {} dropped, {} dead",
             c.applied, c.older, c.present, c.expired, c.dropped, c.dead
         ));
-        let gone: i64 = progress.places.iter().map(|p| p.gone).sum();
-        if gone > 0 {
+        if *gone > 0 {
             print::line(format_args!("{gone} offsets were deleted by Kafka before they were read"));
         }
         for place in halted {
@@ -162,8 +183,8 @@ fn words(progress: &Progress) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn average(progress: &Progress) -> f64 {
-    if progress.elapsed_seconds > 0.0 { progress.counts.records as f64 / progress.elapsed_seconds } else { 0.0 }
+fn average(records: i64, seconds: f64) -> f64 {
+    if seconds > 0.0 { records as f64 / seconds } else { 0.0 }
 }
 
 fn span_of(seconds: i64) -> String {

@@ -59,14 +59,16 @@ impl<'v> Apply<'v> {
         let at = self.at(partition);
         let facts = self.log.facts(&at).map_err(|e| format!("Kafka: {at}: {e}"))?;
         let held = Held { low: facts.low, high: facts.high };
-        let to = match goal {
-            Bound::Time(ms) => {
-                let found = self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?;
-                goal.resolve(partition, held, found, false)
-            }
-            Bound::Offsets(offsets) => offsets.of(partition).and_then(|target| target.within(held)),
+        let found = match goal {
+            Bound::Time(ms) => self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?,
+            Bound::Offsets(_) => None,
         };
-        let to = to.map_err(|e| format!("{at}: {e}"))?;
+        let place = goal.resolve(partition, held, found, true).map_err(|e| format!("{at}: {e}"))?;
+        let note = match (goal, place.outside) {
+            (Bound::Offsets(_), Some(outside)) => return Err(format!("{at}: {outside}")),
+            // The earliest is the nearest to what was asked for.
+            (_, outside) => outside.or(place.note),
+        };
         let position = if self.exactly() {
             let key = self.settings.key(&at);
             let found = self.redis.command(&[b"HGETALL", key.0.as_slice()]).map_err(|e| format!("Redis: {e}"))?;
@@ -75,7 +77,7 @@ impl<'v> Apply<'v> {
             facts.commit.as_ref().map(|c| c.offset)
         };
         self.facts.insert(partition, facts);
-        Ok(Plan { partition, position, to })
+        Ok(Plan { partition, position, to: place.offset, note })
     }
 
     /// Sets the position in Redis; what a person should know of it.

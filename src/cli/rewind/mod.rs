@@ -36,6 +36,8 @@ pub struct Plan {
     /// Where it stands; `null` where it has not begun.
     pub position: Option<i64>,
     pub to: i64,
+    /// What a person should know of it.
+    pub note: Option<String>,
 }
 
 impl Plan {
@@ -74,10 +76,11 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         (None, Some(moment)) => Bound::Time(moment.at(jiff::Timestamp::now().as_millisecond())),
         (None, None) => return Err("--to-offset or --to-time says where to".into()),
     };
-    let partitions = match args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()) {
-        Some(list) => list,
-        None => (0..apply.partitions()?).collect(),
-    };
+    let there = apply.partitions()?;
+    let partitions = args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()).unwrap_or_else(|| (0..there).collect());
+    if let Some(missing) = partitions.iter().find(|p| **p >= there) {
+        return Err(format!("topic {} has {there} partitions: there is no {missing}", args.topic));
+    }
     let plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
     if global.output == Output::Text {
         print::line(format_args!("{:<24} {:>12} {:>12}  what that means", "partition", "position", "goes on at"));
@@ -86,6 +89,7 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
             let at = format!("{}[{}]", args.topic, plan.partition);
             print::line(format_args!("{at:<24} {position:>12} {:>12}  {}", plan.to, plan.meaning()));
         }
+        plans.iter().filter_map(|p| Some((p.partition, p.note.as_ref()?))).for_each(|(p, note)| print::line(format_args!("note: {}[{p}]: {note}", args.topic)));
     }
     if !args.yes && !print::confirmed("this changes what is applied")? {
         match global.output {

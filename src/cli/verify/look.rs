@@ -2,7 +2,7 @@
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
 use crate::core::verify::compare::{FoundStream, FoundValue};
-use crate::core::verify::model::{Expected, Model, Print, print, print_fields};
+use crate::core::verify::model::{Expected, Model, Print, Stream, print, print_fields};
 use crate::sink::connection::Connection;
 use std::collections::HashMap;
 
@@ -10,26 +10,31 @@ use std::collections::HashMap;
 const KEYS_MAX: usize = 200;
 const ENTRIES_MAX: usize = 500;
 
+/// What stood at a key, and when that was, in milliseconds since the epoch.
+type Seen = (Option<FoundValue>, i64);
+
 /// A stream's newest entries, the newest first, and the id before which the next ones are.
 struct Entries {
     prints: Vec<Print>,
     before: Vec<u8>,
     /// There are no older ones.
     whole: bool,
+    length: usize,
+    deleted: Option<bool>,
 }
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Look {
     streams: HashMap<Vec<u8>, Result<Entries, String>>,
-    values: HashMap<Vec<u8>, Result<Option<FoundValue>, String>>,
+    values: HashMap<Vec<u8>, Result<Seen, String>>,
 }
 
 impl Look {
-    /// Looks at all keys of a model.
-    pub(super) fn take(redis: &mut Connection, model: &Model) -> Result<Self, String> {
+    /// Looks at these keys of a model.
+    pub(super) fn take(redis: &mut Connection, model: &Model, keys: &[Vec<u8>]) -> Result<Self, String> {
         let mut look = Self::default();
-        let values: Vec<&Vec<u8>> = model.keys.iter().filter(|(_, e)| matches!(e, Expected::Value(_))).map(|(k, _)| k).collect();
+        let values: Vec<&Vec<u8>> = keys.iter().filter(|k| matches!(model.keys.get(*k), Some(Expected::Value(_)))).collect();
         for keys in values.chunks(KEYS_MAX) {
             let mut out = Encoder::default();
             for key in keys {
@@ -37,35 +42,54 @@ impl Look {
                 out.command(&[b"PTTL", key.as_slice()]);
             }
             let replies = redis.exchange(out.bytes(), out.commands()).map_err(|e| format!("Redis: {e}"))?;
+            let now_ms = jiff::Timestamp::now().as_millisecond();
             for (key, reply) in keys.iter().zip(replies.chunks_exact(2)) {
-                look.values.insert((*key).clone(), value(reply)?);
+                look.values.insert((*key).clone(), value(reply)?.map(|found| (found, now_ms)));
             }
         }
-        look.further(redis, model)?;
+        look.further(redis, model, keys)?;
         Ok(look)
     }
 
-    /// Looks at older entries of the streams, until there are more than the model has: it knows of newer ones now.
-    pub(super) fn further(&mut self, redis: &mut Connection, model: &Model) -> Result<(), String> {
-        for (key, expected) in &model.keys {
-            let Expected::Stream(stream) = expected else { continue };
-            let wanted = stream.sources.values().map(|s| s.prints.len()).sum::<usize>();
-            let begun = self.streams.remove(key).unwrap_or_else(|| Ok(Entries { prints: Vec::new(), before: b"+".to_vec(), whole: false }));
-            let read = match begun {
-                Ok(entries) => older(redis, key, entries, wanted)?,
+    /// Looks at older entries of the streams, until there are more than the model has, and all that the range has: it
+    /// knows of newer ones now.
+    pub(super) fn further(&mut self, redis: &mut Connection, model: &Model, keys: &[Vec<u8>]) -> Result<(), String> {
+        let streams: Vec<(&Vec<u8>, &Stream)> =
+            keys.iter().filter_map(|k| if let Some(Expected::Stream(s)) = model.keys.get(k) { Some((k, s)) } else { None }).collect();
+        for (key, stream) in &streams {
+            let nothing = || Entries { prints: Vec::new(), before: b"+".to_vec(), whole: false, length: 0, deleted: None };
+            let read = match self.streams.remove(*key).unwrap_or_else(|| Ok(nothing())) {
+                Ok(entries) => older(redis, key, entries, stream)?,
                 Err(why) => Err(why),
             };
-            self.streams.insert(key.clone(), read);
+            self.streams.insert((*key).clone(), read);
+        }
+        for streams in streams.chunks(KEYS_MAX) {
+            let mut out = Encoder::default();
+            for (key, _) in streams {
+                out.command(&[b"XLEN".as_slice(), key]);
+                out.command(&[b"XINFO".as_slice(), b"STREAM", key]);
+            }
+            let replies = redis.exchange(out.bytes(), out.commands()).map_err(|e| format!("Redis: {e}"))?;
+            for ((key, _), reply) in streams.iter().zip(replies.chunks_exact(2)) {
+                let Some(Ok(entries)) = self.streams.get_mut(*key) else { continue };
+                entries.deleted = deleted(&reply[1]);
+                match &reply[0] {
+                    Reply::Int(n) => entries.length = usize::try_from(*n).unwrap_or(0),
+                    Reply::Error(error) => drop(refusal::<()>(error)?),
+                    other => return Err(format!("XLEN answered {other:?}")),
+                }
+            }
         }
         Ok(())
     }
 
     pub(super) fn stream(&self, key: &[u8]) -> Result<FoundStream, String> {
         let entries = self.streams.get(key).ok_or("it was not looked at")?.as_ref().map_err(Clone::clone)?;
-        Ok(FoundStream { prints: entries.prints.iter().rev().copied().collect() })
+        Ok(FoundStream { prints: entries.prints.iter().rev().copied().collect(), length: entries.length, deleted: entries.deleted })
     }
 
-    pub(super) fn value(&self, key: &[u8]) -> Result<Option<FoundValue>, String> {
+    pub(super) fn value(&self, key: &[u8]) -> Result<Seen, String> {
         self.values.get(key).ok_or("it was not looked at")?.clone()
     }
 }
@@ -85,9 +109,24 @@ fn value(replies: &[Reply]) -> Result<Result<Option<FoundValue>, String>, String
     }
 }
 
-/// Goes on to older entries, until there is one more than `wanted`, where there are so many.
-fn older(redis: &mut Connection, key: &[u8], mut entries: Entries, wanted: usize) -> Result<Result<Entries, String>, String> {
-    while !entries.whole && entries.prints.len() <= wanted {
+/// Goes on to older entries, until there is one more than the model has, and each of the range; where there are so many.
+fn older(redis: &mut Connection, key: &[u8], mut entries: Entries, stream: &Stream) -> Result<Result<Entries, String>, String> {
+    let wanted = stream.sources.values().map(|s| s.prints.len()).sum::<usize>();
+    let mut lacking: HashMap<Print, i64> = HashMap::new();
+    stream.sources.values().flat_map(|s| &s.prints[..s.of_range]).for_each(|p| *lacking.entry(*p).or_default() += 1);
+    let mut strike = |prints: &[Print]| {
+        for print in prints {
+            if let Some(n) = lacking.get_mut(print) {
+                *n -= 1;
+                if *n == 0 {
+                    lacking.remove(print);
+                }
+            }
+        }
+        !lacking.is_empty()
+    };
+    let mut lacks = strike(&entries.prints);
+    while !entries.whole && (lacks || entries.prints.len() <= wanted) {
         let count = ENTRIES_MAX.to_string();
         let reply = redis.command(&[b"XREVRANGE", key, entries.before.as_slice(), b"-", b"COUNT", count.as_bytes()]).map_err(|e| format!("Redis: {e}"))?;
         let page = match reply {
@@ -99,7 +138,9 @@ fn older(redis: &mut Connection, key: &[u8], mut entries: Entries, wanted: usize
             Some(last) => entries.before = [b"(".as_slice(), last].concat(),
             None => entries.whole = true,
         }
+        let before = entries.prints.len();
         entries.prints.extend(page.iter().map(|entry| print_fields(fields(entry))));
+        lacks = strike(&entries.prints[before..]);
     }
     Ok(Ok(entries))
 }
@@ -115,4 +156,17 @@ fn fields(entry: &Reply) -> impl Iterator<Item = &[u8]> {
     let parts = if let Reply::Array(parts) = entry { parts.as_slice() } else { &[] };
     let fields = if let Some(Reply::Array(fields)) = parts.get(1) { fields.as_slice() } else { &[] };
     fields.iter().filter_map(|f| if let Reply::Text(text) = f { Some(&**text) } else { None })
+}
+
+/// Whether an entry behind a stream's first one was deleted by its id, as XINFO STREAM says since Redis 7.0.
+fn deleted(info: &Reply) -> Option<bool> {
+    let Reply::Array(fields) = info else { return None };
+    let field = |name: &[u8]| fields.chunks_exact(2).find(|pair| matches!(&pair[0], Reply::Text(t) if **t == *name)).map(|pair| &pair[1]);
+    let number = |id: &[u8]| {
+        let (ms, seq) = std::str::from_utf8(id).ok()?.split_once('-')?;
+        Some((ms.parse::<u64>().ok()?, seq.parse::<u64>().ok()?))
+    };
+    let Reply::Text(last) = field(b"max-deleted-entry-id")? else { return None };
+    let Some(first) = field(b"first-entry").and_then(id) else { return Some(false) };
+    Some(number(last)? > number(first)?)
 }

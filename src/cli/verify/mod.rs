@@ -1,9 +1,11 @@
 //! `verify`: compares what stands in Redis with what a range of records must have become.
 mod look;
+mod report;
 
 use self::look::Look;
+use self::report::Report;
 use super::replay::Range;
-use super::{Args as Global, Exit, Output, configuration, print, refused};
+use super::{Args as Global, Exit, configuration, print, refused};
 use crate::config::Guarantee;
 use crate::config::load::Loaded;
 use crate::config::units::Period;
@@ -12,19 +14,21 @@ use crate::core::claim::Start;
 use crate::core::replay::plan::{Span, wanted};
 use crate::core::replay::policy::{Ids, Options, Policy, apply};
 use crate::core::route;
+use crate::core::template::Template;
 use crate::core::verify::compare::{self, Equal};
 use crate::core::verify::model::{Expected, Model, Pass};
+use crate::core::verify::others::Others;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::{Walk, walk};
 use crate::replay::prepare::{self, Asked};
 use crate::sink::connection::Connector;
-use serde::Serialize;
-use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// How long Kafka may say nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How often a difference is looked at before it is told: the bridge writes and trims while Redis is read.
+const LOOKS_MAX: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -39,31 +43,6 @@ pub struct Args {
     /// How many differences to print
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub show: usize,
-}
-
-/// What was found.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    records: u64,
-    /// Records that can't be rendered, of which nothing is expected.
-    dead: u64,
-    streams: u64,
-    entries: u64,
-    /// Entries of the range that are no longer there, as their write says.
-    trimmed: u64,
-    values: u64,
-    /// Values that have expired.
-    expired: u64,
-    different: u64,
-    differences: Vec<Difference>,
-    /// How often each command came that is not compared.
-    uncompared: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Difference {
-    key: String,
-    what: String,
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {
@@ -89,7 +68,10 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         }
     };
     match verify(&valid, &asked, args) {
-        Ok((spans, report)) => show(global.output, &spans, &report),
+        Ok((spans, report)) => {
+            report.show(global.output, &spans);
+            if report.different == 0 { Exit::Done } else { Exit::Different }
+        }
         Err(why) => {
             print::failure(global.output, format_args!("verify: {why}"));
             Exit::Fatal
@@ -97,11 +79,15 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     }
 }
 
-/// The routes as the live bridge applies them.
+/// The routes as the live bridge applies them: all, for what one route makes of a record is nothing where another one can't
+/// make anything of it. Keys with a prefix are those of a replay, which knows of no other routes than those it was given.
 fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config::load::Mistakes>, String> {
-    let routes = prepare::select(&loaded, &asked.routes)?;
+    let chosen = prepare::select(&loaded, &asked.routes)?;
+    let routes = if asked.options.target_prefix.is_empty() { loaded.config().route.clone() } else { chosen };
     let applied = |mut valid: Valid| {
-        let policies: Vec<Vec<Policy>> = valid.lane.routes.iter().map(|r| r.writes.iter().map(|_| Policy::Apply).collect()).collect();
+        // All are applied; by what a replay compares values is worth knowing.
+        let applied = |policy: &Policy| if let Policy::IfNewer(_) = policy { policy.clone() } else { Policy::Apply };
+        let policies: Vec<Vec<Policy>> = valid.policies.iter().map(|of| of.iter().map(applied).collect()).collect();
         valid.lane.routes = apply(&valid.lane.routes, &policies, &asked.options).0.into();
         valid
     };
@@ -111,21 +97,30 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
 fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Report), String> {
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let mut redis = Connector::new(valid.config.redis.clone()).connect().map_err(|e| format!("Redis: {e}"))?;
-    let mut spans = prepare::spans(valid, asked, &log)?;
+    let (mut spans, notes) = prepare::spans(valid, asked, &log)?;
     // Of a replay's own keys the live bridge writes none.
     let follows = args.target_prefix.is_empty();
-    for span in spans.iter_mut().filter(|_| follows) {
-        span.live = prepare::live(valid, &span.at(), &mut redis, &log)?;
-        span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
+    let mut unread = Vec::new();
+    if follows {
+        unread = prepare::unread(valid, &spans, &log)?;
+        for span in &mut spans {
+            span.live = prepare::live(valid, &span.at(), &mut redis, &log)?;
+            span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
+        }
     }
-    let mut model = Model::new(valid.lane.routes.clone(), jiff::Timestamp::now().as_millisecond());
+    let others = Others::new(&valid.lane.routes, &unread);
+    let routes = valid.lane.routes.clone();
+    let chosen = (0..routes.len()).filter(|r| asked.routes.is_empty() || asked.routes.contains(&routes[*r].name)).collect();
+    let mut model = Model::new(routes, chosen, jiff::Timestamp::now().as_millisecond());
     read(valid, asked, &spans, &mut model, Pass::Range)?;
-    let mut look = Look::take(&mut redis, &model)?;
-    let now_ms = jiff::Timestamp::now().as_millisecond();
+    model.narrow();
+    let mut keys: Vec<Vec<u8>> = model.keys.keys().cloned().collect();
+    let mut found = HashMap::new();
     let mut tail = spans.clone();
-    for span in &mut tail {
-        span.from = span.to;
-        if span.live.is_some() {
+    tail.iter_mut().for_each(|span| span.from = span.to);
+    for _ in 0..LOOKS_MAX {
+        let mut look = Look::take(&mut redis, &model, &keys)?;
+        for span in tail.iter_mut().filter(|s| s.live.is_some()) {
             let to = match valid.config.redis.guarantee {
                 Guarantee::ExactlyOnce => prepare::live(valid, &span.at(), &mut redis, &log)?.unwrap_or(span.to),
                 // A commit says only what is settled for certain.
@@ -133,11 +128,20 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
             };
             span.to = to.max(span.from);
         }
+        read(valid, asked, &tail, &mut model, Pass::Tail)?;
+        tail.iter_mut().for_each(|span| span.from = span.to);
+        look.further(&mut redis, &model, &keys)?;
+        let from_start = spans.iter().all(|s| s.from == 0);
+        found.extend(keys.drain(..).filter_map(|key| {
+            let one = compared(&model.keys[&key], &look, &key, from_start, &others, args)?;
+            Some((key, one))
+        }));
+        keys = found.iter().filter(|(_, one)| one.is_err()).map(|(key, _)| key.clone()).collect();
+        if keys.is_empty() {
+            break;
+        }
     }
-    read(valid, asked, &tail, &mut model, Pass::Tail)?;
-    look.further(&mut redis, &model)?;
-    let from_start: Vec<bool> = spans.iter().map(|s| s.from == 0 && asked.keys.is_empty()).collect();
-    Ok((spans, compared(&model, &look, &from_start, now_ms, args)))
+    Ok((spans, Report::new(&model, found, notes, args.show)))
 }
 
 /// Gathers what the records of the spans must have become.
@@ -146,12 +150,15 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
     for span in spans {
         topics.entry(span.topic.as_str()).or_default().push((span.partition, span.from, span.to));
     }
+    // Where a key of Redis tells whose records made it, others need not be looked at.
+    let apart = asked.keys.is_empty() || valid.lane.routes.iter().flat_map(|r| &r.writes).all(|w| w.kind.key_template().is_none_or(Template::tells_keys_apart));
     for (topic, ranges) in topics {
         let through = route::through(&valid.lane.routes, topic);
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
             let source = spans.iter().position(|s| s.topic == *record.at().topic && s.partition == record.at().partition);
-            if let Some(source) = source.filter(|_| wanted(&asked.keys, record.key())) {
-                model.take(&record, &through, source, pass);
+            let wanted = wanted(&asked.keys, record.key());
+            if let Some(source) = source.filter(|_| wanted || !apart) {
+                model.take(&record, &through, source, pass, wanted);
             }
             Walk::On
         })?;
@@ -159,59 +166,13 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
     Ok(())
 }
 
-fn compared(model: &Model, look: &Look, from_start: &[bool], now_ms: i64, args: &Args) -> Report {
-    let mut report = Report { records: model.records, dead: model.dead, uncompared: model.uncompared.clone(), ..Report::default() };
+/// One key; `None`: it can't be followed.
+fn compared(expected: &Expected, look: &Look, key: &[u8], from_start: bool, others: &Others, args: &Args) -> Option<Result<Equal, String>> {
     let tolerance = i64::try_from(args.ttl_tolerance.0.as_millis()).unwrap_or(i64::MAX / 4);
-    let mut keys: Vec<&Vec<u8>> = model.keys.keys().collect();
-    keys.sort();
-    for key in keys {
-        let compared = match &model.keys[key] {
-            Expected::Unknown => continue,
-            Expected::Stream(stream) => {
-                report.streams += 1;
-                report.entries += stream.sources.values().map(|s| s.of_range as u64).sum::<u64>();
-                // A partition that has nothing in it may have had something before its range.
-                let whole = from_start.iter().all(|whole| *whole);
-                look.stream(key).and_then(|found| compare::stream(stream, &found, whole))
-            }
-            Expected::Value(value) => {
-                report.values += 1;
-                look.value(key).and_then(|found| compare::value(value, found, now_ms, tolerance))
-            }
-        };
-        match compared {
-            Ok(Equal::Yes) => {}
-            Ok(Equal::Trimmed(n)) => report.trimmed += n as u64,
-            Ok(Equal::Expired) => report.expired += 1,
-            Err(what) => {
-                report.different += 1;
-                if report.differences.len() < args.show {
-                    report.differences.push(Difference { key: String::from_utf8_lossy(key).into_owned(), what });
-                }
-            }
-        }
+    let may = others.of(key);
+    match expected {
+        Expected::Unknown => None,
+        Expected::Stream(stream) => Some(look.stream(key).and_then(|found| compare::stream(stream, &found, from_start, &may))),
+        Expected::Value(value) => Some(look.value(key).and_then(|(found, at_ms)| compare::value(value, found, at_ms, tolerance, &may))),
     }
-    report
-}
-
-fn show(output: Output, spans: &[Span], report: &Report) -> Exit {
-    match output {
-        Output::Json => print::line(format_args!("{:#}", json!({"equal": report.different == 0, "ranges": spans, "found": report}))),
-        Output::Text => {
-            for span in spans {
-                let live = span.live.map_or_else(String::new, |l| format!(", the live bridge is at {l}"));
-                print::line(format_args!("{:<24} from {} to {}{live}", span.at().to_string(), span.from, span.to));
-            }
-            print::line(format_args!("{} records, {} of them dead", report.records, report.dead));
-            print::line(format_args!(
-                "{} streams of {} entries, {} of them trimmed; {} values, {} of them expired",
-                report.streams, report.entries, report.trimmed, report.values, report.expired
-            ));
-            report.uncompared.iter().for_each(|(name, n)| print::line(format_args!("not compared: {n} times {name}")));
-            report.differences.iter().for_each(|d| print::line(format_args!("DIFFERENT {}: {}", d.key, d.what)));
-            let verdict = if report.different == 0 { "equal".to_owned() } else { format!("{} keys differ", report.different) };
-            print::line(verdict);
-        }
-    }
-    if report.different == 0 { Exit::Done } else { Exit::Different }
 }

@@ -151,18 +151,41 @@ impl Bound {
         matches!(self, Self::Offsets(Offsets::All(Target::Offset(_))))
     }
 
-    /// The offset in one partition. `found`: the first record at or after the time, `None` where there is none. With
-    /// `clamp`, what lies outside is moved to the nearest that Kafka holds.
+    /// The place in one partition. `found`: the first record at or after the time, `None` where there is none. `begins`: a
+    /// range begins there, and what was deleted before it may be of the range.
     ///
     /// # Errors
-    /// It lies outside of what Kafka holds, or says nothing of this partition.
-    pub fn resolve(&self, partition: i32, held: Held, found: Option<i64>, clamp: bool) -> Result<i64, String> {
-        let target = match self {
-            Self::Time(_) => return Ok(found.unwrap_or(held.high).clamp(held.low, held.high)),
-            Self::Offsets(offsets) => offsets.of(partition)?,
-        };
-        if clamp { Ok(target.wanted(held).clamp(held.low, held.high)) } else { target.within(held).map_err(|e| format!("{e}; --clamp takes what there is")) }
+    /// It says nothing of this partition.
+    pub fn resolve(&self, partition: i32, held: Held, found: Option<i64>, begins: bool) -> Result<Resolved, String> {
+        let Held { low, high } = held;
+        let place = |wanted: i64, outside: Option<String>| Resolved { offset: wanted.clamp(low, high), outside, note: None };
+        match self {
+            Self::Offsets(offsets) => {
+                let target = offsets.of(partition)?;
+                Ok(place(target.wanted(held), target.within(held).err()))
+            }
+            Self::Time(_) if begins && low > 0 && low == high => Ok(Resolved {
+                note: Some(format!("Kafka holds nothing of it any more: what was before {low} was deleted, whatever its time")),
+                ..place(high, None)
+            }),
+            Self::Time(_) => {
+                let outside = (begins && low > 0 && found.is_some_and(|f| f <= low))
+                    .then(|| format!("a time before what Kafka still holds, [{low}, {high}): records of the range may have been deleted"));
+                Ok(place(found.unwrap_or(high), outside))
+            }
+        }
     }
+}
+
+/// Where a bound lies in what Kafka holds of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Within what Kafka holds.
+    pub offset: i64,
+    /// It was asked for somewhere else: a range that is not clamped does not begin or end there.
+    pub outside: Option<String>,
+    /// What a person should know.
+    pub note: Option<String>,
 }
 
 /// The partitions that both ends and the list are about; `None` where all are.
@@ -173,7 +196,11 @@ pub fn partitions(list: Option<&[i32]>, from: &Bound, to: &Bound) -> Result<Opti
     let mut all: Option<Vec<i32>> = list.map(<[i32]>::to_vec);
     for named in [from.named(), to.named()].into_iter().flatten() {
         match &all {
-            Some(known) if *known != named => return Err(format!("the offsets are about partitions {named:?}, and something else about {known:?}")),
+            Some(known) if *known != named => {
+                return Err(format!(
+                    "the offsets are about partitions {named:?}, and --partition or the other end about {known:?}: both ends and --partition must name the same"
+                ));
+            }
             _ => all = Some(named),
         }
     }
@@ -202,16 +229,28 @@ mod tests {
     #[test]
     fn bounds_resolve_alike_for_all_partitions_or_for_each() {
         let bound = |text: &str| Bound::Offsets(text.parse().unwrap());
-        assert_eq!(bound("0:5,3:-1").resolve(3, HELD, None, false), Ok(8));
-        assert!(bound("0:5").resolve(3, HELD, None, false).is_err());
-        assert!(bound("2").resolve(0, HELD, None, false).unwrap_err().contains("--clamp"));
-        assert_eq!(bound("2").resolve(0, HELD, None, true), Ok(3));
-        assert_eq!(bound("-100").resolve(0, HELD, None, true), Ok(3));
-        assert_eq!(Bound::Time(7).resolve(0, HELD, Some(6), false), Ok(6));
-        assert_eq!(Bound::Time(7).resolve(0, HELD, None, false), Ok(9), "nothing at or after it: the end");
+        let resolve = |bound: Bound, found| bound.resolve(3, HELD, found, true).map(|place| (place.offset, place.outside.is_some()));
+        assert_eq!(resolve(bound("0:5,3:-1"), None), Ok((8, false)));
+        assert!(resolve(bound("0:5"), None).is_err());
+        for (text, to) in [("2", 3), ("-100", 3), ("100", 9)] {
+            assert_eq!(resolve(bound(text), None), Ok((to, true)), "{text}");
+        }
+        assert_eq!(resolve(Bound::Time(7), Some(6)), Ok((6, false)));
+        assert_eq!(resolve(Bound::Time(7), None), Ok((9, false)), "nothing at or after it: the end");
         for wrong in ["0:5,", "0:5,0:6", "a:5", "0:x", ":5", "-1:5"] {
             assert!(Offsets::from_str(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_before_what_kafka_still_holds_is_told_where_something_may_have_been_lost() {
+        let at = |held: Held, found, begins| Bound::Time(7).resolve(0, held, found, begins).unwrap();
+        assert!(at(HELD, Some(3), true).outside.unwrap().contains("[3, 9)"));
+        assert_eq!(at(HELD, Some(3), false).outside, None, "where a range ends nothing before it is wanted");
+        assert_eq!(at(Held { low: 0, high: 9 }, Some(0), true).outside, None, "nothing was ever deleted");
+        let nothing = at(Held { low: 9, high: 9 }, None, true);
+        assert_eq!((nothing.offset, nothing.outside), (9, None));
+        assert!(nothing.note.unwrap().contains("deleted"));
     }
 
     #[test]

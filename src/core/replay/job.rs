@@ -50,6 +50,36 @@ impl Keys {
     }
 }
 
+/// Offsets of a partition that Kafka deleted before they were read: from the first to before the second.
+pub type Gap = (i64, i64);
+
+/// How many offsets are in the gaps of each of these partitions; a process that was killed may have met one that the next
+/// one met again.
+pub fn gone<'g>(partitions: impl IntoIterator<Item = &'g Vec<Gap>>) -> i64 {
+    let of = |gaps: &Vec<Gap>| {
+        let mut gaps = gaps.clone();
+        gaps.sort_unstable();
+        let (mut sum, mut reached) = (0, i64::MIN);
+        for (from, to) in gaps {
+            sum += (to - from.max(reached)).max(0);
+            reached = reached.max(to);
+        }
+        sum
+    };
+    partitions.into_iter().map(of).sum()
+}
+
+/// The field of the job's hash that keeps a gap, whose value is its end.
+pub fn gap_field(at: &TopicPartition, from: i64) -> String {
+    format!("gone:{}:{}:{from}", at.topic, at.partition)
+}
+
+/// Reads a gap: the partition's part of the field, and the gap.
+pub fn gap(field: &str, value: &str) -> Option<(String, Gap)> {
+    let (at, from) = field.strip_prefix("gone:")?.rsplit_once(':')?;
+    Some((at.into(), (from.parse().ok()?, value.parse().ok()?)))
+}
+
 /// How many there are of each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -112,6 +142,15 @@ mod tests {
         for (i, key) in all.iter().enumerate() {
             assert!(!all[..i].contains(key), "{key:?}");
         }
+    }
+
+    #[test]
+    fn gaps_survive_their_fields_and_count_once() {
+        let at = TopicPartition::new("t.x", 3);
+        assert_eq!(gap(&gap_field(&at, 5), "9"), Some(("t.x:3".into(), (5, 9))));
+        assert_eq!(gap("status", "begun"), None);
+        // Met at 7, and after a kill, from further back, again.
+        assert_eq!(gone([&vec![(7, 10), (5, 12), (20, 21)], &vec![(0, 3)], &Vec::new()]), 11);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`bounds`] | where a range begins and ends, as a person says it |
 //! | [`claim`] | a process takes a job's partitions |
 //! | [`decide`] | whether a write may go, by what stands at its key |
+//! | [`earlier`] | jobs that wrote under the same prefix before |
 //! | [`job`] | what a job keeps in Redis |
 //! | [`partitions`] | lists of partitions |
 //! | [`plan`] | what a job will do, frozen |
@@ -14,6 +15,7 @@
 pub mod bounds;
 pub mod claim;
 pub mod decide;
+pub mod earlier;
 pub mod job;
 pub mod partitions;
 pub mod plan;

@@ -10,6 +10,7 @@ mod tests;
 
 use super::bounds::Held;
 use super::claim::Taken;
+use super::job::{Gap, gone};
 use super::plan::Plan;
 use crate::core::lane::{Doubt, Event, Input};
 use crate::core::ledger::Ledger;
@@ -58,7 +59,7 @@ struct Part {
     /// Where the lane last learnt that there is nothing for it.
     passed: i64,
     /// Records that Kafka deleted before they were read.
-    gone: i64,
+    gone: Vec<Gap>,
 }
 
 /// How far a partition is.
@@ -73,8 +74,10 @@ pub struct Place {
     pub phase: String,
     /// Why a person is needed.
     pub reason: Option<String>,
-    /// Records that Kafka deleted before they were read.
+    /// Offsets that Kafka deleted before they were read by this process.
     pub gone: i64,
+    #[serde(skip)]
+    pub gaps: Vec<Gap>,
 }
 
 /// See the module's documentation.
@@ -104,7 +107,7 @@ impl Run {
             check: None,
             unchecked: false,
             passed: span.from,
-            gone: 0,
+            gone: Vec::new(),
         };
         Self {
             parts: plan.spans.iter().enumerate().map(part).collect(),
@@ -157,7 +160,7 @@ impl Run {
                 let reason = history_gone(position, held);
                 return p.phase = Phase::Halted { code: "history-gone", reason };
             }
-            p.gone += held.low.min(p.to) - position;
+            p.gone.push((position, held.low.min(p.to)));
         }
         let unread = taken.opening.unread.is_some();
         p.phase = Phase::Reading;
@@ -253,7 +256,7 @@ impl Run {
             let reason = format!("the log ends at {}, before what is to be read next, {}: the topic was recreated or truncated", held.high, p.next);
             self.halt(part, "log-changed", reason);
         } else if self.clamp {
-            p.gone += held.low.min(p.to) - p.next;
+            p.gone.push((p.next, held.low.min(p.to)));
             p.next = held.low;
             if p.next >= p.to {
                 self.end(part);
@@ -373,7 +376,17 @@ impl Run {
                 Phase::Halted { code, reason } => (*code, Some(reason.clone())),
             };
             let position = p.ledger.position();
-            Place { topic: p.at.topic.to_string(), partition: p.at.partition, from: p.from, to: p.to, position, phase: phase.into(), reason, gone: p.gone }
+            Place {
+                topic: p.at.topic.to_string(),
+                partition: p.at.partition,
+                from: p.from,
+                to: p.to,
+                position,
+                phase: phase.into(),
+                reason,
+                gone: gone([&p.gone]),
+                gaps: p.gone.clone(),
+            }
         };
         self.parts.iter().map(place).collect()
     }

@@ -4,5 +4,7 @@
 //! |---|---|
 //! | [`model`] | what must be there, gathered record after record |
 //! | [`compare`] | what is there, against it |
+//! | [`others`] | what else may have written a key: what lies outside of the range |
 pub mod compare;
 pub mod model;
+pub mod others;

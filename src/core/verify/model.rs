@@ -4,9 +4,10 @@
 //! looked at, may be there as well. Those records are the tail.
 use crate::core::encode::{Encoded, Encoder, encoded};
 use crate::core::record::Record;
+use crate::core::replay::version::Version;
 use crate::core::route::{self, Origin, Route};
-use crate::core::write::{Kind, Trim, TrimBy, Ttl};
-use std::collections::{BTreeMap, HashMap};
+use crate::core::write::{Effect, Kind, Trim, TrimBy, Ttl, Write};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A hash of what an entry or a value is, wide enough to stand for it.
@@ -32,10 +33,31 @@ pub enum Expected {
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
     pub sources: BTreeMap<usize, Entries>,
-    /// What the write trims it to.
-    pub trim: Option<Trim>,
+    /// What its writes leave of it.
+    pub kept: Kept,
     /// Nothing can stand before these entries: the key was deleted.
     pub whole: bool,
+}
+
+/// What trimming leaves of a stream at the least; of several writes the one that leaves the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// By `minid`: the newest entry. Which of the others is not known: Redis gives the ids.
+    Newest,
+    /// So many of the newest.
+    AtLeast(usize),
+    #[default]
+    All,
+}
+
+impl Kept {
+    pub fn by(trim: Option<&Trim>) -> Self {
+        match trim.map(|t| &t.by) {
+            None => Self::All,
+            Some(TrimBy::MaxLen(n)) => usize::try_from(*n).map_or(Self::All, Self::AtLeast),
+            Some(TrimBy::MinId(_)) => Self::Newest,
+        }
+    }
 }
 
 /// Entries in their order: those of the range, then those of the tail.
@@ -49,7 +71,16 @@ pub struct Entries {
 #[derive(Clone, Debug, Default)]
 pub struct Value {
     pub last: BTreeMap<usize, Written>,
+    /// What each partition wrote of the highest version, where the write has `newer_by`: a replay leaves it.
+    pub newest: BTreeMap<usize, (Version, Written)>,
     pub later: Vec<Written>,
+}
+
+impl Value {
+    /// All that may stand there.
+    pub fn may_be(&self) -> impl Iterator<Item = &Written> {
+        self.last.values().chain(&self.later).chain(self.newest.values().map(|(_, written)| written))
+    }
 }
 
 /// What was written to a key once.
@@ -75,7 +106,11 @@ pub enum Lives {
 /// See the module's documentation.
 pub struct Model {
     routes: std::sync::Arc<[Route]>,
+    /// The routes that are asked about, as indexes.
+    chosen: Vec<usize>,
     pub keys: HashMap<Vec<u8>, Expected>,
+    /// Keys that nothing that is asked about has written yet.
+    unasked: HashSet<Vec<u8>>,
     /// How often each command came that is not compared.
     pub uncompared: BTreeMap<String, u64>,
     pub records: u64,
@@ -88,64 +123,89 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(routes: std::sync::Arc<[Route]>, now_ms: i64) -> Self {
+    /// All routes, for what one makes of a record another may undo; and which of them are asked about.
+    pub fn new(routes: std::sync::Arc<[Route]>, chosen: Vec<usize>, now_ms: i64) -> Self {
         let timed = routes.iter().flat_map(|r| &r.writes).any(|w| matches!(&w.kind, Kind::Set { ttl: Some(Ttl::FromRecord(_)), .. }));
-        let (keys, uncompared) = (HashMap::new(), BTreeMap::new());
-        Self { routes, keys, uncompared, records: 0, dead: 0, context: route::Context::default(), now_ms, timed }
+        let (keys, unasked, uncompared) = (HashMap::new(), HashSet::new(), BTreeMap::new());
+        Self { routes, chosen, keys, unasked, uncompared, records: 0, dead: 0, context: route::Context::default(), now_ms, timed }
     }
 
-    /// Takes a record of the partition `source`, whose topic goes through these routes.
-    pub fn take(&mut self, record: &Record, through: &[usize], source: usize, pass: Pass) {
+    /// Takes a record of the partition `source`, whose topic goes through these routes. `asked`: it is one of those that are
+    /// asked about; the others count where they write the same keys.
+    pub fn take(&mut self, record: &Record, through: &[usize], source: usize, pass: Pass, asked: bool) {
         // As it was rendered when it was young: what has expired since was written all the same.
         self.context.now_ms = record.timestamp_ms.filter(|_| self.timed).map_or(self.now_ms, |time| time.saturating_add(1));
         let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
         let rendered = route::render(&self.routes, through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
-        if pass == Pass::Range {
+        if pass == Pass::Range && asked {
             self.records += 1;
             self.dead += u64::from(rendered.is_err());
         }
         for (origin, command) in origins.into_iter().zip(encoded(out.bytes())).filter(|_| rendered.is_ok()) {
-            self.command(origin, command, record, source, pass);
+            let asked = asked && self.chosen.contains(&origin.route);
+            self.command(origin, command, record, source, pass, asked);
         }
     }
 
-    fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass) {
+    /// Keeps the keys that something that is asked about wrote in the range, now that all of it was taken.
+    pub fn narrow(&mut self) {
+        let unasked = std::mem::take(&mut self.unasked);
+        self.keys.retain(|key, _| !unasked.contains(key));
+    }
+
+    fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass, asked: bool) {
         let routes = self.routes.clone();
-        let kind = &routes[origin.route].writes[origin.write].kind;
-        let Some(key) = command.arg(1).map(<[u8]>::to_vec) else { return };
+        let Write { kind, effect, .. } = &routes[origin.route].writes[origin.write];
+        let Some(key) = command.arg(1).map(<[u8]>::to_vec).filter(|_| command.arg(0) != Some(b"PUBLISH")) else { return };
         if pass == Pass::Tail && !self.keys.contains_key(&key) {
             return;
         }
+        if asked {
+            self.unasked.remove(&key);
+        } else if !self.keys.contains_key(&key) {
+            self.unasked.insert(key.clone());
+        }
         match (command.arg(0), kind) {
-            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => self.entry(key, command, x.trim.as_ref(), source, pass),
+            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => self.entry(key, command, Kept::by(x.trim.as_ref()), source, pass),
             (Some(b"SET"), _) => {
                 let print = print(command.arg(2));
                 let lives = lives(command);
-                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, source, pass);
+                let version = if let Effect::IfNewer(by) = effect { Version::of(command.arg(2).unwrap_or_default(), by) } else { None };
+                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, version, source, pass);
             }
             (Some(b"DEL"), _) => self.delete(key, source, pass),
-            (Some(b"PUBLISH"), _) => {}
             (name, _) => {
                 let name = String::from_utf8_lossy(name.unwrap_or_default()).to_uppercase();
-                *self.uncompared.entry(name).or_default() += u64::from(pass == Pass::Range);
+                *self.uncompared.entry(name).or_default() += u64::from(pass == Pass::Range && asked);
                 self.keys.insert(key, Expected::Unknown);
             }
         }
     }
 
-    fn entry(&mut self, key: Vec<u8>, command: Encoded<'_>, trim: Option<&Trim>, source: usize, pass: Pass) {
-        let expected = self.keys.entry(key).or_insert_with(|| Expected::Stream(Stream { trim: trim.cloned(), ..Stream::default() }));
+    fn entry(&mut self, key: Vec<u8>, command: Encoded<'_>, kept: Kept, source: usize, pass: Pass) {
+        let expected = self.keys.entry(key).or_insert_with(|| Expected::Stream(Stream::default()));
         let Expected::Stream(stream) = expected else { return *expected = Expected::Unknown };
+        stream.kept = stream.kept.min(kept);
         let entries = stream.sources.entry(source).or_default();
         entries.prints.push(print_fields(fields(command)));
         entries.of_range += usize::from(pass == Pass::Range);
     }
 
-    fn value(&mut self, key: Vec<u8>, written: Written, source: usize, pass: Pass) {
+    fn value(&mut self, key: Vec<u8>, written: Written, version: Option<Version>, source: usize, pass: Pass) {
         let expected = self.keys.entry(key).or_insert_with(|| Expected::Value(Value::default()));
         let Expected::Value(value) = expected else { return *expected = Expected::Unknown };
         match pass {
-            Pass::Range => _ = value.last.insert(source, written),
+            Pass::Range => {
+                value.last.insert(source, written);
+                match version {
+                    // Of equal ones a job leaves the last that it wrote.
+                    Some(version) if value.newest.get(&source).is_none_or(|(newest, _)| version >= *newest) => {
+                        value.newest.insert(source, (version, written));
+                    }
+                    None if written == Written::Nothing => _ = value.newest.remove(&source),
+                    _ => {}
+                }
+            }
             Pass::Tail => value.later.push(written),
         }
     }
@@ -153,10 +213,10 @@ impl Model {
     fn delete(&mut self, key: Vec<u8>, source: usize, pass: Pass) {
         match self.keys.get_mut(&key) {
             Some(Expected::Stream(stream)) if pass == Pass::Range && stream.sources.keys().all(|s| *s == source) => {
-                *stream = Stream { trim: stream.trim.clone(), whole: true, ..Stream::default() };
+                *stream = Stream { kept: stream.kept, whole: true, ..Stream::default() };
             }
             Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown),
-            _ => self.value(key, Written::Nothing, source, pass),
+            _ => self.value(key, Written::Nothing, None, source, pass),
         }
     }
 }
@@ -198,12 +258,4 @@ pub fn print_fields<'f>(fields: impl IntoIterator<Item = &'f [u8]>) -> Print {
         hasher.update(field);
     }
     hasher.digest128()
-}
-
-/// Whether a trim says how many entries stay at the least.
-pub fn kept_at_least(trim: Option<&Trim>) -> Option<usize> {
-    match trim.map(|t| &t.by) {
-        Some(TrimBy::MaxLen(n)) => usize::try_from(*n).ok(),
-        _ => None,
-    }
 }
