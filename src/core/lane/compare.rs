@@ -14,7 +14,6 @@ use crate::core::replay::decide::{Candidate, Decider, Standing, What};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::reply::Reply;
 use crate::core::route::Outcome;
-use crate::core::write::Effect;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const CAREFUL: u32 = 64;
 
 /// The job that a lane works for.
 pub(super) struct Job {
-    keys: Keys,
+    pub keys: Keys,
     careful: u32,
 }
 
@@ -66,10 +65,11 @@ impl Lane {
         // After MULTI.
         for (command, (sent, encoded)) in batch.commands.iter().zip(encoded(self.tx.bytes()).skip(1)).enumerate() {
             let Sent::Write { origin, .. } = *sent else { continue };
-            let write = &self.settings.routes[origin.route].writes[origin.write];
-            let (Effect::IfMissing | Effect::IfNewer(_)) = write.effect else { continue };
-            let (Some(key), Some(what)) = (encoded.arg(1), What::of(encoded.arg(0).unwrap_or_default())) else { continue };
-            let stream = what == What::Add;
+            if !self.settings.routes[origin.route].writes[origin.write].effect.compares() {
+                continue;
+            }
+            let (Some(key), Some(what)) = (encoded.arg(1), What::of(encoded)) else { continue };
+            let stream = what.streams();
             let slot = *slots.entry((key, stream)).or_insert_with(|| {
                 asked.push((key.to_vec(), stream));
                 asked.len() - 1
