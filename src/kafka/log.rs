@@ -1,5 +1,6 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
 use super::client;
+use super::trouble::Trouble;
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
@@ -10,6 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -111,6 +113,29 @@ impl KafkaLog {
     pub fn topics(&self) -> Result<Vec<String>, String> {
         let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
         Ok(metadata.topics().iter().map(|t| t.name().to_owned()).collect())
+    }
+
+    /// Why a partition can't be asked about until a person does something: its topic is gone, or is not ours to see. `None`:
+    /// that may pass by itself.
+    pub fn refusal(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
+        // Nobody polls this client: what it met of brokers that refuse it waits there.
+        while let Some(met) = self.observer.poll(Duration::ZERO) {
+            if let Err(e) = met
+                && let Some(trouble) = e.rdkafka_error_code().and_then(Trouble::of)
+            {
+                return Some((trouble, e.to_string()));
+            }
+        }
+        let metadata = self.observer.fetch_metadata(Some(&at.topic), ANSWER_MAX).ok()?;
+        let topic = metadata.topics().first()?;
+        match topic.error() {
+            Some(error) => Trouble::of(error.into()).map(|trouble| (trouble, format!("{}: {}", at.topic, RDKafkaErrorCode::from(error)))),
+            None if usize::try_from(at.partition).is_ok_and(|p| p >= topic.partitions().len()) => {
+                let trouble = Trouble::of(RDKafkaErrorCode::UnknownPartition)?;
+                Some((trouble, format!("{} has {} partitions", at.topic, topic.partitions().len())))
+            }
+            None => None,
+        }
     }
 
     /// How many partitions a topic has; none where it does not exist.

@@ -241,8 +241,8 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, shown: &Shown) 
     let end = work.run(how, |progress, conditions| meter.show(progress, conditions));
     let progress = work.progress();
     meter.finish();
-    let resume = resume_line(global, &name);
-    shown.report(&name, &end, &progress, &resume);
+    let resume = work.resumable(&end).then(|| resume_line(global, &name));
+    shown.report(&name, &end, &progress, resume.as_deref());
     Ok(match end {
         End::Complete if progress.counts.dead > 0 => Exit::Letters,
         End::Complete => Exit::Done,

@@ -84,7 +84,7 @@ impl Shown {
         Meter::Bar { bar: Box::new(bar), told: BTreeSet::new() }
     }
 
-    pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, resume: &str) {
+    pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, resume: Option<&str>) {
         let (word, why) = match end {
             End::Complete if progress.counts.dead > 0 => ("complete, with dead letters", None),
             End::Complete => ("complete", None),
@@ -93,10 +93,8 @@ impl Shown {
             End::Fenced => ("fenced", Some("another process has taken the job over".to_owned())),
             End::Failed(why) => ("failed", Some(why.clone())),
         };
-        let resumable = matches!(end, End::Stopped | End::Halted);
         let halted: Vec<&Place> = progress.places.iter().filter(|p| p.reason.is_some()).collect();
         if self.output == Output::Json {
-            let resume = resumable.then_some(resume);
             return print::line(
                 json!({"event": "report", "job": name, "end": word, "why": why, "resume": resume, "progress": progress, "partitions": progress.places}),
             );
@@ -119,7 +117,7 @@ impl Shown {
         if let Some(why) = why {
             print::line(format_args!("{why}"));
         }
-        if resumable {
+        if let Some(resume) = resume {
             print::line(format_args!("carry it on: {resume}"));
         }
     }

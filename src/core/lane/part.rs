@@ -24,6 +24,22 @@ pub struct Check {
     pub compacted: Result<bool, String>,
 }
 
+impl Check {
+    /// The record is gone: whether it may be.
+    fn absent(&self) -> Result<(), String> {
+        let gone = self.last.offset;
+        match &self.compacted {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(format!("the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated"))
+            }
+            Err(why) => Err(format!(
+                "the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic"
+            )),
+        }
+    }
+}
+
 /// A claimed partition, as a lane takes it over.
 #[derive(Clone, Debug)]
 pub struct Opening {
@@ -144,37 +160,21 @@ impl Part {
             return Taken::Halt(record, reason);
         }
         self.newest = self.newest.max(record.offset + 1);
-        if let Some(check) = &self.check {
-            if record.offset == check.last.offset {
-                if Last::of(&record) != check.last {
-                    let reason =
-                        format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset);
-                    return Taken::Halt(record, reason);
-                }
-                self.check = None;
-            } else if record.offset > check.last.offset {
-                let gone = check.last.offset;
-                match &check.compacted {
-                    Ok(true) => self.check = None,
-                    Ok(false) => {
-                        return Taken::Halt(
-                            record,
-                            format!(
-                                "the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated"
-                            ),
-                        );
-                    }
-                    Err(why) => {
-                        return Taken::Halt(
-                            record,
-                            format!(
-                                "the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic"
-                            ),
-                        );
-                    }
+        let checked = match &self.check {
+            Some(check) if record.offset == check.last.offset => {
+                if Last::of(&record) == check.last {
+                    Ok(())
+                } else {
+                    Err(format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset))
                 }
             }
+            Some(check) if record.offset > check.last.offset => check.absent(),
+            _ => Ok(()),
+        };
+        if let Err(reason) = checked {
+            return Taken::Halt(record, reason);
         }
+        _ = self.check.take_if(|check| check.last.offset <= record.offset);
         if record.offset >= self.position {
             self.queue.push_back(Pending { record, verdict: Verdict::None });
             Taken::Queued
@@ -212,9 +212,13 @@ impl Part {
         self.decided() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
     }
 
-    /// There is no record between the newest one and this offset.
-    pub(super) fn advance(&mut self, to: i64) {
+    /// There is no record between the newest one and this offset: the one that was to be met again is gone.
+    ///
+    /// # Errors
+    /// That it may not be.
+    pub(super) fn advance(&mut self, to: i64) -> Result<(), String> {
         self.gap = self.newest..to;
+        self.check.take_if(|check| check.last.offset < to).map_or(Ok(()), |check| check.absent())
     }
 
     /// Where its position may move to without a record.
