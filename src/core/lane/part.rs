@@ -2,6 +2,7 @@
 use crate::core::encode::Encoder;
 use crate::core::rebuild::{Begun, Rebuild};
 use crate::core::record::{Record, TopicPartition};
+use crate::core::replay::job::Counts;
 use crate::core::reply::Reply;
 use crate::core::state::{self, Expected, Guarded, Last, StateKey};
 use std::collections::{HashSet, VecDeque};
@@ -111,6 +112,8 @@ pub(super) struct Part {
     /// Dead letters of its last batch are not durable yet: nothing more of it goes until they are.
     pub owes_letters: bool,
     pub rebuild: Option<(Rebuild, Begun)>,
+    /// What its letters changed in its job's counts, which its next transaction is to count.
+    pub uncounted: Counts,
     /// Keys that rebuilds are known to have begun, as many as there is room for.
     begun: HashSet<Vec<u8>>,
 }
@@ -150,6 +153,7 @@ impl Part {
             closing: false,
             owes_letters: false,
             rebuild: o.rebuild,
+            uncounted: Counts::default(),
             begun: HashSet::new(),
         }
     }
