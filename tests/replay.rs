@@ -373,6 +373,7 @@ fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
     bed.redis.command("FLUSHALL");
     assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
+    assert!(!bed.log().contains("carry it on"), "there is nothing to be carried on: {}", bed.log());
 }
 
 #[test]

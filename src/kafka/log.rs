@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How long one question may take. The claim is asked for again afterwards.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How many of a client's events are looked at for what it was refused.
+const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
@@ -25,11 +27,13 @@ pub struct KafkaLog {
     kafka: Kafka,
     start: Start,
     compacted: Mutex<HashMap<String, bool>>,
+    /// How the brokers refused this client, since they last answered it.
+    refused: Mutex<Option<(Trouble, String)>>,
 }
 
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
-        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default() })
+        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default(), refused: Mutex::default() })
     }
 }
 
@@ -74,7 +78,9 @@ impl KafkaLog {
 
     /// The offsets that Kafka holds of a partition, up to where its open transactions begin.
     pub fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
-        self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
+        let answer = self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())?;
+        *self.refused.lock() = None;
+        Ok(answer)
     }
 
     pub fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
@@ -118,13 +124,18 @@ impl KafkaLog {
     /// Why a partition can't be asked about until a person does something: its topic is gone, or is not ours to see. `None`:
     /// that may pass by itself.
     pub fn refusal(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
-        // Nobody polls this client: what it met of brokers that refuse it waits there.
-        while let Some(met) = self.observer.poll(Duration::ZERO) {
-            if let Err(e) = met
+        // Nobody polls this client: what it met of brokers that refuse it waits there, and is told once.
+        for _ in 0..EVENTS_MAX {
+            // An event that the client sees to by itself comes as nothing.
+            if let Some(Err(e)) = self.observer.poll(Duration::from_millis(1))
                 && let Some(trouble) = e.rdkafka_error_code().and_then(Trouble::of)
             {
-                return Some((trouble, e.to_string()));
+                *self.refused.lock() = Some((trouble, e.to_string()));
             }
+        }
+        let refused = self.refused.lock().clone();
+        if refused.is_some() {
+            return refused;
         }
         let metadata = self.observer.fetch_metadata(Some(&at.topic), ANSWER_MAX).ok()?;
         let topic = metadata.topics().first()?;
