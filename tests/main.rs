@@ -20,6 +20,7 @@ mod rebalance;
 mod rebuild;
 mod replay;
 mod replay_ranges;
+mod replay_troubles;
 mod rewind;
 mod secured;
 mod structure;

@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 fn command(random: &mut Random, multi: bool) -> Vec<String> {
     let key = KEYS[random.below(KEYS.len())];
     let n = (1 + random.below(9)).to_string();
-    let words: &[&str] = match random.below(if multi { 24 } else { 28 }) {
+    let words: &[&str] = match random.below(if multi { 25 } else { 29 }) {
         0..=1 => &["EXEC"],
         2 if !multi => &["MULTI"],
         2 => &["EXEC"],
@@ -44,7 +44,8 @@ fn command(random: &mut Random, multi: bool) -> Vec<String> {
         21 => &["EXPIRE", key, "1000"],
         22 => &["HINCRBY", key, "f", &n],
         23 => &["DEL", key],
-        24..=26 => &["WATCH", key, "a"],
+        24 => &["XREVRANGE", key, "9", &n, "COUNT", "2"],
+        25..=27 => &["WATCH", key, "a"],
         _ => &["UNWATCH"],
     };
     words.iter().map(|w| (*w).to_owned()).collect()

@@ -283,21 +283,70 @@ fn what_can_not_be_meant_is_refused_and_says_what_is() {
     }
 }
 
+/// Makes a job that is complete one that was killed before its last replies were read, from this offset on.
+fn unread(bed: &Bed, from: i64) {
+    let (job, state) = (format!("bridge:job:{}", bed.job()), format!("bridge:job:{}:state:{}:0", bed.job(), bed.topic));
+    bed.redis.command(&format!("HSET {job} status begun"));
+    bed.redis.command(&format!("HSET {state} unread {from}"));
+}
+
+fn lettered(bed: &Bed) -> Vec<(String, String)> {
+    letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect()
+}
+
 #[test]
 fn what_a_killed_job_left_unread_at_its_very_end_is_decided_about() {
     let bed = Bed::new(1);
     let mut ticks = Ticks::default();
     ticks.produce(&bed.topic, 20, 1);
-    bed.replay(&ALL);
-    // As a kill before the last replies were read would have left it: those five entries were refused.
-    let (job, state) = (format!("bridge:job:{}", bed.job()), format!("bridge:job:{}:state:{}:0", bed.job(), bed.topic));
-    bed.redis.command(&format!("HSET {job} status begun"));
-    bed.redis.command(&format!("HSET {state} unread 15"));
+    bed.replay(&["--from-offset", "earliest", "--append"]);
+    unread(&bed, 15);
     bed.redis.command("DEL volatility:P0/USD");
     bed.redis.command("SET volatility:P0/USD text");
     let told = bed.expect(3, &["replay", "--resume", &bed.job()]);
-    let offsets: Vec<String> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| l.text("offset")).collect();
-    assert_eq!(offsets, ["15", "16", "17", "18", "19"], "{told}");
+    let expected: Vec<(String, String)> = (15..20).map(|o| (o.to_string(), "refused".to_owned())).collect();
+    assert_eq!(lettered(&bed), expected, "{told}");
+}
+
+#[test]
+fn of_what_a_killed_job_left_out_on_purpose_no_letter_comes() {
+    // The live bridge's stream, which the job does not add to; then a stream that became something else meanwhile.
+    for other in [false, true] {
+        let bed = Bed::new(1);
+        let mut ticks = Ticks::default();
+        ticks.produce(&bed.topic, 20, 1);
+        bed.redis.command("XADD volatility:P0/USD * seq 0");
+        let ids: &[&str] = if other { &[] } else { &["--ids", "timestamp"] };
+        bed.replay(&[&ALL, ids].concat());
+        // Its last marks are gone with its completion, and there was none of this stream.
+        unread(&bed, 15);
+        if other {
+            bed.redis.command("DEL volatility:P0/USD");
+            bed.redis.command("SET volatility:P0/USD text");
+        }
+        let told = bed.expect(0, &["replay", "--resume", &bed.job()]);
+        assert_eq!(lettered(&bed), [], "{told}");
+        assert_eq!(bed.count("dead"), 0);
+    }
+}
+
+#[test]
+fn entries_with_ids_of_their_own_that_stand_after_a_kill_have_no_letter() {
+    let bed = Bed::new(1);
+    let now = jiff::Timestamp::now().as_millisecond();
+    // Three of the same time, and one that comes too late for its id.
+    let at = [0, 5, 5, 5, 3];
+    let payloads: Vec<String> = (0..5).map(tick).collect();
+    kafka::produce(&bed.topic, payloads.iter().zip(at).map(|(p, ms)| Produce { timestamp: Some(now - 60_000 + ms), ..Produce::new("P0/USD", p) }));
+    bed.expect(3, &["replay", "--yes", "--from-offset", "earliest", "--ids", "timestamp"]);
+    let refused = || [("4".to_owned(), "refused".to_owned())];
+    assert_eq!(lettered(&bed), refused());
+    // As a kill would have left it before its replies were read: with the mark of the stream that it began.
+    unread(&bed, 0);
+    bed.redis.command(&format!("HSET bridge:job:{}:marks volatility:P0/USD begun", bed.job()));
+    bed.expect(3, &["replay", "--resume", &bed.job()]);
+    let expected = [refused(), [("4".to_owned(), "outcome-unknown".to_owned())]].concat();
+    assert_eq!(lettered(&bed), expected, "what stands is known");
 }
 
 #[test]
@@ -369,6 +418,7 @@ fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
     bed.redis.command("FLUSHALL");
     assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
+    assert!(!bed.log().contains("carry it on"), "there is nothing to be carried on: {}", bed.log());
 }
 
 #[test]

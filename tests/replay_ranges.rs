@@ -141,6 +141,8 @@ fn a_topic_that_is_deleted_or_made_anew_is_told_and_nothing_of_another_log_is_ap
     assert!(told.contains("Kafka has none of the topics"), "{told}");
     let before = bed.entries(1);
     let (name, topic) = (bed.job(), bed.topic.clone());
+    let told = bed.expect(1, &["replay", "--resume", &name]);
+    assert!(told.contains("topic-missing") && told.contains(&format!("jobs forget {name}")), "{told}");
     eventually("the topic is there anew", 40, || kafka::try_create(&topic, 1).is_ok());
     Ticks::named("Q").produce_on(&topic, 30_000, 1, 0..1);
     let told = bed.expect(1, &["replay", "--resume", &name]);

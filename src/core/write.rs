@@ -32,6 +32,13 @@ pub enum Effect {
     IfNewer(Template),
 }
 
+impl Effect {
+    /// Whether what stands at the key decides whether the write goes.
+    pub fn compares(&self) -> bool {
+        matches!(self, Self::IfMissing | Self::IfNewer(_))
+    }
+}
+
 /// The command that a write becomes.
 #[derive(Clone, Debug)]
 pub enum Kind {
@@ -272,6 +279,11 @@ impl Kind {
 }
 
 impl Xadd {
+    /// The place of the id among the command's arguments; the fields stand behind it.
+    pub fn id_at(&self) -> usize {
+        2 + usize::from(self.nomkstream) + self.trim.as_ref().map_or(0, |trim| if trim.limit.is_some() { 5 } else { 3 })
+    }
+
     fn render_id(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64, out: &mut Vec<u8>) -> Result<(), String> {
         let from = out.len();
         self.id.render(record, doc, out).map_err(|e| e.to_string())?;

@@ -2,6 +2,7 @@
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
+use super::trouble::Trouble;
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
@@ -220,16 +221,12 @@ impl Driver {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers")
             }
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL) => {
-                self.conditions.alert("kafka-refused", "kafka", reason, "check security.protocol, ssl.* and sasl.* in kafka.properties");
-            }
-            // librdkafka does not say of which partition. It fetches that one no further, and each claim meets it again.
-            Some(RDKafkaErrorCode::BadMessage) => {
-                let remedy = "find the damaged log with kafka-dump-log, and restore it from a replica or a backup, or rewind behind it; then restart";
-                self.conditions.alert("kafka-corrupt", "kafka", reason, remedy);
-            }
             Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
-            _ => tracing::debug!("librdkafka: {error}: {reason}"),
+            // Of a missing topic the claimer finds out which it is.
+            code => match code.and_then(Trouble::of).filter(|t| t.code != "topic-missing") {
+                Some(trouble) => self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy),
+                None => tracing::debug!("librdkafka: {error}: {reason}"),
+            },
         }
     }
 
@@ -238,9 +235,6 @@ impl Driver {
             KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 self.topic_missing.store(true, Ordering::Relaxed);
-            }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                self.conditions.alert("kafka-refused", "kafka", &error.to_string(), "allow Read on the topics and the group to this client");
             }
             other => tracing::debug!("poll: {other}"),
         }

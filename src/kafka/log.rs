@@ -1,5 +1,6 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
 use super::client;
+use super::trouble::Trouble;
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
@@ -10,12 +11,15 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long one question may take. The claim is asked for again afterwards.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How many of a client's events are looked at for what it was refused.
+const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
@@ -23,11 +27,13 @@ pub struct KafkaLog {
     kafka: Kafka,
     start: Start,
     compacted: Mutex<HashMap<String, bool>>,
+    /// How the brokers refused this client, since they last answered it.
+    refused: Mutex<Option<(Trouble, String)>>,
 }
 
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
-        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default() })
+        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default(), refused: Mutex::default() })
     }
 }
 
@@ -72,7 +78,9 @@ impl KafkaLog {
 
     /// The offsets that Kafka holds of a partition, up to where its open transactions begin.
     pub fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
-        self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())
+        let answer = self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())?;
+        *self.refused.lock() = None;
+        Ok(answer)
     }
 
     pub fn committed(&self, at: &TopicPartition) -> Result<Option<Commit>, String> {
@@ -111,6 +119,34 @@ impl KafkaLog {
     pub fn topics(&self) -> Result<Vec<String>, String> {
         let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
         Ok(metadata.topics().iter().map(|t| t.name().to_owned()).collect())
+    }
+
+    /// Why a partition can't be asked about until a person does something: its topic is gone, or is not ours to see. `None`:
+    /// that may pass by itself.
+    pub fn refusal(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
+        // Nobody polls this client: what it met of brokers that refuse it waits there, and is told once.
+        for _ in 0..EVENTS_MAX {
+            // An event that the client sees to by itself comes as nothing.
+            if let Some(Err(e)) = self.observer.poll(Duration::from_millis(1))
+                && let Some(trouble) = e.rdkafka_error_code().and_then(Trouble::of)
+            {
+                *self.refused.lock() = Some((trouble, e.to_string()));
+            }
+        }
+        let refused = self.refused.lock().clone();
+        if refused.is_some() {
+            return refused;
+        }
+        let metadata = self.observer.fetch_metadata(Some(&at.topic), ANSWER_MAX).ok()?;
+        let topic = metadata.topics().first()?;
+        match topic.error() {
+            Some(error) => Trouble::of(error.into()).map(|trouble| (trouble, format!("{}: {}", at.topic, RDKafkaErrorCode::from(error)))),
+            None if usize::try_from(at.partition).is_ok_and(|p| p >= topic.partitions().len()) => {
+                let trouble = Trouble::of(RDKafkaErrorCode::UnknownPartition)?;
+                Some((trouble, format!("{} has {} partitions", at.topic, topic.partitions().len())))
+            }
+            None => None,
+        }
     }
 
     /// How many partitions a topic has; none where it does not exist.

@@ -9,6 +9,7 @@
 //! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
+//! | [`trouble`] | which of librdkafka's errors a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod letters;
@@ -16,3 +17,4 @@ pub mod log;
 pub mod poller;
 pub mod range;
 pub mod ranges;
+pub mod trouble;

@@ -1,6 +1,7 @@
 //! Several partitions of one topic, each from an offset on, read without a group.
 use super::client;
 use super::range::records;
+use super::trouble::Trouble;
 use crate::config::Kafka;
 use crate::core::record::{Record, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -26,8 +27,8 @@ pub enum Read<'r> {
     /// Kafka no longer has what one of the partitions is to read next.
     OutOfRange,
     Nothing,
-    /// What Kafka says; it may pass.
-    Trouble(String),
+    /// What Kafka says, and what a person can do about it; without that it may pass.
+    Trouble(String, Option<Trouble>),
 }
 
 impl Ranges {
@@ -49,19 +50,38 @@ impl Ranges {
             Some(Err(KafkaError::PartitionEOF(partition))) => Read::End(partition),
             Some(Err(e)) => match e.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Read::OutOfRange,
-                _ => Read::Trouble(e.to_string()),
+                code => Read::Trouble(e.to_string(), code.and_then(Trouble::of)),
             },
             None => Read::Nothing,
         }
     }
 
-    /// Reads a partition no further.
+    /// Reads a partition no further, for now or for good. What was fetched of it is thrown away.
     pub fn leave(&self, partition: i32) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        if let Err(e) = self.consumer.pause(&list) {
+        if let Err(e) = self.consumer.pause(&self.list(partition)) {
             tracing::debug!("{}[{partition}]: pause: {e}", self.topic);
         }
+    }
+
+    /// Goes on with a partition that was left, behind what was last read of it.
+    pub fn resume(&self, partition: i32) {
+        if let Err(e) = self.consumer.resume(&self.list(partition)) {
+            tracing::debug!("{}[{partition}]: resume: {e}", self.topic);
+        }
+    }
+
+    /// Reads a partition from this offset, and says once more where its log ends.
+    ///
+    /// # Errors
+    /// What librdkafka says.
+    pub fn read_again(&self, partition: i32, offset: i64) -> Result<(), String> {
+        self.consumer.seek(&self.topic, partition, Offset::Offset(offset), Duration::ZERO).map_err(|e| e.to_string())
+    }
+
+    fn list(&self, partition: i32) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        list
     }
 }
 
@@ -106,8 +126,8 @@ pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max:
             }
             Read::End(partition) => _ = open.remove(&partition),
             Read::OutOfRange => return Err(format!("Kafka deleted records of {topic} that were about to be read")),
-            Read::Nothing | Read::Trouble(_) if heard.elapsed() > silence_max => return Err(format!("Kafka: {topic}: nothing came for {silence_max:?}")),
-            Read::Nothing | Read::Trouble(_) => {}
+            Read::Nothing | Read::Trouble(..) if heard.elapsed() > silence_max => return Err(format!("Kafka: {topic}: nothing came for {silence_max:?}")),
+            Read::Nothing | Read::Trouble(..) => {}
         }
     }
     Ok(())
@@ -158,7 +178,7 @@ fn ends(
                 }
             }
             Read::End(partition) => _ = open.remove(&partition),
-            Read::OutOfRange | Read::Nothing | Read::Trouble(_) => {}
+            Read::OutOfRange | Read::Nothing | Read::Trouble(..) => {}
         }
     }
     Ok(times)

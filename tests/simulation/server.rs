@@ -79,6 +79,11 @@ fn is(command: &Command, names: &[&str]) -> bool {
     names.iter().any(|n| n.as_bytes() == command[0])
 }
 
+/// The time in an explicit id.
+fn number(id: &[u8]) -> Option<u64> {
+    std::str::from_utf8(id).ok().and_then(|t| t.split('-').next()?.parse().ok())
+}
+
 impl Redis {
     pub(crate) fn new(dialect: Dialect, data: Data) -> Self {
         Self { dialect, data, ..Self::default() }
@@ -237,6 +242,7 @@ impl Redis {
             },
             b"TYPE" => Reply::Text(self.data.get(key).map_or("none", Value::name).into()),
             b"XADD" => return self.xadd(c),
+            b"XREVRANGE" => return self.newest(c),
             b"SADD" => {
                 let Value::Set(set) = self.data.entry(key.clone()).or_insert_with(|| Value::Set(BTreeSet::new())) else { return None };
                 let added = c[2..].iter().filter(|m| set.insert((*m).clone())).count();
@@ -299,16 +305,29 @@ impl Redis {
         Some(Reply::Int(sum))
     }
 
-    /// XADD key id field value ...; an explicit id is `ms-0` here, and below any that the server gives.
+    /// XREVRANGE key to from COUNT n, of ids without their second half.
+    fn newest(&self, c: &Command) -> Option<Reply> {
+        let entries = match self.data.get(&c[1]) {
+            None => &[][..],
+            Some(Value::Stream(entries)) => entries,
+            Some(_) => return None,
+        };
+        let texts = |words: &[Vec<u8>]| Reply::Array(words.iter().map(|w| Reply::Text(w.as_slice().into())).collect());
+        let within = |e: &&Command| number(&e[0]).is_some_and(|n| number(&c[3]) <= Some(n) && Some(n) <= number(&c[2]));
+        let count = usize::try_from(number(&c[5]).unwrap_or_default()).unwrap_or_default();
+        let found = entries.iter().rev().filter(within).take(count);
+        Some(Reply::Array(found.map(|e| Reply::Array(vec![Reply::Text(e[0].as_slice().into()), texts(&e[1..])])).collect()))
+    }
+
+    /// XADD key id field value ...; an explicit id is `ms-0` or `ms-*` here, and below any that the server gives.
     fn xadd(&mut self, c: &Command) -> Option<Reply> {
-        let number = |id: &[u8]| std::str::from_utf8(id).ok().and_then(|t| t.split('-').next()?.parse::<u64>().ok());
         let top = match self.data.get(&c[1]) {
             None => None,
             Some(Value::Stream(entries)) => entries.last().map(|e| number(&e[0]).unwrap_or(u64::MAX)),
             Some(_) => return None,
         };
         let id = number(&c[2]);
-        if id.is_some() && id <= top {
+        if id.is_some() && (id < top || id == top && !c[2].ends_with(b"-*")) {
             return Some(Reply::Error("ERR The ID specified in XADD is equal or smaller than the target stream top item".into()));
         }
         self.wrote(&c[1]);

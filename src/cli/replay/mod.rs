@@ -257,7 +257,8 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, sh
     }
     meter.finish();
     let gone = store.find(&name).or_else(|_| store.find(&name)).ok().flatten().map_or(0, |job| job.gone).max(progress.gone());
-    shown.report(&name, &end, &progress, &Totals { before, gone, resume: resume_line(global, &name) });
+    let resume = work.resumable(&end).then(|| resume_line(global, &name));
+    shown.report(&name, &end, &progress, &Totals { before, gone, resume });
     Ok(match end {
         End::Complete if progress.counts.dead > 0 => Exit::Letters,
         End::Complete => Exit::Done,

@@ -27,8 +27,8 @@ pub(super) struct Totals {
     pub(super) before: i64,
     /// Offsets that Kafka deleted before any process read them.
     pub(super) gone: i64,
-    /// The line that carries the job on.
-    pub(super) resume: String,
+    /// The line that carries the job on, where something is left of it.
+    pub(super) resume: Option<String>,
 }
 
 /// Shows how far a job is.
@@ -103,20 +103,17 @@ impl Shown {
             End::Fenced => (
                 "fenced",
                 Some(format!(
-                    "another process has taken the job over, or Redis went back to before this one took it: if no other one is at work, {}",
-                    totals.resume
+                    "another process has taken the job over, or Redis went back to before this one took it: if no other one is at work, `replay --resume {name}` goes on"
                 )),
             ),
             End::Failed(why) => ("failed", Some(why.clone())),
         };
-        let resumable = matches!(end, End::Stopped | End::Halted);
         let halted: Vec<&Place> = progress.places.iter().filter(|p| p.reason.is_some()).collect();
         let Totals { before, gone, resume } = totals;
         let c = &progress.counts;
         let own = (c.records - before).max(0);
         let rate = average(own, progress.elapsed_seconds);
         if self.output == Output::Json {
-            let resume = resumable.then_some(resume);
             let process = json!({"seconds": progress.elapsed_seconds, "records": own, "rate": rate});
             return print::line(json!({
                 "event": "report", "job": name, "end": word, "why": why, "resume": resume, "process": process, "gone": gone,
@@ -140,7 +137,7 @@ impl Shown {
         if let Some(why) = why {
             print::line(format_args!("{why}"));
         }
-        if resumable {
+        if let Some(resume) = resume {
             print::line(format_args!("carry it on: {resume}"));
         }
     }

@@ -3,6 +3,7 @@ use super::batch::{Batch, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
+use crate::core::replay::job::Counts;
 use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::route::Origin;
 use crate::core::state::{Guarded, Last};
@@ -97,7 +98,7 @@ impl Lane {
         let n = batch.commands.len();
         let guards = std::mem::take(&mut batch.guards);
         let guarded: Vec<u64> = batch.generations().into_iter().filter(|g| self.parts.get(g).is_some_and(|p| p.guard.is_some())).collect();
-        let Some(exec_at) = 1usize.checked_add(n + guarded.len()).filter(|at| *at < replies.len()) else {
+        let Some(exec_at) = 1usize.checked_add(n + guarded.len() + batch.counts).filter(|at| *at < replies.len()) else {
             // Fewer replies than commands: the shell hands over all or calls `lost`.
             return self.unbuild(batch);
         };
@@ -155,11 +156,15 @@ impl Lane {
                 burial.halts.push((share.generation, "state-lost", format!("the state was lost while it was written: HSET answered {result:?}")));
             }
         }
+        if let Some(error) = first_error(&results[results.len().saturating_sub(batch.counts)..]) {
+            burial.halts.extend(batch.shares.iter().map(|s| (s.generation, "refused", unkept(error))));
+        }
         for share in &batch.shares {
             if let Some(part) = self.parts.get_mut(&share.generation) {
                 part.position = share.to;
                 part.unread = share.last.map(|_| share.from);
                 part.dirty = share.last.is_some() && part.guard.is_some();
+                part.uncounted = Counts::default();
             }
             burial.settle.push((share.generation, share.from..share.to, share.last));
         }

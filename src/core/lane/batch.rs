@@ -16,6 +16,8 @@ pub(super) struct Batch {
     /// The SETs that a later one undoes; they are not sent.
     pub collapsed: Vec<Sent>,
     pub shares: Vec<Share>,
+    /// How many commands behind the positions count what letters of the batches before changed.
+    pub counts: usize,
     /// The partitions whose guards are read behind its EXEC.
     pub guards: Vec<u64>,
     pub outcomes: Vec<(usize, Outcome)>,
@@ -70,6 +72,7 @@ impl Batch {
             commands: Vec::new(),
             collapsed: Vec::new(),
             shares: Vec::new(),
+            counts: 0,
             guards: Vec::new(),
             outcomes: Vec::new(),
             letters: Vec::new(),
@@ -339,8 +342,9 @@ impl Lane {
                 None => self.tx.command(&[b"HSET", key, b"offset", share.to.to_string().as_bytes(), b"unread", b""]),
             }
         }
-        self.tx.command(&[b"EXEC"]);
         let generations = batch.generations();
+        batch.counts = self.count_now(&generations);
+        self.tx.command(&[b"EXEC"]);
         // The guards of the next batch ride behind this one's EXEC.
         batch.guards = self.next_guards(&generations);
         let mut tx = std::mem::take(&mut self.tx);

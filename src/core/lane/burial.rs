@@ -187,6 +187,9 @@ impl Lane {
     /// The letters are durable. `cleared`: `unread` was emptied with them.
     fn buried(&mut self, burial: Burial, cleared: bool) {
         burial.letters.iter().for_each(|l| self.letter_stands(l));
+        if !cleared {
+            self.count_later(&burial.letters);
+        }
         for part in &burial.clear {
             if let Some(part) = self.parts.get_mut(part) {
                 part.owes_letters = false;

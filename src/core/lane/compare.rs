@@ -14,7 +14,6 @@ use crate::core::replay::decide::{Candidate, Decider, Standing, What};
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::reply::Reply;
 use crate::core::route::Outcome;
-use crate::core::write::Effect;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const CAREFUL: u32 = 64;
 
 /// The job that a lane works for.
 pub(super) struct Job {
-    keys: Keys,
+    pub keys: Keys,
     careful: u32,
 }
 
@@ -66,10 +65,11 @@ impl Lane {
         // After MULTI.
         for (command, (sent, encoded)) in batch.commands.iter().zip(encoded(self.tx.bytes()).skip(1)).enumerate() {
             let Sent::Write { origin, .. } = *sent else { continue };
-            let write = &self.settings.routes[origin.route].writes[origin.write];
-            let (Effect::IfMissing | Effect::IfNewer(_)) = write.effect else { continue };
-            let (Some(key), Some(what)) = (encoded.arg(1), What::of(encoded.arg(0).unwrap_or_default())) else { continue };
-            let stream = what == What::Add;
+            if !self.settings.routes[origin.route].writes[origin.write].effect.compares() {
+                continue;
+            }
+            let (Some(key), Some(what)) = (encoded.arg(1), What::of(encoded)) else { continue };
+            let stream = what.streams();
             let slot = *slots.entry((key, stream)).or_insert_with(|| {
                 asked.push((key.to_vec(), stream));
                 asked.len() - 1
@@ -196,28 +196,57 @@ impl Lane {
         batch.commands.extend((before..self.tx.commands()).map(|_| Sent::Begun { entry: 0 }));
     }
 
-    /// Adds to a transaction of letters what they change in the counts; how many commands those are. A letter about all of
-    /// its record was counted with its batch.
+    /// Adds to a transaction of letters what they change in the counts; how many commands those are.
     pub(super) fn count_letters(&self, burial: &Burial, out: &mut Encoder) -> usize {
-        let Some(job) = &self.job else { return 0 };
-        let some = |l: &&Letter| l.writes.iter().all(|w| w != "*");
-        let refused = burial.letters.iter().filter(some).map(|l| l.writes.len()).sum::<usize>();
-        let counts = Counts { dead: count(burial.letters.iter().filter(some)), applied: -i64::try_from(refused).unwrap_or(0), ..Counts::default() };
-        let before = out.commands();
-        add(&job.keys, &counts, out);
-        out.commands() - before
+        self.job.as_ref().map_or(0, |job| add(&job.keys, &changed(&burial.letters), out))
     }
+
+    /// Letters stand in a topic. What they change in the counts goes in the transaction that clears their `unread`: if it never
+    /// goes, they are found once more.
+    pub(super) fn count_later(&mut self, letters: &[Letter]) {
+        if self.job.is_none() {
+            return;
+        }
+        for part in self.parts.values_mut() {
+            let counts = changed(letters.iter().filter(|l| *l.record.at() == part.at));
+            part.uncounted.dead += counts.dead;
+            part.uncounted.applied += counts.applied;
+        }
+    }
+
+    /// Adds to a transaction what is yet to be counted of its partitions; how many commands those are.
+    pub(super) fn count_now(&mut self, generations: &[u64]) -> usize {
+        let Some(job) = &self.job else { return 0 };
+        let mut counts = Counts::default();
+        for part in generations.iter().filter_map(|g| self.parts.get(g)) {
+            counts.dead += part.uncounted.dead;
+            counts.applied += part.uncounted.applied;
+        }
+        add(&job.keys, &counts, &mut self.tx)
+    }
+}
+
+/// What letters change in the counts. One about all of its record was counted with its batch.
+fn changed<'l>(letters: impl IntoIterator<Item = &'l Letter>) -> Counts {
+    let mut counts = Counts::default();
+    for letter in letters.into_iter().filter(|l| l.writes.iter().all(|w| w != "*")) {
+        counts.dead += 1;
+        counts.applied -= count(letter.writes.iter());
+    }
+    counts
 }
 
 fn count<T>(of: impl Iterator<Item = T>) -> i64 {
     i64::try_from(of.count()).unwrap_or(i64::MAX)
 }
 
-/// One HINCRBY for each that changes.
-fn add(keys: &Keys, counts: &Counts, out: &mut Encoder) {
+/// One HINCRBY for each that changes; how many those are.
+fn add(keys: &Keys, counts: &Counts, out: &mut Encoder) -> usize {
+    let before = out.commands();
     for (name, n) in counts.each().into_iter().filter(|(_, n)| *n != 0) {
         out.command(&[b"HINCRBY".as_slice(), &keys.counts().0, name.as_bytes(), n.to_string().as_bytes()]);
     }
+    out.commands() - before
 }
 
 /// The same question about the keys of what survived alone, which are to be watched.

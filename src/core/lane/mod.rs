@@ -255,7 +255,11 @@ impl Lane {
         match input {
             Input::Open(opening) => _ = self.parts.insert(opening.generation, Part::new(*opening)),
             Input::Records(generation, records) => records.into_iter().for_each(|record| self.push(generation, record, now)),
-            Input::Advance(generation, to) => _ = self.parts.get_mut(&generation).map(|p| p.advance(to)),
+            Input::Advance(generation, to) => {
+                if let Some(Err(reason)) = self.parts.get_mut(&generation).map(|p| p.advance(to)) {
+                    self.halt(generation, "log-changed", reason);
+                }
+            }
             Input::Close(generation) => self.close(generation),
             Input::Buried(result) => self.produced(result),
             Input::Drain => self.draining = true,

@@ -2,6 +2,7 @@
 use crate::core::encode::Encoder;
 use crate::core::rebuild::{Begun, Rebuild};
 use crate::core::record::{Record, TopicPartition};
+use crate::core::replay::job::Counts;
 use crate::core::reply::Reply;
 use crate::core::state::{self, Expected, Guarded, Last, StateKey};
 use std::collections::{HashSet, VecDeque};
@@ -22,6 +23,22 @@ pub struct Check {
     pub last: Last,
     /// Whether the topic's cleanup policy may have removed that record, or why nobody could tell us.
     pub compacted: Result<bool, String>,
+}
+
+impl Check {
+    /// The record is gone: whether it may be.
+    fn absent(&self) -> Result<(), String> {
+        let gone = self.last.offset;
+        match &self.compacted {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(format!("the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated"))
+            }
+            Err(why) => Err(format!(
+                "the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic"
+            )),
+        }
+    }
 }
 
 /// A claimed partition, as a lane takes it over.
@@ -92,6 +109,8 @@ pub(super) struct Part {
     /// Dead letters of its last batch are not durable yet: nothing more of it goes until they are.
     pub owes_letters: bool,
     pub rebuild: Option<(Rebuild, Begun)>,
+    /// What its letters changed in its job's counts, which its next transaction is to count.
+    pub uncounted: Counts,
     /// Keys that rebuilds are known to have begun, as many as there is room for.
     begun: HashSet<Vec<u8>>,
 }
@@ -131,6 +150,7 @@ impl Part {
             closing: false,
             owes_letters: false,
             rebuild: o.rebuild,
+            uncounted: Counts::default(),
             begun: HashSet::new(),
         }
     }
@@ -141,37 +161,21 @@ impl Part {
             return Taken::Halt(record, reason);
         }
         self.newest = self.newest.max(record.offset + 1);
-        if let Some(check) = &self.check {
-            if record.offset == check.last.offset {
-                if Last::of(&record) != check.last {
-                    let reason =
-                        format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset);
-                    return Taken::Halt(record, reason);
-                }
-                self.check = None;
-            } else if record.offset > check.last.offset {
-                let gone = check.last.offset;
-                match &check.compacted {
-                    Ok(true) => self.check = None,
-                    Ok(false) => {
-                        return Taken::Halt(
-                            record,
-                            format!(
-                                "the record that was settled last, at offset {gone}, is gone, and the topic is not compacted: it was recreated or truncated"
-                            ),
-                        );
-                    }
-                    Err(why) => {
-                        return Taken::Halt(
-                            record,
-                            format!(
-                                "the record that was settled last, at offset {gone}, is gone, and whether the topic is compacted can't be read ({why}): allow DescribeConfigs on the topic"
-                            ),
-                        );
-                    }
+        let checked = match &self.check {
+            Some(check) if record.offset == check.last.offset => {
+                if Last::of(&record) == check.last {
+                    Ok(())
+                } else {
+                    Err(format!("another record stands at offset {} than the one that was settled: the topic was recreated or truncated", record.offset))
                 }
             }
+            Some(check) if record.offset > check.last.offset => check.absent(),
+            _ => Ok(()),
+        };
+        if let Err(reason) = checked {
+            return Taken::Halt(record, reason);
         }
+        _ = self.check.take_if(|check| check.last.offset <= record.offset);
         if record.offset >= self.position {
             self.queue.push_back(Pending { record, verdict: None });
             Taken::Queued
@@ -209,9 +213,13 @@ impl Part {
         self.decided() && self.hold_until.is_none_or(|t| now >= t) && !self.queue.is_empty()
     }
 
-    /// There is no record between the newest one and this offset.
-    pub(super) fn advance(&mut self, to: i64) {
+    /// There is no record between the newest one and this offset: the one that was to be met again is gone.
+    ///
+    /// # Errors
+    /// That it may not be.
+    pub(super) fn advance(&mut self, to: i64) -> Result<(), String> {
         self.gap = self.newest..to;
+        self.check.take_if(|check| check.last.offset < to).map_or(Ok(()), |check| check.absent())
     }
 
     /// Where its position may move to without a record.

@@ -5,7 +5,10 @@
 //! | nothing | goes | goes | goes | goes, and begins the stream |
 //! | what this job wrote, and nobody since | goes | goes unless its version is lower | goes | goes |
 //! | anything else | is left out | goes if its version is higher | is left out | is left out |
+//!
+//! An entry with NOMKSTREAM begins no stream: where there is none, it goes for nothing, and the stream stays nobody's.
 use super::version::Version;
+use crate::core::encode::Encoded;
 use crate::core::reply::Reply;
 use crate::core::route::Origin;
 use crate::core::write::Effect;
@@ -17,17 +20,24 @@ pub enum What {
     Set,
     Delete,
     Add,
+    /// Adds where there is a stream, and begins none.
+    Append,
 }
 
 impl What {
-    /// By the command's name.
-    pub fn of(name: &[u8]) -> Option<Self> {
-        match name {
+    pub fn of(command: Encoded<'_>) -> Option<Self> {
+        match command.arg(0)? {
             b"SET" => Some(Self::Set),
             b"DEL" => Some(Self::Delete),
+            b"XADD" if command.arg(2) == Some(b"NOMKSTREAM") => Some(Self::Append),
             b"XADD" => Some(Self::Add),
             _ => None,
         }
+    }
+
+    /// Whether its key is a stream's.
+    pub fn streams(self) -> bool {
+        matches!(self, Self::Add | Self::Append)
     }
 }
 
@@ -43,7 +53,7 @@ pub struct Candidate {
 }
 
 /// The mark of a stream that the job began, and of a key that it deleted.
-const BEGUN: &[u8] = b"begun";
+pub const BEGUN: &[u8] = b"begun";
 const DELETED: &[u8] = b"deleted";
 
 /// What stands at a key.
@@ -116,6 +126,8 @@ impl<'a> Decider<'a> {
             What::Set => Standing::Ours(value),
             What::Delete => Standing::Nothing,
             What::Add => Standing::Ours(b""),
+            // It is whose it was, and nobody's where there was none.
+            What::Append => return Ok(()),
         };
         if !marked {
             self.went[candidate.slot] = Some(candidate.what);
@@ -199,6 +211,19 @@ mod tests {
             let mut decider = Decider::new(vec![Standing::read(true, &found, &mark)]);
             assert_eq!(decider.decide(&candidate(What::Add), &Effect::IfMissing, b"*").is_ok(), goes, "{found:?} {mark:?}");
         }
+    }
+
+    #[test]
+    fn what_adds_to_a_stream_and_begins_none_does_not_make_it_the_jobs() {
+        let text = |t: &str| Reply::Text(t.into());
+        let decide = |decider: &mut Decider<'_>, what| decider.decide(&candidate(what), &Effect::IfMissing, b"").is_ok();
+        let (none, stream) = (text("none"), text("stream"));
+        let mut decider = Decider::new(vec![Standing::read(true, &none, &Reply::Nil)]);
+        assert!(decide(&mut decider, What::Append));
+        assert_eq!(decider.marks().count(), 0, "whoever begins it later is not the job");
+        assert!(decide(&mut decider, What::Add) && decide(&mut decider, What::Append));
+        assert_eq!(decider.marks().collect::<Vec<_>>(), [(0, BEGUN.to_vec())]);
+        assert!(!decide(&mut Decider::new(vec![Standing::read(true, &stream, &Reply::Nil)]), What::Append));
     }
 
     #[test]

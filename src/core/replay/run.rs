@@ -52,10 +52,10 @@ struct Part {
     ledger: Ledger,
     /// The next offset to be read.
     next: i64,
-    /// The record that must be met again: the last one that was settled. What of its absence is known.
-    check: Option<(i64, Result<bool, String>)>,
-    /// Compaction has removed that record, and what came after it.
-    unchecked: bool,
+    /// A former process left replies unread, and nothing was settled since: the lane has yet to decide about them.
+    unread: bool,
+    /// The log ended here, behind the range's end by what Kafka says: if it ends here once more, there is nothing between.
+    end_at: Option<i64>,
     /// Where the lane last learnt that there is nothing for it.
     passed: i64,
     /// Records that Kafka deleted before they were read.
@@ -104,8 +104,8 @@ impl Run {
             generation: 0,
             ledger: Ledger::new(span.from),
             next: span.from,
-            check: None,
-            unchecked: false,
+            unread: false,
+            end_at: None,
             passed: span.from,
             gone: Vec::new(),
         };
@@ -137,24 +137,25 @@ impl Run {
         &self.parts[part].at
     }
 
+    pub fn lane(&self, part: usize) -> usize {
+        self.parts[part].lane
+    }
+
     pub fn from(&self, part: usize) -> i64 {
         self.parts[part].from
     }
 
     /// A partition is ours; `held` is what Kafka has of it.
-    pub fn claimed(&mut self, part: usize, mut taken: Taken, held: Held) {
+    pub fn claimed(&mut self, part: usize, taken: Taken, held: Held) {
         let p = &mut self.parts[part];
         let (position, generation) = (taken.opening.position, taken.opening.generation);
         p.ledger = Ledger::new(position);
         (p.generation, p.next, p.passed) = (generation, taken.begin, position);
-        if position > held.high {
-            let reason = format!("the log ends at {}, before the job's position {position}: the topic was recreated or truncated", held.high);
-            return p.phase = Phase::Halted { code: "log-changed", reason };
+        (p.unread, p.end_at) = (taken.opening.unread.is_some(), None);
+        let settled = position >= p.to && !p.unread;
+        if p.to > held.high && !settled {
+            return p.phase = p.cut(held);
         }
-        if std::mem::take(&mut p.unchecked) {
-            taken.opening.check = None;
-        }
-        p.check = taken.opening.check.as_ref().map(|c| (c.last.offset, c.compacted.clone()));
         if position < held.low && position < p.to {
             if !self.clamp {
                 let reason = history_gone(position, held);
@@ -162,11 +163,10 @@ impl Run {
             }
             p.gone.push((position, held.low.min(p.to)));
         }
-        let unread = taken.opening.unread.is_some();
         p.phase = Phase::Reading;
         self.of_generation.insert(generation, part);
         self.to_lanes.push((p.lane, Input::Open(Box::new(taken.opening))));
-        if position >= p.to && !unread {
+        if settled {
             p.phase = Phase::Closing;
             self.to_lanes.push((p.lane, Input::Close(generation)));
         } else if p.next >= p.to {
@@ -194,12 +194,10 @@ impl Run {
             self.end(part);
             return None;
         }
-        p.next = offset + 1;
+        (p.next, p.end_at) = (offset + 1, None);
         let wanted = self.keys.is_empty() || key.is_some_and(|k| self.keys.contains(k));
         if wanted {
             p.passed = offset + 1;
-            // It, or what stands there in its place, is the lane's to compare.
-            _ = p.check.take_if(|(last, _)| *last <= offset);
             return Some((p.lane, p.generation));
         }
         if offset + 1 - p.passed >= PASSED_MAX {
@@ -216,45 +214,51 @@ impl Run {
         }
     }
 
-    /// The log of a partition was read to its end, which lies at or behind the range's.
-    pub fn ended(&mut self, part: usize) {
-        if self.parts[part].phase == Phase::Reading {
-            self.end(part);
+    /// The log of a partition was read to its end, and then Kafka said what it holds. `Some`: it is to be read from here
+    /// once more. A leader that has just become one may show an end that is not the log's.
+    pub fn ended(&mut self, part: usize, held: Held) -> Option<i64> {
+        let p = &mut self.parts[part];
+        if p.phase != Phase::Reading {
+            return None;
         }
+        if p.to > held.high {
+            let cut = p.cut(held);
+            self.give_up(part, cut);
+        } else if p.end_at.replace(p.next) == Some(p.next) {
+            self.end(part);
+        } else {
+            return Some(p.next);
+        }
+        None
     }
 
-    /// There is no record between what was read and the end of the range.
+    /// There is no record between what was read and the end of the range. The lane judges the absence of the record that was
+    /// settled last, and what was left unread.
     fn end(&mut self, part: usize) {
         self.leave.push(part);
         let p = &mut self.parts[part];
-        match p.check.take() {
-            // Where all was settled, and only what was left unread is decided about, its clearing settles an empty range.
-            None => {
-                p.phase = Phase::Ending;
-                self.to_lanes.push((p.lane, Input::Advance(p.generation, p.to)));
-            }
-            Some((_, Ok(true))) => {
-                // Claimed once more, and not asked for what is gone.
-                (p.unchecked, p.phase) = (true, Phase::Closing);
-                self.to_lanes.push((p.lane, Input::Close(p.generation)));
-            }
-            Some((last, compacted)) => {
-                let why = compacted.err().map(|e| format!(", and whether the topic is compacted can't be read ({e})")).unwrap_or_default();
-                let reason = format!("the record that was settled last, at offset {last}, is gone{why}: the topic was recreated or truncated");
-                self.halt(part, "log-changed", reason);
-            }
+        if p.ledger.position() >= p.to && !p.unread {
+            return self.close(part);
         }
+        p.phase = Phase::Ending;
+        self.to_lanes.push((p.lane, Input::Advance(p.generation, p.to)));
+    }
+
+    fn close(&mut self, part: usize) {
+        let p = &mut self.parts[part];
+        p.phase = Phase::Closing;
+        self.to_lanes.push((p.lane, Input::Close(p.generation)));
     }
 
     /// Kafka no longer has what is to be read next. `false`: it has, and something else is wrong.
     pub fn out_of_range(&mut self, part: usize, held: Held) -> bool {
         let p = &mut self.parts[part];
-        if p.phase != Phase::Reading || (held.low..=held.high).contains(&p.next) {
+        if p.phase != Phase::Reading || held.low <= p.next && p.to <= held.high {
             return false;
         }
-        if p.next > held.high {
-            let reason = format!("the log ends at {}, before what is to be read next, {}: the topic was recreated or truncated", held.high, p.next);
-            self.halt(part, "log-changed", reason);
+        if p.to > held.high {
+            let cut = p.cut(held);
+            self.give_up(part, cut);
         } else if self.clamp {
             p.gone.push((p.next, held.low.min(p.to)));
             p.next = held.low;
@@ -270,13 +274,17 @@ impl Run {
 
     /// A person is needed; the position stays.
     pub fn halt(&mut self, part: usize, code: &'static str, reason: String) {
+        self.give_up(part, Phase::Halted { code, reason });
+    }
+
+    fn give_up(&mut self, part: usize, phase: Phase) {
         let p = &mut self.parts[part];
         if matches!(p.phase, Phase::Reading | Phase::Ending | Phase::Closing) {
             self.to_lanes.push((p.lane, Input::Close(p.generation)));
             self.leave.push(part);
         }
         self.of_generation.remove(&p.generation);
-        p.phase = Phase::Halted { code, reason };
+        p.phase = phase;
     }
 
     /// What a lane says. `Some`: a person should know of it.
@@ -285,11 +293,12 @@ impl Run {
         let p = &mut self.parts[part];
         match event {
             Event::Settled { range, .. } => {
+                // Nothing is settled before what was left unread is decided about.
+                p.unread = false;
                 if let Err(wrong) = p.ledger.settle(range) {
                     self.halt(part, "bug", format!("a settled range does not continue the position: {wrong:?}"));
                 } else if p.phase == Phase::Ending && p.ledger.position() >= p.to {
-                    p.phase = Phase::Closing;
-                    self.to_lanes.push((p.lane, Input::Close(p.generation)));
+                    self.close(part);
                 }
             }
             Event::Reclaim { why, .. } => {
@@ -310,7 +319,7 @@ impl Run {
             Event::Closed { left, .. } => {
                 self.of_generation.remove(&p.generation);
                 p.phase = match p.phase {
-                    Phase::Closing if !left && !p.unchecked => Phase::Done,
+                    Phase::Closing | Phase::Stopped if !left && p.ledger.position() >= p.to => Phase::Done,
                     Phase::Stopped => Phase::Stopped,
                     _ => Phase::Doubtful,
                 };
@@ -353,7 +362,7 @@ impl Run {
     }
 
     pub fn complete(&self) -> bool {
-        self.parts.iter().all(|p| p.phase == Phase::Done || p.phase == Phase::Stopped && p.ledger.position() >= p.to)
+        self.parts.iter().all(|p| p.phase == Phase::Done)
     }
 
     /// What is to be handed to the lanes.
@@ -389,6 +398,14 @@ impl Run {
             }
         };
         self.parts.iter().map(place).collect()
+    }
+}
+
+impl Part {
+    /// The log ends before the range does: it once reached there.
+    fn cut(&self, held: Held) -> Phase {
+        let reason = format!("the log ends at {}, before the end of the job's range, {}: the topic was recreated or truncated", held.high, self.to);
+        Phase::Halted { code: "log-changed", reason }
     }
 }
 

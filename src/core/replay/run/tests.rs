@@ -4,7 +4,7 @@ use crate::core::replay::plan::Span;
 use crate::core::replay::policy::{Ids, Options};
 use crate::core::state::Last;
 
-const HELD: Held = Held { low: 0, high: 100 };
+const HELD: Held = Held { low: 0, high: 1_000_000 };
 
 fn run(keys: &[&str], clamp: bool) -> Run {
     let span = Span { topic: "t".into(), partition: 0, from: 10, to: 20, first_ms: None, last_ms: None, live: None };
@@ -46,6 +46,12 @@ fn inputs(run: &mut Run) -> Vec<String> {
     run.take_inputs().into_iter().map(word).collect()
 }
 
+/// The log is read to its end, and to the same again.
+fn ended(run: &mut Run) {
+    let again = run.ended(0, HELD);
+    assert!(again.is_some() && run.ended(0, HELD).is_none());
+}
+
 fn settled(run: &mut Run, generation: u64, range: std::ops::Range<i64>) {
     run.event(Event::Settled { generation, range, last: None });
 }
@@ -59,7 +65,10 @@ fn a_range_ends_at_its_bound_whether_a_record_stands_there_or_not() {
         match end {
             "at its last record" => assert!(run.read(0, 19, None).is_some()),
             "at a record behind it" => assert!(run.read(0, 25, None).is_none(), "it is not the job's"),
-            _ => run.ended(0),
+            _ => {
+                assert_eq!(run.ended(0, HELD), Some(13), "a leader that has just become one may show such an end: it is read again");
+                assert_eq!(run.ended(0, HELD), None);
+            }
         }
         run.handed(0);
         assert_eq!(inputs(&mut run), ["open 10", "advance 20"], "{end}");
@@ -86,18 +95,62 @@ fn what_a_stopped_process_left_unread_is_read_again_though_all_is_settled() {
 }
 
 #[test]
-fn a_last_record_that_compaction_took_with_all_behind_it_is_not_waited_for() {
+fn the_end_of_the_log_behind_what_was_left_unread_ends_the_job_whenever_it_comes() {
+    for decided_before in [true, false] {
+        // All is settled; the log ends at 18, whether by compaction or by markers.
+        let mut run = run(&[], false);
+        let generation = claimed(&mut run, 20, Some(17), Some(19));
+        assert!(run.read(0, 17, None).is_some());
+        if decided_before {
+            settled(&mut run, generation, 20..20);
+        }
+        ended(&mut run);
+        if decided_before {
+            assert_eq!(inputs(&mut run), ["open 20", "close"]);
+        } else {
+            assert_eq!(inputs(&mut run), ["open 20", "advance 20"], "the lane judges what is gone");
+            settled(&mut run, generation, 20..20);
+            assert_eq!(inputs(&mut run), ["close"]);
+        }
+        run.event(Event::Closed { generation, left: false });
+        assert!(run.complete());
+    }
+}
+
+#[test]
+fn an_end_below_the_range_is_a_log_that_was_cut_and_no_end() {
+    let cut = Held { low: 0, high: 15 };
+    let phase = |run: &mut Run| run.progress()[0].phase.clone();
+    let mut at_claim = run(&[], false);
+    let [(0, generation)] = at_claim.to_claim()[..] else { panic!("one is to be claimed") };
+    at_claim.claimed(0, taken(generation, 10, None, None), cut);
+    assert_eq!((phase(&mut at_claim).as_str(), at_claim.complete()), ("log-changed", false));
+    let mut at_end = run(&[], false);
+    claimed(&mut at_end, 10, None, None);
+    assert!(at_end.read(0, 14, None).is_some());
+    assert_eq!(at_end.ended(0, cut), None);
+    assert_eq!((phase(&mut at_end).as_str(), at_end.over(), at_end.complete()), ("log-changed", true, false));
+    let mut in_silence = run(&[], false);
+    claimed(&mut in_silence, 10, None, None);
+    assert!(in_silence.out_of_range(0, cut));
+    assert_eq!(phase(&mut in_silence), "log-changed");
+    // What is settled to its end needs no log any more.
+    let mut settled = run(&[], false);
+    let [(0, generation)] = settled.to_claim()[..] else { panic!("one is to be claimed") };
+    settled.claimed(0, taken(generation, 20, None, Some(19)), cut);
+    settled.event(Event::Closed { generation, left: false });
+    assert!(settled.complete());
+}
+
+#[test]
+fn an_end_is_believed_when_it_shows_again_without_a_record_between() {
     let mut run = run(&[], false);
-    let generation = claimed(&mut run, 15, None, Some(14));
-    run.ended(0);
-    assert_eq!(inputs(&mut run), ["open 15", "close"]);
-    run.event(Event::Closed { generation, left: false });
-    let generation = claimed(&mut run, 15, None, Some(14));
-    run.ended(0);
-    assert_eq!(inputs(&mut run), ["open 15", "advance 20"]);
-    settled(&mut run, generation, 15..20);
-    run.event(Event::Closed { generation, left: false });
-    assert!(run.complete());
+    claimed(&mut run, 10, None, None);
+    assert_eq!(run.ended(0, HELD), Some(10));
+    assert!(run.read(0, 16, None).is_some(), "there was one");
+    assert_eq!(run.ended(0, HELD), Some(17));
+    assert_eq!(run.ended(0, HELD), None);
+    assert_eq!(inputs(&mut run), ["open 10", "advance 20"]);
 }
 
 #[test]
@@ -113,7 +166,7 @@ fn records_of_other_keys_move_the_position_in_strides() {
 
 #[test]
 fn what_kafka_deleted_halts_or_is_passed_over_where_that_was_asked() {
-    let gone = Held { low: 15, high: 100 };
+    let gone = Held { low: 15, high: 1_000_000 };
     let mut strict = run(&[], false);
     claimed(&mut strict, 10, None, None);
     assert!(strict.out_of_range(0, gone));
@@ -150,4 +203,18 @@ fn a_stop_lets_go_and_is_not_complete() {
     run.event(Event::Closed { generation, left: false });
     assert!(run.let_go() && !run.complete());
     assert_eq!((run.progress()[0].position, run.progress()[0].phase.as_str()), (12, "stopped"));
+}
+
+#[test]
+fn a_stop_before_what_was_left_unread_is_decided_about_is_not_complete() {
+    for (left, complete) in [(true, false), (false, true)] {
+        let mut run = run(&[], false);
+        let generation = claimed(&mut run, 20, Some(17), Some(19));
+        run.stop();
+        run.event(Event::Closed { generation, left });
+        assert_eq!((run.let_go(), run.complete()), (true, complete), "{left}");
+    }
+    let mut unclaimed = run(&[], false);
+    unclaimed.stop();
+    assert!(!unclaimed.complete());
 }
