@@ -223,6 +223,10 @@ fn written(config: &Config, routes: &[Route]) -> Vec<Trial> {
         if compared && !kind.grows() {
             trials.push(keyed("get", key, &[]));
         }
+        // Whether an entry of the last batch went is told by whether it stands there.
+        if compared && matches!((kind, kind.refusable()), (Kind::Xadd(_), Refusable::Unknown)) {
+            trials.push(keyed("xrevrange", key, &[b"1", b"1", b"COUNT", b"1"]));
+        }
         if looked_at || (exactly && matches!(kind.refusable(), Refusable::ByType(_))) {
             trials.push(keyed("type", key, &[]));
         }
