@@ -11,6 +11,7 @@
 //! | `routes` | the routes compiled for the core |
 //! | `pattern` | what a topic pattern may say |
 //! | `policies` | what each write does in a replay |
+//! | [`serve`] | the readers' side |
 //! | [`mod@reference`] | the schema and the reference page, generated |
 mod layers;
 pub mod load;
@@ -18,11 +19,13 @@ mod pattern;
 mod policies;
 pub mod reference;
 mod routes;
+pub mod serve;
 mod shape;
 pub mod units;
 pub mod validate;
 
 pub use self::policies::{Replay, TtlFrom};
+pub use self::serve::Serve;
 use self::units::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +43,7 @@ pub struct Config {
     pub dead_letter: DeadLetter,
     pub limit: Limit,
     pub http: Http,
+    pub serve: Serve,
     pub log: Log,
     /// The routes: topics → writes. At least one; only from the file.
     pub route: Vec<Route>,
@@ -293,6 +297,9 @@ pub struct Route {
     /// A rate limit of this route.
     #[serde(default)]
     pub limit: Limit,
+    /// The fields of its stream that the API gives as text, though what they hold could be a number.
+    #[serde(default)]
+    pub strings: Vec<String>,
     /// The writes, applied in this order with nobody in between.
     pub write: Vec<Write>,
 }

@@ -5,6 +5,7 @@
 //! refused proves nothing (the ACL may allow just the keys that will come): it is told, and no reason to refuse.
 use super::connection::{Connection, Failure};
 use super::preflight::Findings;
+use crate::config::serve::index;
 use crate::config::{Config, Guarantee, OnStateLost};
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
@@ -105,6 +106,7 @@ fn own(config: &Config, routes: &[Route], space: &str) -> Vec<Trial> {
         let letters: &[(&str, &[&str])] = if exactly { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
         trials.extend(letters.iter().map(|(name, rest)| trial(name, &[], &[&[stream.as_str()], *rest].concat())));
     }
+    trials.extend(index(config, routes).iter().flat_map(|i| i.iter()).flatten().map(|key| trial("zadd", &[key], &["0", "m"])));
     if !exactly {
         return trials;
     }
