@@ -62,6 +62,7 @@ campaign-short:
 reference:
 	cargo run -q -- schema > config/schema.json
 	cargo run -q -- schema --markdown > docs/configuration.md
+	cargo run -q -- serve --openapi > docs/openapi.json
 
 clean:
 	cargo clean

@@ -248,14 +248,7 @@ impl Redis {
                 }
                 Reply::Int(i64::try_from(added).unwrap_or_default())
             }
-            b"ZADD" => {
-                let Value::Sorted(sorted) = self.data.entry(key.clone()).or_insert_with(|| Value::Sorted(BTreeSet::new())) else { return None };
-                let added = c[2..].chunks(2).filter(|p| sorted.insert(p[1].clone())).count();
-                if added > 0 {
-                    self.wrote(key);
-                }
-                Reply::Int(i64::try_from(added).unwrap_or_default())
-            }
+            b"ZADD" => return self.zadd(c),
             b"SISMEMBER" => match self.data.get(key) {
                 None => Reply::Int(0),
                 Some(Value::Set(set)) => Reply::Int(set.contains(&c[2]).into()),
@@ -298,6 +291,16 @@ impl Redis {
             }
             other => panic!("the model does not know {}", String::from_utf8_lossy(other)),
         })
+    }
+
+    /// ZADD key score member ...; all have one score.
+    fn zadd(&mut self, c: &Command) -> Option<Reply> {
+        let Value::Sorted(sorted) = self.data.entry(c[1].clone()).or_insert_with(|| Value::Sorted(BTreeSet::new())) else { return None };
+        let added = c[2..].chunks(2).filter(|p| sorted.insert(p[1].clone())).count();
+        if added > 0 {
+            self.wrote(&c[1]);
+        }
+        Some(Reply::Int(i64::try_from(added).unwrap_or_default()))
     }
 
     /// HINCRBY key field n.
