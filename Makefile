@@ -38,7 +38,7 @@ fuzz:
 	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
 
 # The whole bridge against a real Kafka and Redis, on a machine that does nothing else: docs/performance.md.
-# ONLY=throughput,single,latency,bystander,growth,network,replay QUICK=1 RECORDS=2000000 ROUNDS=5
+# ONLY=throughput,single,latency,bystander,growth,network,replay,serve QUICK=1 RECORDS=2000000 ROUNDS=5
 bench:
 	scripts/install test
 	ONLY="$(ONLY)" QUICK="$(QUICK)" RECORDS="$(RECORDS)" ROUNDS="$(ROUNDS)" cargo bench --bench bridge
@@ -62,6 +62,7 @@ campaign-short:
 reference:
 	cargo run -q -- schema > config/schema.json
 	cargo run -q -- schema --markdown > docs/configuration.md
+	cargo run -q -- serve --openapi > docs/openapi.json
 
 clean:
 	cargo clean

@@ -6,6 +6,7 @@
 //!   └─────Note─────┴─┘
 //! ```
 use crate::config::Config;
+use crate::config::serve::index;
 use crate::config::validate::Valid;
 use crate::core::claimer;
 use crate::core::fingerprint;
@@ -248,7 +249,7 @@ impl Shared {
             // Bounded by the load that the poller keeps account of.
             let (input, inbox) = unbounded();
             let load = Arc::new(Load::default());
-            let lane = Lane::new(valid.lane.clone(), tallies.clone());
+            let lane = Lane::new(valid.lane.clone(), tallies.clone()).indexing(index(&self.config, &valid.lane.routes));
             let shell = Shell {
                 id,
                 lane: if let Some(keys) = &self.job { lane.replaying(keys.clone()) } else { lane },

@@ -6,7 +6,7 @@
 //!             └──────────── settled ranges ◀───────────────┘
 //! ```
 //! `ARCHITECTURE.md` has the map and the invariants. The [`core`] is pure; [`kafka`], [`sink`] and [`ops`] are thin
-//! shells around it; [`app`] is the only wiring.
+//! shells around it; [`serve`] is the readers' side; [`app`] is the only wiring.
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -14,4 +14,5 @@ pub mod core;
 pub mod kafka;
 pub mod ops;
 pub mod replay;
+pub mod serve;
 pub mod sink;

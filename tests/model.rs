@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 fn command(random: &mut Random, multi: bool) -> Vec<String> {
     let key = KEYS[random.below(KEYS.len())];
     let n = (1 + random.below(9)).to_string();
-    let words: &[&str] = match random.below(if multi { 25 } else { 29 }) {
+    let words: &[&str] = match random.below(if multi { 27 } else { 31 }) {
         0..=1 => &["EXEC"],
         2 if !multi => &["MULTI"],
         2 => &["EXEC"],
@@ -45,7 +45,9 @@ fn command(random: &mut Random, multi: bool) -> Vec<String> {
         22 => &["HINCRBY", key, "f", &n],
         23 => &["DEL", key],
         24 => &["XREVRANGE", key, "9", &n, "COUNT", "2"],
-        25..=27 => &["WATCH", key, "a"],
+        25 => &["ZADD", key, "0", &n],
+        26 => &["ZADD", key, "0", &n, "0", "1"],
+        27..=29 => &["WATCH", key, "a"],
         _ => &["UNWATCH"],
     };
     words.iter().map(|w| (*w).to_owned()).collect()
@@ -88,6 +90,7 @@ fn data(model: &Redis, redis: &RedisServer) -> (String, String) {
             None => format!("{key} none\n"),
             Some(Value::Hash(hash)) => format!("{key} {:?}\n", hash.iter().map(|(f, v)| (text(f), text(v))).collect::<std::collections::BTreeMap<_, _>>()),
             Some(Value::Text(t)) => format!("{key} {}\n", text(t)),
+            Some(Value::Sorted(members)) => format!("{key} {:?}\n", members.iter().map(|m| text(m)).collect::<Vec<_>>()),
             Some(Value::Set(set)) => format!("{key} {:?}\n", set.iter().map(|m| text(m)).collect::<std::collections::BTreeSet<_>>()),
             Some(Value::Stream(entries)) => format!("{key} {:?}\n", entries.iter().map(|e| text(&e[2])).collect::<Vec<_>>()),
         };
@@ -101,6 +104,7 @@ fn data(model: &Redis, redis: &RedisServer) -> (String, String) {
                 let set: std::collections::BTreeSet<String> = redis::cmd("SMEMBERS").arg(key).query(&mut real).unwrap();
                 format!("{key} {set:?}\n")
             }
+            "zset" => format!("{key} {:?}\n", redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query::<Vec<String>>(&mut real).unwrap()),
             "string" => format!("{key} {}\n", redis::cmd("GET").arg(key).query::<String>(&mut real).unwrap()),
             "stream" => format!("{key} {:?}\n", redis.entries::<String>(key).into_iter().map(|(_, f)| f[0].1.clone()).collect::<Vec<_>>()),
             other => format!("{key} {other}\n"),

@@ -114,6 +114,7 @@ fn the_generated_pages_are_fresh() {
     use kafka_redis_bridge::config::reference;
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     assert!(read("docs/configuration.md") == reference::page(), "stale: make reference");
+    assert!(read("docs/openapi.json") == format!("{}\n", kafka_redis_bridge::serve::document()), "stale: make reference");
     assert!(read("config/schema.json") == format!("{:#}\n", reference::schema()), "stale: make reference");
 }
 

@@ -12,6 +12,7 @@
 //! | `drain` | a topic drained by the bridge |
 //! | `throughput`, `latency`, `bystander`, `growth`, `network` | the parts |
 //! | `replay` | a job: its speed, and what live traffic feels of it |
+//! | `serve` | the readers' side |
 //! | `far` | a Redis some milliseconds away |
 //! | `stats` | medians, spreads, percentiles |
 //! | `report` | tables, Markdown, JSON |
@@ -28,6 +29,7 @@ mod network;
 mod pump;
 mod replay;
 mod report;
+mod serve;
 mod stats;
 #[allow(dead_code, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/support/mod.rs"]
@@ -41,7 +43,7 @@ use self::report::Part;
 
 /// A part: its name, and what measures it.
 type Measure = fn(&Bed) -> Part;
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 8] = [
     ("throughput", throughput::whole),
     ("single", throughput::single),
     ("latency", latency::measure),
@@ -49,6 +51,7 @@ const PARTS: [(&str, Measure); 7] = [
     ("growth", growth::measure),
     ("network", network::measure),
     ("replay", replay::measure),
+    ("serve", serve::measure),
 ];
 
 fn main() {

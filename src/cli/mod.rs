@@ -9,6 +9,7 @@ pub mod replay;
 pub mod rewind;
 pub mod run;
 pub mod schema;
+pub mod serve;
 pub mod status;
 pub mod verify;
 
@@ -87,6 +88,8 @@ pub enum Command {
     Rewind(rewind::Args),
     /// Compare what stands in Redis with what a range of records must have become
     Verify(verify::Args),
+    /// Serve what the routes write, over HTTP, as a process of its own
+    Serve(serve::Args),
     /// Ask a running bridge how it is
     Status(status::Args),
     /// Show the whole thing at work, with a Kafka and a Redis of its own
@@ -103,6 +106,7 @@ pub fn main(args: &Args) -> Exit {
         Some(Command::Jobs(jobs)) => jobs::run(args, jobs),
         Some(Command::Rewind(rewind)) => rewind::run(args, rewind),
         Some(Command::Verify(verify)) => verify::run(args, verify),
+        Some(Command::Serve(serve)) => serve::run(args, serve),
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),
     }

@@ -7,6 +7,7 @@ use crate::kafka::driver::Drained;
 use crate::ops::http::{self, Source as _};
 use crate::ops::signals::{self, Asked};
 use crate::ops::telemetry;
+use crate::serve::Api;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
@@ -45,9 +46,23 @@ pub fn run(args: &Global) -> Exit {
             return Exit::Config;
         }
     };
+    let mut serving = None;
     if valid.config.http.enabled {
-        match http::serve(&valid.config.http.listen, bridge.view.clone()) {
-            Ok(address) => tracing::info!(%address, "listening: /livez /readyz /metrics /status"),
+        let api = match valid.config.serve.enabled.then(|| Api::new(&valid)).transpose() {
+            Ok(api) => api,
+            Err(e) => {
+                tracing::error!(code = "start-failed", "{e}");
+                return Exit::Config;
+            }
+        };
+        let (view, served) = (bridge.view.clone(), api.clone());
+        let router = move || served.iter().fold(http::router(view), |router, api| router.fallback_service(api.router()));
+        match http::serve(&valid.config.http.listen, valid.config.serve.connections_max, router) {
+            Ok(address) => {
+                tracing::info!(%address, "listening: /livez /readyz /metrics /status");
+                api.iter().for_each(|api| api.tell());
+                serving = api;
+            }
             Err(e) => {
                 tracing::error!(code = "http-failed", "http.listen {}: {e}; choose another address, or http.enabled = false", valid.config.http.listen);
                 return Exit::Fatal;
@@ -75,7 +90,9 @@ pub fn run(args: &Global) -> Exit {
     }
     let mut watchdog = Watchdog::new();
     watch(&bridge, &mut watchdog);
-    report(bridge.join(|| watchdog.feed()))
+    let drained = bridge.join(|| watchdog.feed());
+    serving.iter().for_each(|api| api.flush());
+    report(drained)
 }
 
 /// systemd's watchdog, fed three times in its period at the least.

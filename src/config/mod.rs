@@ -13,6 +13,7 @@
 //! | `pattern` | what a topic pattern may say |
 //! | `conditions` | `when`, and what an error of it does |
 //! | `policies` | what each write does in a replay |
+//! | [`serve`] | the readers' side |
 //! | [`mod@reference`] | the schema and the reference page, generated |
 mod conditions;
 mod layers;
@@ -22,6 +23,7 @@ mod policies;
 pub mod reference;
 mod routes;
 mod secrets;
+pub mod serve;
 mod shape;
 pub mod units;
 pub mod validate;
@@ -29,6 +31,7 @@ pub mod validate;
 pub use self::conditions::OnConditionError;
 pub use self::policies::{Replay, TtlFrom};
 pub use self::secrets::{Property, Secret};
+pub use self::serve::Serve;
 use self::units::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +48,7 @@ pub struct Config {
     pub dead_letter: DeadLetter,
     pub limit: Limit,
     pub http: Http,
+    pub serve: Serve,
     pub log: Log,
     /// The routes: topics → writes. At least one; only from the file.
     pub route: Vec<Route>,
@@ -287,6 +291,9 @@ pub struct Route {
     /// A rate limit of this route.
     #[serde(default)]
     pub limit: Limit,
+    /// The fields of its stream that the API gives as text, though what they hold could be a number.
+    #[serde(default)]
+    pub strings: Vec<String>,
     /// The writes, applied in this order with nobody in between.
     pub write: Vec<Write>,
 }

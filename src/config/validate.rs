@@ -65,13 +65,13 @@ impl Checker<'_> {
         Template::parse(text).map_err(|e| self.add(key, format!("{text:?}"), e)).ok()
     }
 
-    fn range(&mut self, key: &str, found: usize, from: usize, to: usize) {
+    pub(super) fn range(&mut self, key: &str, found: usize, from: usize, to: usize) {
         if !(from..=to).contains(&found) {
             self.add(key, found.to_string(), format!("{from} to {to}"));
         }
     }
 
-    fn period(&mut self, key: &str, found: Period) {
+    pub(super) fn period(&mut self, key: &str, found: Period) {
         if found.0 > PERIOD_MAX.0 {
             self.add(key, String::from(found), "at most a day");
         }
@@ -102,6 +102,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     }
     c.period("batch.linger", config.batch.linger);
     c.period("drain.deadline", config.drain.deadline);
+    super::serve::check(&mut c);
     let letters = check_letters(&mut c);
     if config.route.is_empty() {
         c.add("route", "no route", "at least one [[route]]");
@@ -222,7 +223,7 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
         c.add("dead_letter.maxlen", dead.maxlen.to_string(), "maxlen only beside dead_letter.stream, which it trims");
     }
     let (space, store) = own_keys(config);
-    if dead.stream.as_bytes() == store || ["state:", "job"].iter().any(|own| dead.stream.starts_with(&format!("{space}{own}"))) {
+    if dead.stream.as_bytes() == store || ["state:", "job", "keys:", "once:"].iter().any(|own| dead.stream.starts_with(&format!("{space}{own}"))) {
         c.add("dead_letter.stream", format!("{:?}", dead.stream), "a key that is not one of the bridge's state");
     }
     match (dead.stream.is_empty(), dead.topic.is_empty()) {

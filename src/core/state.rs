@@ -23,6 +23,16 @@ impl StateKey {
         Self(format!("{}:state:{}::{name}", escape(prefix), escape(group)).into_bytes())
     }
 
+    /// The key of the index of a route's keys.
+    pub fn keys(prefix: &str, group: &str, route: &str) -> Self {
+        Self(format!("{}:keys:{}:{}", escape(prefix), escape(group), escape(route)).into_bytes())
+    }
+
+    /// The key of what is kept of a request that is to be done once.
+    pub fn once(prefix: &str, group: &str, request: &str) -> Self {
+        Self(format!("{}:once:{}:{}", escape(prefix), escape(group), escape(request)).into_bytes())
+    }
+
     /// The key under which a Redis keeps its store id.
     pub fn store_id(prefix: &str) -> Self {
         Self(format!("{}:store", escape(prefix)).into_bytes())

@@ -103,10 +103,9 @@ impl Template {
         self.parts.iter().map(piece).collect()
     }
 
-    /// Whether records of two keys never render to the same: the key stands in it once, and nothing else does.
+    /// Whether records of two keys never render to the same.
     pub fn tells_keys_apart(&self) -> bool {
-        let mut holes = self.parts.iter().filter(|p| matches!(p, Part::Hole { .. }));
-        matches!((holes.next(), holes.next()), (Some(Part::Hole { hole: Reference::Key, default: None }), None))
+        self.around_key().is_some()
     }
 
     /// Whether a hole asks for a field of the decoded value.
@@ -117,6 +116,19 @@ impl Template {
     /// Whether all of its holes, one at the least, ask for fields of the decoded value.
     pub fn is_of_fields(&self) -> bool {
         self.needs_fields() && self.parts.iter().all(|p| matches!(p, Part::Literal(_) | Part::Hole { hole: Reference::Value(_), .. }))
+    }
+
+    /// The texts before and behind the record's key, where it is made of that and of text alone: so a key tells the
+    /// rendering, and the rendering the key. A default would stand for records without a key.
+    pub fn around_key(&self) -> Option<(&[u8], &[u8])> {
+        let key = |part: &Part| matches!(part, Part::Hole { hole: Reference::Key, default: None });
+        match self.parts.as_slice() {
+            [hole] if key(hole) => Some((b"", b"")),
+            [Part::Literal(before), hole] if key(hole) => Some((before, b"")),
+            [hole, Part::Literal(behind)] if key(hole) => Some((b"", behind)),
+            [Part::Literal(before), hole, Part::Literal(behind)] if key(hole) => Some((before, behind)),
+            _ => None,
+        }
     }
 
     /// The same template behind a literal text.
@@ -254,6 +266,16 @@ mod tests {
         assert_eq!(render("{value.a|none}", None, "{}").unwrap(), "none");
         assert_eq!(render("{value.a|}", None, "{}").unwrap(), "");
         assert!(render("{header.x}", None, "{}").unwrap_err().contains("{header.x}"));
+    }
+
+    #[test]
+    fn a_key_and_text_tell_the_key_from_the_rendering() {
+        let around = |t: &str| Template::parse(t).unwrap().around_key().map(|(b, a)| [b, a].map(|t| String::from_utf8_lossy(t).into_owned()));
+        assert_eq!(around("latest:{key}"), Some(["latest:".into(), String::new()]));
+        assert_eq!(around("a{{{key}}}b"), Some(["a{".into(), "}b".into()]));
+        for other in ["latest", "{key}{key}", "{key|none}", "{topic}:{key}", "{value.pair}"] {
+            assert_eq!(around(other), None, "{other}");
+        }
     }
 
     #[test]

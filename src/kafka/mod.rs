@@ -9,12 +9,14 @@
 //! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
+//! | [`publisher`] | what readers' clients publish |
 //! | [`trouble`] | which of librdkafka's errors a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod letters;
 pub mod log;
 pub mod poller;
+pub mod publisher;
 pub mod range;
 pub mod ranges;
 pub mod trouble;

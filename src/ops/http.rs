@@ -1,4 +1,5 @@
 //! /livez /readyz /metrics /status.
+use super::listener;
 use super::metrics;
 use super::status::Status;
 use axum::Router;
@@ -15,27 +16,29 @@ pub trait Source: Send + Sync + 'static {
     fn alive(&self) -> bool;
 }
 
-/// Listens on a thread of its own; returns the address, which tells the port where 0 was asked for.
+/// Serves what `router` makes, within the runtime, on a thread of its own; returns the address, which tells the port where 0
+/// was asked for.
 ///
 /// # Errors
 /// The address can't be listened on.
-pub fn serve(listen: &str, source: Arc<dyn Source>) -> std::io::Result<SocketAddr> {
+pub fn serve(listen: &str, connections_max: usize, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("http".into()).spawn(move || {
         runtime.block_on(async move {
-            let served = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, router(source)).await };
-            if let Err(e) = served.await {
-                tracing::error!(code = "http-failed", "the listener stopped: {e}");
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener::serve(listener, connections_max, router()).await,
+                Err(e) => tracing::error!(code = "http-failed", "the listener stopped: {e}"),
             }
         });
     })?;
     Ok(address)
 }
 
-fn router(source: Arc<dyn Source>) -> Router {
+/// The bridge's own paths.
+pub fn router(source: Arc<dyn Source>) -> Router {
     let (live, ready, scrape) = (source.clone(), source.clone(), source.clone());
     let answer = |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
     Router::new()

@@ -4,7 +4,7 @@ use super::plain::{Plain, Timeouts};
 use crate::config;
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates, Value};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, TlsCertificates, Value};
 use std::fmt;
 use std::time::Duration;
 
@@ -68,17 +68,37 @@ impl Connector {
     }
 
     fn connect_tls(&self, info: ConnectionInfo, timeouts: Timeouts) -> Result<Connection, Failure> {
+        let inner = self.tls_client(info)?.get_connection_with_timeout(timeouts.connect)?;
+        inner.set_read_timeout(Some(timeouts.response))?;
+        inner.set_write_timeout(Some(timeouts.response))?;
+        Ok(Connection(Way::Tls(Box::new(inner))))
+    }
+
+    fn tls_client(&self, info: ConnectionInfo) -> Result<Client, Failure> {
         let c = &self.config;
         let read = |path: &String| if path.is_empty() { Ok(None) } else { std::fs::read(path).map(Some) };
         let client_tls = match (read(&c.cert_file)?, read(&c.key_file)?) {
             (Some(client_cert), Some(client_key)) => Some(redis::ClientTlsConfig { client_cert, client_key }),
             _ => None,
         };
-        let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: read(&c.ca_file)? })?;
-        let inner = client.get_connection_with_timeout(timeouts.connect)?;
-        inner.set_read_timeout(Some(timeouts.response))?;
-        inner.set_write_timeout(Some(timeouts.response))?;
-        Ok(Connection(Way::Tls(Box::new(inner))))
+        Ok(Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: read(&c.ca_file)? })?)
+    }
+
+    /// A client of redis-rs' own, for the readers' side: its connections speak RESP3, so that pushed messages and replies come
+    /// in one order.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let info = self.info()?;
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let info = info.set_redis_settings(settings);
+        match info.addr() {
+            ConnectionAddr::TcpTls { .. } => self.tls_client(info),
+            _ => Ok(Client::open(info)?),
+        }
+    }
+
+    /// How long a connection may take to be made.
+    pub fn connect_timeout(&self) -> Duration {
+        self.config.connect_timeout.0
     }
 
     /// How long a whole answer may take.

@@ -7,6 +7,7 @@
 //! refused proves nothing (the ACL may allow just the keys that will come): it is told, and no reason to refuse.
 use super::connection::{Connection, Failure};
 use super::preflight::{Findings, For};
+use crate::config::serve::index;
 use crate::config::{Config, Guarantee, OnStateLost};
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
@@ -126,7 +127,7 @@ impl Asked<'_> {
     }
 }
 
-/// What transactions and dead letters need.
+/// What transactions, dead letters and the indexes of keys need.
 fn letters(asked: &Asked<'_>) -> Vec<Trial> {
     let mut trials: Vec<Trial> = vec![asked.trial("multi", &[], &[]), asked.trial("exec", &[], &[])];
     let stream = &asked.config.dead_letter.stream;
@@ -135,6 +136,7 @@ fn letters(asked: &Asked<'_>) -> Vec<Trial> {
             if asked.exactly() { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
         trials.extend(all.iter().map(|(name, rest)| asked.trial(name, &[], &[&[stream.as_str()], *rest].concat())));
     }
+    trials.extend(index(asked.config, asked.routes).iter().flat_map(|i| i.iter()).flatten().map(|key| asked.trial("zadd", &[key], &["0", "m"])));
     trials
 }
 

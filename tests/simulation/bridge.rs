@@ -11,6 +11,7 @@ use crate::core::letter::Letter;
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::Route;
+use crate::core::state::StateKey;
 use crate::core::telling::Telling;
 use crate::core::template::Template;
 use crate::core::write::{Fields, Kind, Write, Xadd};
@@ -107,6 +108,11 @@ pub(crate) struct Bridge {
     client: Client,
 }
 
+/// Where the keys are kept that have data.
+pub(crate) fn index() -> StateKey {
+    StateKey::keys("b", "g", "r")
+}
+
 fn routes(env: &Env) -> Arc<[Route]> {
     let template = |t: &str| Template::parse(t).unwrap();
     let xadd = |key: &str, id: &str| {
@@ -150,7 +156,7 @@ impl Bridge {
         };
         let lanes = 1 + env.random.below(2);
         let thread = |_| LaneThread {
-            lane: Lane::new(lane.clone(), [Tally::default()].into()),
+            lane: Lane::new(lane.clone(), [Tally::default()].into()).indexing(Some([Some(index())].into())),
             inbox: VecDeque::new(),
             line: Line::of(env.lives),
             held: 0,

@@ -55,8 +55,20 @@ fn start(world: &World, partition: i32) -> i64 {
     if world.env.faults.grows && partition < PARTITIONS - 1 { LATE_START } else { 0 }
 }
 
+/// At any moment, on every server: a key that has data is in the index.
+fn indexed(world: &World) {
+    for server in world.env.net.servers() {
+        for partition in 0..PARTITIONS {
+            for name in applied(server, partition).into_iter().filter(|(_, offsets)| !offsets.is_empty()).map(|(name, _)| name) {
+                assert!(server.is_sorted_member(&super::bridge::index().0, name.as_bytes()), "[{partition}] {name} has data and is not in the index");
+            }
+        }
+    }
+}
+
 /// At any moment, on every server: the state is neither ahead of the data nor behind it.
 pub(crate) fn consistent(world: &World) {
+    indexed(world);
     let f = world.env.faults;
     // Where records may be applied twice or be denied, and where logs change, only the end tells.
     if f.evictions || f.denials || f.compaction || f.logs {

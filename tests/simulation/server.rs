@@ -15,6 +15,8 @@ pub(crate) enum Value {
     Stream(Vec<Command>),
     Text(Vec<u8>),
     Set(BTreeSet<Vec<u8>>),
+    /// Its members; all have the score 0.
+    Sorted(BTreeSet<Vec<u8>>),
 }
 
 impl Value {
@@ -24,6 +26,7 @@ impl Value {
             Self::Stream(_) => "stream",
             Self::Text(_) => "string",
             Self::Set(_) => "set",
+            Self::Sorted(_) => "zset",
         }
     }
 }
@@ -129,7 +132,7 @@ impl Redis {
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
         // EXPIRE and DEL take no memory.
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD"]) || is(c, &["EXPIRE", "DEL"]) && !error.starts_with("OOM");
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD", "ZADD"]) || is(c, &["EXPIRE", "DEL"]) && !error.starts_with("OOM");
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))
@@ -251,6 +254,7 @@ impl Redis {
                 }
                 Reply::Int(i64::try_from(added).unwrap_or_default())
             }
+            b"ZADD" => return self.zadd(c),
             b"SISMEMBER" => match self.data.get(key) {
                 None => Reply::Int(0),
                 Some(Value::Set(set)) => Reply::Int(set.contains(&c[2]).into()),
@@ -293,6 +297,16 @@ impl Redis {
             }
             other => panic!("the model does not know {}", String::from_utf8_lossy(other)),
         })
+    }
+
+    /// ZADD key score member ...; all have one score.
+    fn zadd(&mut self, c: &Command) -> Option<Reply> {
+        let Value::Sorted(sorted) = self.data.entry(c[1].clone()).or_insert_with(|| Value::Sorted(BTreeSet::new())) else { return None };
+        let added = c[2..].chunks(2).filter(|p| sorted.insert(p[1].clone())).count();
+        if added > 0 {
+            self.wrote(&c[1]);
+        }
+        Some(Reply::Int(i64::try_from(added).unwrap_or_default()))
     }
 
     /// HINCRBY key field n.
@@ -342,6 +356,10 @@ impl Redis {
             Some(Value::Stream(entries)) => entries,
             _ => &[],
         }
+    }
+
+    pub(crate) fn is_sorted_member(&self, key: &[u8], member: &[u8]) -> bool {
+        matches!(self.data.get(key), Some(Value::Sorted(members)) if members.contains(member))
     }
 
     pub(crate) fn length(&self, key: &str) -> usize {

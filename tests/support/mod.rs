@@ -3,6 +3,7 @@ pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod command;
 pub(crate) mod daemon;
+pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod kafka_server;
 pub(crate) mod letters;

@@ -75,7 +75,8 @@ fn show(args: &Args) -> Result<Exit, String> {
     ];
     let valid = load_text(REFERENCE, "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;
     let bridge = Bridge::start(&valid)?;
-    let address = http::serve("127.0.0.1:0", bridge.view.clone()).map_err(|e| e.to_string())?;
+    let view = bridge.view.clone();
+    let address = http::serve("127.0.0.1:0", valid.config.serve.connections_max, || http::router(view)).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
     introduce(&valid, child.as_ref(), &address.to_string())?;
     watch(args, &stop, &bridge, &feeder, &mut redis);

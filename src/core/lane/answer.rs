@@ -332,5 +332,5 @@ impl Lane {
 }
 
 fn unkept(error: &str) -> String {
-    format!("what a rebuild or a job began can't be kept: {error}")
+    format!("what is kept beside the data (what a rebuild or a job began, the index of keys) can't be written: {error}")
 }

@@ -43,7 +43,7 @@ pub(super) enum Sent {
     Letter {
         entry: usize,
     },
-    /// What a rebuild began is kept.
+    /// What is kept beside the data: what a rebuild or a job began, an index.
     Begun {
         entry: usize,
     },
@@ -141,6 +141,7 @@ impl Lane {
             }
         }
         self.collapse(&mut batch);
+        self.add_to_index(&mut batch);
         self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
         (!batch.shares.is_empty()).then_some(batch)
     }

@@ -11,6 +11,7 @@
 //! | `mod` | the machine: parts, stages, what comes next |
 //! | `part` | one open partition: queue, guard, checks |
 //! | `ahead` | the next batch, rendered while the last one is in flight |
+//! | `index` | the index of keys, kept with the data |
 //! | `collapse` | of several SETs of a key in a transaction the last |
 //! | `batch` | from the queues to a transaction's bytes |
 //! | `answer` | from the replies to what is settled, put back, reclaimed or halted |
@@ -26,6 +27,7 @@ mod burial;
 mod collapse;
 mod compare;
 mod doubt;
+mod index;
 mod part;
 mod recheck;
 mod survey;
@@ -36,6 +38,7 @@ use self::batch::Batch;
 use self::burial::Burial;
 use self::compare::{Comparison, Job};
 pub use self::doubt::Doubt;
+pub use self::index::Index;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
@@ -215,6 +218,7 @@ pub struct Lane {
     turn: u64,
     draining: bool,
     job: Option<Job>,
+    index: Option<Index>,
 }
 
 impl Lane {
@@ -243,6 +247,7 @@ impl Lane {
             turn: 0,
             draining: false,
             job: None,
+            index: None,
         }
     }
 

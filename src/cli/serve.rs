@@ -1,0 +1,66 @@
+//! `serve`: the readers' side as a process of its own.
+use super::{Args as Global, Exit, Output, configuration};
+use crate::config::load::load;
+use crate::config::validate::validate;
+use crate::ops::signals::{self, Asked};
+use crate::ops::{http, telemetry};
+use crate::serve::Api;
+use axum::Router;
+use crossbeam_channel::bounded;
+use sd_notify::NotifyState;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print the OpenAPI document of the API, and serve nothing
+    #[arg(long)]
+    pub openapi: bool,
+}
+
+/// Serves until a signal.
+pub fn run(global: &Global, args: &Args) -> Exit {
+    if args.openapi {
+        super::print::line(crate::serve::document());
+        return Exit::Done;
+    }
+    let log: &[&str] = if global.output == Output::Json { &["log.format=json"] } else { &[] };
+    let (loaded, valid) = match configuration(global, log) {
+        Ok(both) => both,
+        Err(exit) => return exit,
+    };
+    let level = telemetry::init(&valid.config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "serving");
+    let api = match Api::new(&valid) {
+        Ok(api) => api,
+        Err(e) => {
+            tracing::error!(code = "start-failed", "{e}");
+            return Exit::Config;
+        }
+    };
+    let (serve, served) = (&valid.config.serve, api.clone());
+    match http::serve(&serve.listen, serve.connections_max, move || Router::new().fallback_service(served.router())) {
+        Ok(address) => tracing::info!(%address, "listening: /api/v1"),
+        Err(e) => {
+            tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);
+            return Exit::Fatal;
+        }
+    }
+    api.tell();
+    let ((stop, stopped), config, set) = (bounded(1), global.config.clone(), global.set.clone());
+    let listening = signals::listen(move |asked| match asked {
+        Asked::Stop => _ = stop.try_send(()),
+        Asked::Reload => match load(config.as_deref(), &set).and_then(|l| validate(&l)) {
+            Ok(valid) => level.set(valid.config.log.level),
+            Err(mistakes) => tracing::warn!(code = "reload-refused", "the file is not taken up: {mistakes}"),
+        },
+    });
+    if let Err(e) = listening {
+        tracing::error!(code = "start-failed", "signals: {e}");
+        return Exit::Fatal;
+    }
+    let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+    let _ = stopped.recv();
+    let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+    api.flush();
+    tracing::info!("stopped");
+    Exit::Done
+}

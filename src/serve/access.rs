@@ -1,0 +1,227 @@
+//! Who may do what, and how often: tokens, scopes, where a client comes from, its rate.
+use super::Api;
+use super::problem::Problem;
+use crate::config::Serve;
+use crate::config::serve::{Access, Scope};
+use crate::ops::listener::Peer;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+
+/// Clients whose rates are remembered at most.
+const CLIENTS_MAX: usize = 100_000;
+
+/// Whose request it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    Token(Arc<str>),
+    Address(IpAddr),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(name) => write!(f, "{name} (token)"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+struct Holder {
+    name: Arc<str>,
+    token: String,
+    scopes: Vec<Scope>,
+}
+
+/// See the module's documentation.
+pub struct Gate {
+    holders: Vec<Holder>,
+    read: Access,
+    publish: Access,
+    limiter: Option<RateLimiter<Client, HashMapStateStore<Client>, DefaultClock>>,
+}
+
+impl Gate {
+    /// # Errors
+    /// A token's file that can't be read, or holds none.
+    pub fn new(serve: &Serve) -> Result<Self, String> {
+        let holder = |t: &crate::config::serve::Token| {
+            let token = t.secret().map_err(|e| format!("serve.token {:?}: {e}", t.name))?;
+            Ok::<_, String>(Holder { name: t.name.as_str().into(), token, scopes: t.scopes.clone() })
+        };
+        let quota = NonZeroU32::new(serve.requests_per_second).map(|rate| Quota::per_second(rate).allow_burst(NonZeroU32::new(serve.burst).unwrap_or(rate)));
+        let holders = serve.token.iter().map(holder).collect::<Result<_, _>>()?;
+        Ok(Self { holders, read: serve.read, publish: serve.publish, limiter: quota.map(RateLimiter::hashmap) })
+    }
+
+    /// Who may use a scope, in words.
+    pub fn who(&self, scope: Scope) -> String {
+        let named: Vec<&str> = self.holders.iter().filter(|h| h.scopes.contains(&scope)).map(|h| &*h.name).collect();
+        let tokens = if named.is_empty() { "no token is set".to_owned() } else { format!("the tokens {}", named.join(", ")) };
+        match self.access(scope) {
+            Access::Nobody => "nobody".into(),
+            Access::Token => tokens,
+            Access::Loopback => format!("who comes from this machine; {tokens}"),
+            Access::Anyone => "anyone".into(),
+        }
+    }
+
+    fn access(&self, scope: Scope) -> Access {
+        match scope {
+            Scope::Read => self.read,
+            Scope::Publish => self.publish,
+        }
+    }
+
+    /// Whose request it is, if it may be answered.
+    fn admit(&self, scope: Scope, peer: SocketAddr, headers: &HeaderMap) -> Result<Client, Problem> {
+        let access = self.access(scope);
+        if access == Access::Nobody {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "switched-off", format!("nobody may {} here: serve.{} says so", scope.name(), scope.name())));
+        }
+        let given = headers.get(header::AUTHORIZATION);
+        let client = match given {
+            Some(given) => self.holder(scope, given)?,
+            None if access == Access::Anyone || access == Access::Loopback && from_here(peer, headers) => Client::Address(network(peer.ip())),
+            None => {
+                let detail = format!("to {} takes a token of that scope: Authorization: Bearer TOKEN", scope.name());
+                return Err(Problem::new(StatusCode::UNAUTHORIZED, "token-missing", detail).about("Authorization"));
+            }
+        };
+        self.limit(&client)?;
+        Ok(client)
+    }
+
+    fn holder(&self, scope: Scope, given: &HeaderValue) -> Result<Client, Problem> {
+        let wrong = |status, code, detail: &str| Err(Problem::new(status, code, detail).about("Authorization"));
+        let bytes = given.as_bytes();
+        let token = match bytes.split_at_checked(7) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+            _ => return wrong(StatusCode::UNAUTHORIZED, "token-wrong", "allowed: Bearer TOKEN"),
+        };
+        // Each is compared, and each whole: how long it takes tells nothing.
+        let known = self.holders.iter().fold(None, |found, h| if bool::from(h.token.as_bytes().ct_eq(token)) { Some(h) } else { found });
+        match known {
+            Some(holder) if holder.scopes.contains(&scope) => Ok(Client::Token(holder.name.clone())),
+            Some(_) => wrong(StatusCode::FORBIDDEN, "scope-missing", &format!("this token has no scope {:?}", scope.name())),
+            None => wrong(StatusCode::UNAUTHORIZED, "token-wrong", "this token is not known here"),
+        }
+    }
+
+    fn limit(&self, client: &Client) -> Result<(), Problem> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        if limiter.len() >= CLIENTS_MAX {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+        let too_many =
+            |seconds: u64| Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "more requests than serve.requests_per_second").after(seconds);
+        if limiter.len() >= CLIENTS_MAX {
+            return Err(too_many(1));
+        }
+        let wait = |not_until: governor::NotUntil<_>| not_until.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
+        limiter.check_key(client).map_err(|not_until| too_many(wait(not_until)))
+    }
+}
+
+/// Whether a request comes from this machine, and is not a page's elsewhere, whose name was made to point here.
+fn from_here(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost");
+    let bare = host.strip_prefix('[').and_then(|h| h.split(']').next()).unwrap_or_else(|| host.split(':').next().unwrap_or_default());
+    peer.ip().to_canonical().is_loopback() && (bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok())
+}
+
+/// The addresses that count as one client: of IPv6 a whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+/// Lets through who may, within a request's time.
+pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let scope = match *request.method() {
+        Method::GET | Method::HEAD => Scope::Read,
+        Method::POST => Scope::Publish,
+        // Refused by the router.
+        _ => return next.run(request).await,
+    };
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
+        return Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows where this request comes from").into_response();
+    };
+    match api.gate.admit(scope, peer, request.headers()) {
+        Ok(client) => _ = request.extensions_mut().insert(client),
+        Err(problem) => {
+            let mut response = problem.into_response();
+            if response.status() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            return response;
+        }
+    }
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request did not come, or could not be answered, within serve.timeout");
+    tokio::time::timeout(api.serve.timeout.0, next.run(request)).await.unwrap_or_else(|_| late().into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::serve::Token;
+
+    fn gate(read: Access, requests_per_second: u32) -> Gate {
+        let token = |name: &str, scope| Token {
+            name: name.into(),
+            scopes: vec![scope],
+            token: crate::config::Secret(format!("{name}-0123456789abcdef")),
+            token_file: String::new(),
+        };
+        let serve = Serve { read, requests_per_second, token: vec![token("reader", Scope::Read), token("writer", Scope::Publish)], ..Serve::default() };
+        Gate::new(&serve).unwrap()
+    }
+
+    fn ask(gate: &Gate, scope: Scope, from: &str, headers: &[(&'static str, &str)]) -> Result<String, u16> {
+        let headers = headers.iter().map(|(n, v)| (header::HeaderName::from_static(n), v.parse().unwrap())).collect();
+        gate.admit(scope, from.parse().unwrap(), &headers).map(|c| c.to_string()).map_err(|p| p.status().as_u16())
+    }
+
+    #[test]
+    fn a_token_allows_its_scope_and_no_other() {
+        let gate = gate(Access::Token, 0);
+        let bearer = |t: &str| format!("Bearer {t}-0123456789abcdef");
+        assert_eq!(ask(&gate, Scope::Read, "1.2.3.4:5", &[("authorization", &bearer("reader"))]), Ok("reader (token)".into()));
+        assert_eq!(ask(&gate, Scope::Publish, "1.2.3.4:5", &[("authorization", &bearer("reader"))]), Err(403));
+        assert_eq!(ask(&gate, Scope::Read, "1.2.3.4:5", &[("authorization", &bearer("nobody"))]), Err(401));
+        assert_eq!(ask(&gate, Scope::Read, "1.2.3.4:5", &[("authorization", "Basic cmVhZGVy")]), Err(401));
+        assert_eq!(ask(&gate, Scope::Read, "127.0.0.1:5", &[]), Err(401));
+    }
+
+    #[test]
+    fn who_comes_from_this_machine_may_read_and_a_page_that_only_points_here_may_not() {
+        let gate = gate(Access::Loopback, 0);
+        for host in ["127.0.0.1:9650", "localhost:9650", "[::1]:9650"] {
+            assert!(ask(&gate, Scope::Read, "127.0.0.1:5", &[("host", host)]).is_ok(), "{host}");
+        }
+        assert_eq!(ask(&gate, Scope::Read, "127.0.0.1:5", &[("host", "evil.example:9650")]), Err(401));
+        assert_eq!(ask(&gate, Scope::Read, "10.0.0.1:5", &[("host", "127.0.0.1")]), Err(401));
+        assert_eq!(ask(&gate, Scope::Publish, "127.0.0.1:5", &[]), Err(401));
+    }
+
+    #[test]
+    fn each_client_has_its_own_rate() {
+        let gate = gate(Access::Anyone, 2);
+        let get = |from: &str| ask(&gate, Scope::Read, from, &[]).map(drop);
+        assert_eq!([get("1.1.1.1:1"), get("1.1.1.1:2"), get("1.1.1.1:3")], [Ok(()), Ok(()), Err(429)]);
+        assert_eq!(get("2.2.2.2:1"), Ok(()));
+        assert_eq!([get("[2001:db8::1]:1"), get("[2001:db8::2]:1"), get("[2001:db8::3]:1")], [Ok(()), Ok(()), Err(429)]);
+    }
+}

@@ -1,0 +1,281 @@
+//! The paths, and the OpenAPI document that comes of them.
+use super::access::{Client, guard};
+use super::answer::Page;
+use super::feed::{Feed, Place};
+use super::path::{rewrite, segment};
+use super::problem::Problem;
+use super::read::offered;
+use super::schema::{Entry, Keys, Pairs, Placed, Range};
+use super::{Api, access};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use std::sync::Arc;
+use tower::ServiceExt as _;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{Any, CorsLayer};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+type Shared = State<Arc<Api>>;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "kafka-redis-bridge",
+        description = "What the bridge writes into Redis: latest values, histories, keys, live updates; and publishing into Kafka. A key may stand in a path percent-encoded or, where it holds slashes, plain."
+    ),
+    components(schemas(Problem)),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+/// Tokens, where they are asked for.
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+        openapi.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", Vec::<String>::new())]);
+    }
+}
+
+/// All paths with their documents.
+fn paths() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(pairs))
+        .routes(routes!(streaming_live))
+        .routes(routes!(streaming_latest))
+        .routes(routes!(streaming_history))
+        .routes(routes!(streaming_key_live))
+        .routes(routes!(streaming_publish))
+        .routes(routes!(route_list))
+        .routes(routes!(route_keys))
+        .routes(routes!(route_live))
+        .routes(routes!(route_latest))
+        .routes(routes!(route_history))
+        .routes(routes!(route_key_live))
+        .routes(routes!(route_publish))
+}
+
+/// The OpenAPI document.
+pub fn document() -> String {
+    paths().into_openapi().to_pretty_json().unwrap_or_default()
+}
+
+pub(super) fn router(api: Arc<Api>) -> Router {
+    let document = Bytes::from(document());
+    let body_max = usize::try_from(api.serve.body_max.0).unwrap_or(usize::MAX);
+    let (routes, _) = paths().split_for_parts();
+    let whole = routes
+        .route("/api/v1/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document)))
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "not this method on this path; /api/v1/openapi.json has all")
+        })
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-path", "no such path; /api/v1/openapi.json has all") })
+        .layer(DefaultBodyLimit::max(body_max))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), guard))
+        .layer(cors(&api.serve.cors_origins))
+        .layer(CompressionLayer::new())
+        .with_state(api);
+    // Before the path is looked at.
+    Router::new().fallback_service(whole.map_request(rewrite::<Body>))
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let named = ["authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id"].map(HeaderName::from_static);
+    let layer = CorsLayer::new().allow_methods([Method::GET, Method::POST]).allow_headers(named).expose_headers([
+        header::ETAG,
+        header::LINK,
+        header::AGE,
+        header::RETRY_AFTER,
+    ]);
+    if origins.iter().any(|o| o == "*") {
+        return layer.allow_origin(Any);
+    }
+    layer.allow_origin(origins.iter().filter_map(|o| HeaderValue::from_str(o).ok()).collect::<Vec<_>>())
+}
+
+/// Of which route and key a request is.
+struct Of {
+    route: usize,
+    key: Vec<u8>,
+}
+
+impl Api {
+    fn streamed(&self, parts: &Parts) -> Result<Of, Problem> {
+        let none = || Problem::new(StatusCode::NOT_FOUND, "no-route", "no route stands behind /api/v1/streaming: serve.streaming names it");
+        Ok(Of { route: self.streaming.ok_or_else(none)?, key: segment(&parts.uri, 3) })
+    }
+
+    fn routed(&self, parts: &Parts) -> Result<Of, Problem> {
+        let name = segment(&parts.uri, 3);
+        let known = || self.offers.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ");
+        let none =
+            || Problem::new(StatusCode::NOT_FOUND, "no-route", format!("no route {:?}; there are: {}", String::from_utf8_lossy(&name), known())).about("route");
+        Ok(Of { route: self.offers.iter().position(|o| o.name.as_bytes() == name).ok_or_else(none)?, key: segment(&parts.uri, 4) })
+    }
+
+    async fn show_latest(&self, parts: &Parts, of: Result<Of, Problem>) -> Response {
+        self.answer(parts, async {
+            let of = of?;
+            self.latest(&self.offers[of.route], &of.key, &parts.uri).await
+        })
+        .await
+    }
+
+    async fn show_history(&self, parts: &Parts, of: Result<Of, Problem>) -> Response {
+        self.answer(parts, async {
+            let of = of?;
+            self.history(&self.offers[of.route], &of.key, &parts.uri).await
+        })
+        .await
+    }
+
+    async fn show_keys(&self, parts: &Parts, of: Result<Of, Problem>, name: &str) -> Response {
+        self.answer(parts, async {
+            let of = of?;
+            self.keys(&self.offers[of.route], &parts.uri, name).await
+        })
+        .await
+    }
+
+    async fn show_live(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, all: bool) -> Result<Response, Problem> {
+        let of = of?;
+        super::query::Params::read(&parts.uri, &[])?;
+        offered(&self.offers[of.route], self.offers[of.route].live.as_ref(), "live")?;
+        let after = match parts.headers.get("last-event-id") {
+            Some(id) => Some(Place::parse(id.to_str().unwrap_or_default())?),
+            None => None,
+        };
+        let client =
+            parts.extensions.get::<Client>().cloned().ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
+        Ok(Feed::open(self, client, of.route, (!all).then_some(of.key), after).await?.into_response())
+    }
+
+    async fn take(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+        let of = of?;
+        let client = parts
+            .extensions
+            .get::<access::Client>()
+            .cloned()
+            .ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("at most serve.body_max, {}", String::from(self.serve.body_max))).about("body")
+            }
+            _ => Problem::field("body", rejection.body_text(), "a whole body"),
+        })?;
+        self.publish(of.route, of.key, &client, &parts.headers, body).await
+    }
+}
+
+/// The pairs that have data.
+#[utoipa::path(get, path = "/api/v1/streaming/pairs", params(("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
+    responses((status = 200, description = "The pairs, in the order of their bytes", body = Pairs), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn pairs(State(api): Shared, parts: Parts) -> Response {
+    api.show_keys(&parts, api.streamed(&parts), "pairs").await
+}
+
+/// Live updates of all pairs.
+#[utoipa::path(get, path = "/api/v1/streaming/live", params(("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+    let of = api.streamed(&parts);
+    api.show_live(&parts, of, true).await
+}
+
+/// The latest value of a pair, untouched.
+#[utoipa::path(get, path = "/api/v1/streaming/{pair}/latest", params(("pair" = String, Path, description = "Such as BTC/USD")),
+    responses((status = 200, description = "The value", body = serde_json::Value), (status = 304, description = "The client has it"), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_latest(State(api): Shared, parts: Parts) -> Response {
+    api.show_latest(&parts, api.streamed(&parts)).await
+}
+
+/// Entries of a pair's stream.
+#[utoipa::path(get, path = "/api/v1/streaming/{pair}/history", params(("pair" = String, Path, description = "Such as BTC/USD"), Range),
+    responses((status = 200, description = "The entries; Link leads to the next page", body = Vec<Entry>), (status = 304, description = "The client has it"), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_history(State(api): Shared, parts: Parts) -> Response {
+    api.show_history(&parts, api.streamed(&parts)).await
+}
+
+/// Live updates of a pair.
+#[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+    let of = api.streamed(&parts);
+    api.show_live(&parts, of, false).await
+}
+
+/// Publishes an update of a pair into Kafka.
+#[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
+    params(("pair" = String, Path, description = "Such as BTC/USD"), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
+    responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let of = api.streamed(&parts);
+    api.take(&parts, of, body).await
+}
+
+/// The routes, and what each offers.
+#[utoipa::path(get, path = "/api/v1/routes",
+    responses((status = 200, description = "The routes", body = serde_json::Value), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_list(State(api): Shared, parts: Parts) -> Response {
+    api.answer(&parts, async { Ok::<Page, Problem>(api.routes()) }).await
+}
+
+/// The keys of a route that have data.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
+    responses((status = 200, description = "The keys, in the order of their bytes", body = Keys), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_keys(State(api): Shared, parts: Parts) -> Response {
+    api.show_keys(&parts, api.routed(&parts), "keys").await
+}
+
+/// Live updates of all keys of a route.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+    let of = api.routed(&parts);
+    api.show_live(&parts, of, true).await
+}
+
+/// The latest value of a key, untouched.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/latest", params(("route" = String, Path), ("key" = String, Path)),
+    responses((status = 200, description = "The value", body = serde_json::Value), (status = 304, description = "The client has it"), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_latest(State(api): Shared, parts: Parts) -> Response {
+    api.show_latest(&parts, api.routed(&parts)).await
+}
+
+/// Entries of a key's stream.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/history", params(("route" = String, Path), ("key" = String, Path), Range),
+    responses((status = 200, description = "The entries; Link leads to the next page", body = Vec<Entry>), (status = 304, description = "The client has it"), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_history(State(api): Shared, parts: Parts) -> Response {
+    api.show_history(&parts, api.routed(&parts)).await
+}
+
+/// Live updates of a key.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+    let of = api.routed(&parts);
+    api.show_live(&parts, of, false).await
+}
+
+/// Publishes an update of a key into Kafka.
+#[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
+    params(("route" = String, Path), ("key" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
+    responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let of = api.routed(&parts);
+    api.take(&parts, of, body).await
+}

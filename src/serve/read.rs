@@ -1,0 +1,167 @@
+//! Latest, history, and the lists of keys and routes.
+use super::Api;
+use super::answer::Page;
+use super::entry::{self, Id, Raw};
+use super::offer::{Named, Offer};
+use super::problem::Problem;
+use super::query::Params;
+use axum::http::{StatusCode, Uri};
+use redis::{Pipeline, pipe};
+use serde_json::{Value, json};
+
+/// Takes a key out of an index if none of its data is there, in one step with that look: a transaction of the bridge comes
+/// before, and the data is seen, or after, and names the key again.
+const TAKE_OUT: &str = "if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end return 0";
+
+/// What a route does not offer can't be asked for.
+pub(super) fn offered<'a>(offer: &Offer, named: Option<&'a Named>, what: &str) -> Result<&'a Named, Problem> {
+    let why = || offer.lacks.iter().find(|l| l.starts_with(&format!("no {what}"))).cloned().unwrap_or_default();
+    named.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {}", offer.name, why())))
+}
+
+fn nothing(offer: &Offer, key: &[u8], what: &str) -> Problem {
+    let key: String = String::from_utf8_lossy(key).chars().take(100).collect();
+    let detail = format!("the route {:?} has no {what} of {key:?}: none was written, or it has expired; the list of keys tells which there are", offer.name);
+    Problem::new(StatusCode::NOT_FOUND, "no-data", detail).about("key")
+}
+
+impl Api {
+    /// The value as it was written.
+    pub(super) async fn latest(&self, offer: &Offer, key: &[u8], uri: &Uri) -> Result<Page, Problem> {
+        Params::read(uri, &[])?;
+        let name = offered(offer, offer.latest.as_ref(), "latest")?.name(key);
+        let (value,): (Option<Vec<u8>>,) = self.store.ask(pipe().cmd("GET").arg(name)).await?;
+        let body = value.ok_or_else(|| nothing(offer, key, "value"))?;
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        Ok(Page { body, content: if is_json { "application/json" } else { "application/octet-stream" }, next: None })
+    }
+
+    /// Entries of the stream. Without an order the last ones of the range, the oldest of them first.
+    pub(super) async fn history(&self, offer: &Offer, key: &[u8], uri: &Uri) -> Result<Page, Problem> {
+        let name = offered(offer, offer.history.as_ref(), "history")?.name(key);
+        let params = Params::read(uri, &["count", "from", "to", "order", "cursor"])?;
+        let count = params.count(self.serve.count_max)?;
+        let order = params.one_of("order", &["asc", "desc"])?;
+        let bound = |name, seq, open: &str| Ok::<_, Problem>(params.id(name, seq)?.map_or_else(|| open.to_owned(), |id| id.to_string()));
+        let (mut from, mut to) = (bound("from", 0, "-")?, bound("to", u64::MAX, "+")?);
+        if let Some(cursor) = params.id("cursor", 0)? {
+            *(if order == Some("asc") { &mut from } else { &mut to }) = format!("({cursor}");
+        }
+        let mut ask = Pipeline::new();
+        match order {
+            Some("asc") => ask.cmd("XRANGE").arg(&name).arg(from).arg(to),
+            _ => ask.cmd("XREVRANGE").arg(&name).arg(to).arg(from),
+        };
+        ask.arg("COUNT").arg(count);
+        ask.cmd("EXISTS").arg(&name);
+        let (mut entries, exists): (Vec<Raw>, bool) = self.store.ask(&ask).await?;
+        if !exists {
+            return Err(nothing(offer, key, "stream"));
+        }
+        let next = entries.last().filter(|_| entries.len() == count).map(|(id, _)| id.clone());
+        if order.is_none() {
+            entries.reverse();
+        }
+        let shown: Vec<String> = entries.iter().map(|raw| entry::json(raw, offer)).collect();
+        Ok(Page::json(format!("[{}]", shown.join(",")), next))
+    }
+
+    /// The keys that have data, in the order of their bytes, under this name.
+    pub(super) async fn keys(&self, offer: &Offer, uri: &Uri, name: &str) -> Result<Page, Problem> {
+        let params = Params::read(uri, &["count", "cursor"])?;
+        let count = params.count(self.serve.count_max)?;
+        let after = match params.text("cursor") {
+            Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before"))?),
+            None => None,
+        };
+        let (keys, next) = self.listed(offer, after, count).await?;
+        let (texts, others): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = keys.iter().partition(|k| std::str::from_utf8(k).is_ok());
+        let mut body = json!({ name: texts.iter().map(|k| String::from_utf8_lossy(k)).collect::<Vec<_>>() });
+        if !others.is_empty() {
+            // Not text: as they stand in a path.
+            body["encoded"] = others.iter().map(|k| Value::from(super::path::encode(k))).collect();
+        }
+        Ok(Page::json(body.to_string(), next.map(|key| hex(&key))))
+    }
+
+    /// A page of the keys that have data, and after which key the next one begins. A key whose data is gone is taken out.
+    pub(super) async fn listed(&self, offer: &Offer, after: Option<Vec<u8>>, count: usize) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Problem> {
+        let index = offer.index.as_ref().ok_or_else(|| {
+            let why = offer.lacks.iter().find(|l| l.starts_with("no list")).cloned().unwrap_or_default();
+            Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {why}", offer.name))
+        })?;
+        let from = after.map_or_else(|| b"-".to_vec(), |key| [b"(", key.as_slice()].concat());
+        let mut ask = Pipeline::new();
+        ask.cmd("ZRANGEBYLEX").arg(&index.0).arg(from).arg("+").arg("LIMIT").arg(0).arg(count);
+        let (keys,): (Vec<Vec<u8>>,) = self.store.ask(&ask).await?;
+        if keys.is_empty() {
+            return Ok((keys, None));
+        }
+        let mut ask = Pipeline::new();
+        for key in &keys {
+            ask.cmd("EXISTS").arg(offer.data(key));
+        }
+        let there: Vec<i64> = self.store.ask(&ask).await?;
+        let mut take_out = Pipeline::new();
+        for (key, _) in keys.iter().zip(&there).filter(|(_, n)| **n == 0) {
+            let data = offer.data(key);
+            take_out.cmd("EVAL").arg(TAKE_OUT).arg(1 + data.len()).arg(&index.0).arg(data).arg(key).ignore();
+        }
+        if !take_out.is_empty()
+            && let Err(e) = self.store.ask::<()>(&take_out).await
+        {
+            tracing::debug!("keys without data stay in the index: {e:?}");
+        }
+        let next = keys.last().cloned().filter(|_| keys.len() == count);
+        Ok((keys.into_iter().zip(there).filter(|(_, n)| *n > 0).map(|(key, _)| key).collect(), next))
+    }
+
+    /// What there is.
+    pub(super) fn routes(&self) -> Page {
+        let routes: Vec<Value> = self
+            .offers
+            .iter()
+            .map(|o| {
+                let offers: Vec<&str> = [
+                    ("latest", o.latest.is_some()),
+                    ("history", o.history.is_some()),
+                    ("live", o.live.is_some()),
+                    ("publish", o.topic.is_some()),
+                    ("keys", o.index.is_some()),
+                ]
+                .into_iter()
+                .filter(|(_, has)| *has)
+                .map(|(name, _)| name)
+                .collect();
+                json!({"name": o.name, "offers": offers, "lacks": o.lacks})
+            })
+            .collect();
+        Page::json(json!({"routes": routes, "streaming": self.streaming.map(|s| &self.offers[s].name)}).to_string(), None)
+    }
+
+    /// What time it is at Redis, in ms.
+    pub(super) async fn redis_time(&self) -> Result<u64, Problem> {
+        let ((seconds, micros),): ((u64, u64),) = self.store.ask(pipe().cmd("TIME")).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+
+    /// The entries of some streams, each from one id on, up to a time that does not belong to them; so many of each at most.
+    pub(super) async fn entries(&self, streams: &[(Vec<u8>, Id)], until_ms: u64, count: usize) -> Result<Vec<Vec<Raw>>, Problem> {
+        let until = format!("({}", Id { ms: until_ms, seq: 0 });
+        let mut ask = Pipeline::new();
+        for (stream, from) in streams {
+            ask.cmd("XRANGE").arg(stream).arg(from.to_string()).arg(&until).arg("COUNT").arg(count);
+        }
+        Ok(self.store.ask(&ask).await?)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pair = |p: &[u8]| std::str::from_utf8(p).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|t| u8::from_str_radix(t, 16).ok());
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(pair).collect())?
+}

@@ -1,0 +1,151 @@
+//! Live updates: nothing missed, nothing twice, and nobody waits for a slow client.
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::eventually;
+use crate::support::http::{Event, Events};
+use crate::support::kafka::{self, Produce, Producer};
+use crate::support::redis_server::RedisServer;
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+
+const PAIRS: [&str; 3] = ["BTC/USD", "ETH/USD", "NEO/USD"];
+
+fn serving(extra: &str) -> (RedisServer, Daemon, String) {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("live", 3);
+    let setup = Setup::new(&topic, &redis.url()).extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\n{extra}"));
+    let daemon = setup.start();
+    daemon.wait_ready();
+    (redis, daemon, topic)
+}
+
+/// Produces the updates `from..to` of each pair.
+fn produce(topic: &str, from: usize, to: usize) {
+    let producer = Producer::new();
+    for n in from..to {
+        PAIRS.iter().for_each(|pair| producer.send(topic, Produce::new(pair, &format!(r#"{{"n":{n}}}"#))));
+    }
+    producer.flush();
+}
+
+/// The pair and the number of an update.
+fn of(event: &Event) -> (String, usize) {
+    let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+    assert!(event.id.starts_with(data["entry"]["id"].as_str().unwrap()), "{event:?}");
+    (data["key"].as_str().unwrap().to_owned(), usize::try_from(data["entry"]["n"].as_u64().unwrap()).unwrap())
+}
+
+/// Reads so many updates on streams that break off again and again, each time from the last one on.
+fn read(port: u16, path: &str, count: usize, each: usize, mut last: Option<String>) -> Vec<(String, usize)> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let mut events = Events::open(port, path, last.as_deref());
+        for _ in 0..each.min(count - all.len()) {
+            let event = events.update().expect("more updates");
+            all.push(of(&event));
+            last = Some(event.id);
+        }
+    }
+    all
+}
+
+fn check_each_once_in_order(found: &[(String, usize)], pairs: &[&str], count: usize) {
+    let mut by_pair: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (pair, n) in found {
+        by_pair.entry(pair).or_default().push(*n);
+    }
+    for pair in pairs {
+        assert_eq!(by_pair[pair], (0..count).collect::<Vec<_>>(), "{pair}");
+    }
+}
+
+#[test]
+fn a_reconnect_misses_nothing_and_gets_nothing_twice() {
+    const COUNT: usize = 2000;
+    let (_redis, daemon, topic) = serving("");
+    let port = daemon.http;
+    // Both begin before anything is there.
+    let begun = |path: &str| Events::open(port, path, None).next().unwrap();
+    let (one, all) = (begun("/api/v1/streaming/BTC/USD/live"), begun("/api/v1/streaming/live"));
+    assert_eq!((one.name.as_str(), all.name.as_str()), ("open", "open"));
+    let feeder = std::thread::spawn(move || (0..20).for_each(|n| produce(&topic, n * COUNT / 20, (n + 1) * COUNT / 20)));
+    let single = std::thread::spawn(move || read(port, "/api/v1/streaming/BTC/USD/live", COUNT, 150, Some(one.id)));
+    let found = read(port, "/api/v1/streaming/live", COUNT * PAIRS.len(), 700, Some(all.id));
+    check_each_once_in_order(&found, &PAIRS, COUNT);
+    check_each_once_in_order(&single.join().unwrap(), &PAIRS[..1], COUNT);
+    feeder.join().unwrap();
+}
+
+#[test]
+fn one_subscription_serves_any_number_of_clients() {
+    let (redis, daemon, topic) = serving("");
+    let mut clients: Vec<Events> = (0..50).map(|_| Events::open(daemon.http, "/api/v1/streaming/live", None)).collect();
+    clients.iter_mut().for_each(|c| assert_eq!(c.next().unwrap().name, "open"));
+    produce(&topic, 0, 10);
+    for client in &mut clients {
+        let found: Vec<(String, usize)> = (0..30).map(|_| of(&client.update().unwrap())).collect();
+        check_each_once_in_order(&found, &PAIRS, 10);
+    }
+    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connect()).unwrap();
+    assert_eq!(list.lines().filter(|l| l.contains("psub=1")).count(), 1, "{list}");
+}
+
+#[test]
+fn a_slow_client_is_dropped_by_name_and_slows_nobody() {
+    let (_redis, daemon, topic) = serving("live_queue = 100\n");
+    let mut quick = Events::open(daemon.http, "/api/v1/streaming/live", None);
+    assert_eq!(quick.next().unwrap().name, "open");
+    // It asks, and reads nothing of what it gets.
+    let slow = TcpStream::connect(("127.0.0.1", daemon.http)).unwrap();
+    socket2::SockRef::from(&slow).set_recv_buffer_size(4096).unwrap();
+    std::io::Write::write_all(&mut &slow, b"GET /api/v1/streaming/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    let filler = "x".repeat(20_000);
+    let producer = Producer::new();
+    let mut seen = 0;
+    // Each round waits for the quick one: what waits for the slow one is all that grows.
+    while !daemon.log().contains("live-dropped") {
+        for n in seen..seen + 10 {
+            producer.send(&topic, Produce::new(PAIRS[0], &format!(r#"{{"n":{n},"filler":"{filler}"}}"#)));
+        }
+        producer.flush();
+        for _ in 0..10 {
+            assert_eq!(of(&quick.update().unwrap()).1, seen, "the quick one gets each");
+            seen += 1;
+        }
+        assert!(seen < 5000, "the slow one was not dropped");
+    }
+    assert!(daemon.log().contains("client=127.0.0.1"), "{}", daemon.log());
+}
+
+#[test]
+fn clients_stay_while_redis_is_away_and_get_what_came_meanwhile() {
+    let (redis, daemon, topic) = serving("");
+    let mut events = Events::open(daemon.http, "/api/v1/streaming/live", None);
+    assert_eq!(events.next().unwrap().name, "open");
+    produce(&topic, 0, 5);
+    let mut found: Vec<(String, usize)> = (0..15).map(|_| of(&events.update().unwrap())).collect();
+    redis.command("CLIENT KILL TYPE pubsub");
+    produce(&topic, 5, 10);
+    found.extend((0..15).map(|_| of(&events.update().unwrap())));
+    check_each_once_in_order(&found, &PAIRS, 10);
+    eventually("it is followed again", 20, || {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connect()).unwrap();
+        list.contains("psub=1")
+    });
+}
+
+#[test]
+fn a_client_is_told_where_the_stream_was_trimmed_beyond_what_it_has() {
+    let (redis, daemon, topic) = serving("");
+    let path = "/api/v1/streaming/BTC/USD/live";
+    let mut events = Events::open(daemon.http, path, None);
+    assert_eq!(events.next().unwrap().name, "open");
+    produce(&topic, 0, 10);
+    let ids: Vec<String> = (0..10).map(|_| events.update().unwrap().id).collect();
+    let names = |last: &str| {
+        let mut events = Events::open(daemon.http, path, Some(last));
+        [(); 3].map(|()| events.next().unwrap()).map(|e| if e.name == "update" { of(&e).1.to_string() } else { e.name })
+    };
+    assert_eq!(names(&ids[6]), ["7", "8", "9"]);
+    redis.command("XTRIM volatility:BTC/USD MAXLEN 2");
+    assert_eq!(names(&ids[0]), ["gap", "8", "9"]);
+}
