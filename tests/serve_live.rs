@@ -132,3 +132,20 @@ fn clients_stay_while_redis_is_away_and_get_what_came_meanwhile() {
         list.contains("psub=1")
     });
 }
+
+#[test]
+fn a_client_is_told_where_the_stream_was_trimmed_beyond_what_it_has() {
+    let (redis, daemon, topic) = serving("");
+    let path = "/api/v1/streaming/BTC/USD/live";
+    let mut events = Events::open(daemon.http, path, None);
+    assert_eq!(events.next().unwrap().name, "open");
+    produce(&topic, 0, 10);
+    let ids: Vec<String> = (0..10).map(|_| events.update().unwrap().id).collect();
+    let names = |last: &str| {
+        let mut events = Events::open(daemon.http, path, Some(last));
+        [(); 3].map(|()| events.next().unwrap()).map(|e| if e.name == "update" { of(&e).1.to_string() } else { e.name })
+    };
+    assert_eq!(names(&ids[6]), ["7", "8", "9"]);
+    redis.command("XTRIM volatility:BTC/USD MAXLEN 2");
+    assert_eq!(names(&ids[0]), ["gap", "8", "9"]);
+}

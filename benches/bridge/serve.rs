@@ -78,6 +78,9 @@ fn ceiling(port: u16, key: &str, requests: usize) -> f64 {
     line.split(" requests per second").next().and_then(|l| l.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{line}"))
 }
 
+/// What one round found: redis-benchmark's rate, then rate and times of latest and of history.
+type Round = (f64, (f64, Times), (f64, Times));
+
 /// As the bridge writes it.
 fn update(redis: &mut redis::Connection, pair: &str, tick: &str, sent: u64) {
     let mut writes = redis::pipe();
@@ -161,7 +164,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let time = Duration::from_secs(bed.scale.seconds.min(5));
     let latest = format!("/api/v1/streaming/{}/latest", pair(0));
     let history = format!("/api/v1/streaming/{}/history?count={ENTRIES}", pair(0));
-    let mut rounds = Vec::new();
+    let mut rounds: Vec<Round> = Vec::new();
     for round in 1..=bed.scale.rounds {
         let redis = ceiling(bed.redis.port, &format!("latest:{}", pair(0)), 200_000);
         let (gets, histories) = (load(daemon.http, &latest, time), load(daemon.http, &history, time));
@@ -169,15 +172,24 @@ pub(crate) fn measure(bed: &Bed) -> Part {
         rounds.push((redis, gets, histories));
     }
     let mut requests = Table::new("Requests, one after the other on 50 connections", &["what", "a second", "of redis-benchmark's GET", "p50 ms", "p99 ms"]);
-    let each = |pick: &dyn Fn(&(f64, (f64, Times), (f64, Times))) -> f64| Spread::of(rounds.iter().map(pick));
+    let each = |pick: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(pick));
     requests.rows.push(vec!["redis-benchmark GET".into(), each(&|r| r.0).to_string(), "1".into(), String::new(), String::new()]);
     for (name, of) in [("latest", 1), ("history of 100", 2)] {
-        let pick = move |r: &(f64, (f64, Times), (f64, Times))| if of == 1 { r.1 } else { r.2 };
+        let pick = move |r: &Round| if of == 1 { r.1 } else { r.2 };
         let times = |p: fn(&Times) -> f64| each(&move |r| p(&pick(r).1)).to_string();
-        requests.rows.push(vec![name.into(), each(&move |r| pick(r).0).to_string(), each(&move |r| pick(r).0 / r.0).to_string(), times(|t| t.p50), times(|t| t.p99)]);
+        requests.rows.push(vec![
+            name.into(),
+            each(&move |r| pick(r).0).to_string(),
+            each(&move |r| pick(r).0 / r.0).to_string(),
+            times(|t| t.p50),
+            times(|t| t.p99),
+        ]);
     }
     let (times, before, after) = live(bed, &daemon);
-    let mut listeners = Table::new(format!("{LISTENERS} live clients, {DELIVERIES} updates a second to all of them"), &["p50 ms", "p99 ms", "max ms", "peak MiB before", "after"]);
+    let mut listeners = Table::new(
+        format!("{LISTENERS} live clients, {DELIVERIES} updates a second to all of them"),
+        &["p50 ms", "p99 ms", "max ms", "peak MiB before", "after"],
+    );
     let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
     listeners.rows.push(vec![format!("{:.2}", times.p50), format!("{:.2}", times.p99), format!("{:.2}", times.max), mib(before), mib(after)]);
     let figures = json!({"rounds": rounds.iter().map(|(c, g, h)| json!({"redis": c, "latest": g, "history": h})).collect::<Vec<_>>(), "live": times, "peak_kib": [before, after]});

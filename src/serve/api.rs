@@ -182,14 +182,14 @@ impl Api {
 }
 
 /// The pairs that have data.
-#[utoipa::path(get, path = "/api/v1/streaming/pairs", params(("count" = Option<u32>, Query, minimum = 1, description = "Keys of a page at most"), ("cursor" = Option<String>, Query, description = "From the page before")),
+#[utoipa::path(get, path = "/api/v1/streaming/pairs", params(("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
     responses((status = 200, description = "The pairs, in the order of their bytes", body = Pairs), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn pairs(State(api): Shared, parts: Parts) -> Response {
     api.show_keys(&parts, api.streamed(&parts), "pairs").await
 }
 
 /// Live updates of all pairs.
-#[utoipa::path(get, path = "/api/v1/streaming/live", params(("Last-Event-ID" = Option<String>, Header, description = "What came last")),
+#[utoipa::path(get, path = "/api/v1/streaming/live", params(("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
@@ -211,7 +211,7 @@ async fn streaming_history(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// Live updates of a pair.
-#[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), ("Last-Event-ID" = Option<String>, Header, description = "What came last")),
+#[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
@@ -219,8 +219,8 @@ async fn streaming_key_live(State(api): Shared, parts: Parts) -> Result<Response
 }
 
 /// Publishes an update of a pair into Kafka.
-#[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = serde_json::Value, description = "The update"),
-    params(("pair" = String, Path, description = "Such as BTC/USD"), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, description = "Makes a repeated request harmless")),
+#[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
+    params(("pair" = String, Path, description = "Such as BTC/USD"), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
     responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
@@ -235,14 +235,14 @@ async fn route_list(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// The keys of a route that have data.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), ("count" = Option<u32>, Query, minimum = 1, description = "Keys of a page at most"), ("cursor" = Option<String>, Query, description = "From the page before")),
+#[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
     responses((status = 200, description = "The keys, in the order of their bytes", body = Keys), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_keys(State(api): Shared, parts: Parts) -> Response {
     api.show_keys(&parts, api.routed(&parts), "keys").await
 }
 
 /// Live updates of all keys of a route.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), ("Last-Event-ID" = Option<String>, Header, description = "What came last")),
+#[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.routed(&parts);
@@ -264,7 +264,7 @@ async fn route_history(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// Live updates of a key.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), ("Last-Event-ID" = Option<String>, Header, description = "What came last")),
+#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.routed(&parts);
@@ -272,8 +272,8 @@ async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Pr
 }
 
 /// Publishes an update of a key into Kafka.
-#[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = serde_json::Value, description = "The update"),
-    params(("route" = String, Path), ("key" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, description = "Makes a repeated request harmless")),
+#[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
+    params(("route" = String, Path), ("key" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
     responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let of = api.routed(&parts);

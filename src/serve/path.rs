@@ -27,7 +27,7 @@ fn canonical(method: &Method, path: &str) -> Option<String> {
         let (route, rest) = path.strip_prefix(ROUTES)?.split_once('/')?;
         (format!("{ROUTES}{route}/"), rest)
     };
-    let (key, behind) = match rest.rsplit_once('/').filter(|(_, view)| method != Method::POST && VIEWS.contains(view)) {
+    let (key, behind) = match rest.rsplit_once('/').filter(|(_, view)| VIEWS.contains(view)) {
         Some((key, view)) => (key, format!("/{view}")),
         None if method == Method::POST => (rest, String::new()),
         None => return None,
@@ -60,7 +60,7 @@ mod tests {
             assert_eq!(get(same), None, "{same}");
         }
         assert_eq!(canonical(&Method::POST, "/api/v1/streaming/BTC/USD").as_deref(), Some("/api/v1/streaming/BTC%2FUSD"));
-        assert_eq!(canonical(&Method::POST, "/api/v1/routes/r/a/latest").as_deref(), Some("/api/v1/routes/r/a%2Flatest"));
+        assert_eq!(canonical(&Method::POST, "/api/v1/routes/r/a/latest"), None, "a view, which is not published to");
     }
 
     #[test]

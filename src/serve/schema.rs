@@ -40,20 +40,20 @@ pub(super) struct Placed {
 #[derive(Serialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Range {
-    /// Entries at most.
-    #[param(required = false, minimum = 1)]
+    /// Entries at most; the bound is serve.count_max.
+    #[param(required = false, minimum = 1, maximum = 1000)]
     count: u32,
     /// From this id, time in ms, or RFC 3339 time on.
-    #[param(required = false)]
+    #[param(required = false, pattern = "^[0-9]{1,15}(-[0-9]{1,15})?$|^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)$")]
     from: String,
     /// Up to this one.
-    #[param(required = false)]
+    #[param(required = false, pattern = "^[0-9]{1,15}(-[0-9]{1,15})?$|^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)$")]
     to: String,
     /// `asc`: from the oldest on; `desc`: from the newest on; without it the newest, the oldest of them first.
     #[param(required = false, inline)]
     order: Order,
     /// From the page before.
-    #[param(required = false)]
+    #[param(required = false, pattern = "^[0-9]{1,15}-[0-9]{1,15}$")]
     cursor: String,
 }
 
