@@ -15,6 +15,20 @@ pub struct Id {
     pub seq: u64,
 }
 
+impl Id {
+    /// The one behind it.
+    pub fn next(self) -> Option<Self> {
+        let Self { ms, seq } = self;
+        seq.checked_add(1).map(|seq| Self { ms, seq }).or_else(|| ms.checked_add(1).map(|ms| Self { ms, seq: 0 }))
+    }
+
+    /// The one before it.
+    pub fn before(self) -> Option<Self> {
+        let Self { ms, seq } = self;
+        seq.checked_sub(1).map(|seq| Self { ms, seq }).or_else(|| ms.checked_sub(1).map(|ms| Self { ms, seq: u64::MAX }))
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
@@ -99,6 +113,15 @@ mod tests {
     fn bytes_that_are_no_text_and_fields_of_one_name_are_told_apart() {
         let raw = ("1-0".into(), vec![(b"a".to_vec(), b"\xff".to_vec()), (b"b".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
         assert_eq!(json(&raw, &offer(&[])), r#"{"id":"1-0","a":{"base64":"/w=="},"b":2}"#);
+    }
+
+    #[test]
+    fn ids_have_neighbours_up_to_their_ends() {
+        let (first, last) = (Id::default(), Id { ms: u64::MAX, seq: u64::MAX });
+        assert_eq!((first.before(), last.next()), (None, None));
+        for id in [first, Id { ms: 5, seq: u64::MAX }, Id { ms: 5, seq: 1 }] {
+            assert_eq!(id.next().and_then(Id::before), Some(id));
+        }
     }
 
     #[test]

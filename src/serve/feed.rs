@@ -200,7 +200,7 @@ impl Feed {
                 let mut more = Vec::new();
                 for ((key, _), page) in left.into_iter().zip(pages) {
                     let updates: Vec<Update> = page.iter().filter_map(|raw| update(key, raw, offer)).collect();
-                    more.extend(updates.last().filter(|_| page.len() == PAGE).map(|last| (key, Id { seq: last.id.seq + 1, ..last.id })));
+                    more.extend(updates.last().filter(|_| page.len() == PAGE).and_then(|last| Some((key, last.id.next()?))));
                     found.extend(updates);
                 }
                 left = more;

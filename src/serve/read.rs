@@ -45,7 +45,9 @@ impl Api {
         let bound = |name, seq, open: &str| Ok::<_, Problem>(params.id(name, seq)?.map_or_else(|| open.to_owned(), |id| id.to_string()));
         let (mut from, mut to) = (bound("from", 0, "-")?, bound("to", u64::MAX, "+")?);
         if let Some(cursor) = params.id("cursor", 0)? {
-            *(if order == Some("asc") { &mut from } else { &mut to }) = format!("({cursor}");
+            let (bound, beyond) = if order == Some("asc") { (&mut from, cursor.next()) } else { (&mut to, cursor.before()) };
+            let Some(beyond) = beyond else { return Ok(Page::json("[]".into(), None)) };
+            *bound = beyond.to_string();
         }
         let mut ask = Pipeline::new();
         match order {

@@ -30,8 +30,8 @@ impl From<RedisError> for Failure {
         let Some(code) = e.code() else { return Self::Away(e.to_string()) };
         let line = format!("{code} {}", e.detail().unwrap_or_default());
         match triage(&line) {
-            Class::Transient | Class::Capacity => Self::Away(line),
-            Class::Permanent | Class::Permission | Class::Unknown => Self::Refused(line),
+            Class::Transient | Class::Capacity => Self::Away(e.to_string()),
+            Class::Permanent | Class::Permission | Class::Unknown => Self::Refused(e.to_string()),
         }
     }
 }
