@@ -259,3 +259,26 @@ fn a_lane_that_redis_has_no_room_for_is_told_and_connects_when_there_is() {
     ticks.expect_in(&redis, 30);
     daemon.wait_ready();
 }
+
+#[test]
+fn a_redis_that_refuses_whoever_connects_is_not_called_unreachable() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 100, 10);
+    // It can't save, and says so to a PING already.
+    let obstacle = redis.dir.path().join("dump.rdb");
+    std::fs::create_dir_all(obstacle.join("in-the-way")).unwrap();
+    let mut c = redis.connect();
+    redis::cmd("CONFIG").arg("SET").arg("save").arg("3600 1").query::<()>(&mut c).unwrap();
+    eventually("a save fails", 30, || {
+        let _ = redis::cmd("BGSAVE").query::<redis::Value>(&mut c);
+        redis::cmd("INFO").arg("persistence").query::<String>(&mut c).unwrap().contains("rdb_last_bgsave_status:err")
+    });
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_holds("redis-refuses");
+    assert!(!daemon.holds("redis-unreachable") && !daemon.status().unwrap().ready);
+    redis::cmd("CONFIG").arg("SET").arg("save").arg("").query::<()>(&mut c).unwrap();
+    ticks.expect_in(&redis, 30);
+    eventually("the condition is over", 10, || !daemon.holds("redis-refuses") && daemon.status().unwrap().ready);
+}

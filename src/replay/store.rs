@@ -55,7 +55,7 @@ impl Store {
         if self.connection.is_none() {
             self.connection = Some(self.connector.connect()?);
         }
-        self.connection.as_mut().ok_or_else(|| Failure { reason: "no connection".into(), refused: false })
+        self.connection.as_mut().ok_or_else(|| Failure::unreachable("no connection"))
     }
 
     fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
@@ -205,7 +205,7 @@ impl Store {
 
 fn accepted(replies: &[Reply]) -> Result<(), Failure> {
     match first_error(replies) {
-        Some(error) => Err(Failure { reason: format!("Redis refuses: {error}"), refused: false }),
+        Some(error) => Err(Failure::unreachable(format!("Redis refuses: {error}"))),
         None => Ok(()),
     }
 }

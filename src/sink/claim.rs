@@ -1,5 +1,5 @@
 //! The claimer's thread: asks Kafka, carries the core's exchanges to Redis, off the poller, one claim after the other.
-use super::connection::{Connection, Connector, Failure};
+use super::connection::{Connection, Connector, Failure, Kind};
 use super::preflight::{For, Unfit, eviction, preflight};
 use crate::app::Clock;
 use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
@@ -81,7 +81,7 @@ impl<L: Log> Claimer<L> {
     fn connected(&self, requests: &Receiver<Request>, queue: &mut VecDeque<Request>, first: bool) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (reason, remedy, person) = match self.connect() {
+            let (code, reason, remedy) = match self.connect() {
                 Ok((connection, notes)) => {
                     for note in notes.iter().filter(|_| first) {
                         tracing::warn!(code = "redis-unchecked", "{note}");
@@ -89,19 +89,21 @@ impl<L: Log> Claimer<L> {
                     self.conditions.clear_subject("redis");
                     return Some(connection);
                 }
-                Err(Unfit::Refused(problems)) => (format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names", true),
-                Err(Unfit::Failed(f)) if f.refused => {
-                    (format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL", true)
+                Err(Unfit::Refused(problems)) => {
+                    ("redis-refused", format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names")
                 }
-                Err(Unfit::Failed(f)) => (f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers", false),
+                Err(Unfit::Failed(f)) if f.kind == Kind::Refused => {
+                    (f.code(), format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL")
+                }
+                Err(Unfit::Failed(f)) => (f.code(), f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers"),
             };
-            match person {
-                true if first => {
+            match code {
+                "redis-refused" if first => {
                     let _ = self.to_poller.send(Note::Fatal(format!("{reason}. What to do: {remedy}")));
                     return None;
                 }
-                true => self.conditions.alert("redis-refused", "redis", &reason, remedy),
-                false => self.conditions.raise("redis-unreachable", "redis", &reason, remedy),
+                "redis-refused" => self.conditions.alert(code, "redis", &reason, remedy),
+                _ => self.conditions.raise(code, "redis", &reason, remedy),
             }
             let until = Instant::now() + backoff.next(rand::random());
             loop {

@@ -3,7 +3,7 @@
 use super::plain::{Plain, Timeouts};
 use crate::config;
 use crate::core::encode::Encoder;
-use crate::core::reply::Reply;
+use crate::core::reply::{Class, Reply, triage};
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, TlsCertificates, Value};
 use std::fmt;
 use std::time::Duration;
@@ -12,8 +12,49 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: String,
+    pub kind: Kind,
+}
+
+/// What it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No connection, or no answer.
+    Unreachable,
+    /// The server answers that it takes nothing for now. Some of that it says to a PING already: LOADING, BUSY, MISCONF.
+    Refuses,
     /// The server refuses who we are: waiting does not help.
-    pub refused: bool,
+    Refused,
+}
+
+impl Failure {
+    /// The conditions that a failure may be: all are over once a connection is made.
+    pub const CODES: [&str; 3] = ["redis-unreachable", "redis-refuses", "redis-refused"];
+
+    pub fn unreachable(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), kind: Kind::Unreachable }
+    }
+
+    /// From an error reply.
+    pub fn reply(error: &str) -> Self {
+        let kind = match triage(error) {
+            _ if error.contains("AUTH") => Kind::Refused,
+            // It hangs up with these words.
+            _ if error.contains("max number of clients reached") => Kind::Unreachable,
+            Class::Permission => Kind::Refused,
+            Class::Transient | Class::Capacity => Kind::Refuses,
+            Class::Permanent | Class::Unknown => Kind::Unreachable,
+        };
+        Self { reason: error.into(), kind }
+    }
+
+    /// The condition that it is.
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            Kind::Unreachable => "redis-unreachable",
+            Kind::Refuses => "redis-refuses",
+            Kind::Refused => "redis-refused",
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -24,14 +65,18 @@ impl fmt::Display for Failure {
 
 impl From<redis::RedisError> for Failure {
     fn from(e: redis::RedisError) -> Self {
-        let refused = e.kind() == redis::ErrorKind::AuthenticationFailed || matches!(e.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
-        Self { reason: e.to_string(), refused }
+        let kind = match e.code() {
+            _ if e.kind() == redis::ErrorKind::AuthenticationFailed => Kind::Refused,
+            Some(code) => Self::reply(&format!("{code} {}", e.detail().unwrap_or_default())).kind,
+            None => Kind::Unreachable,
+        };
+        Self { reason: e.to_string(), kind }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(e: std::io::Error) -> Self {
-        Self { reason: e.to_string(), refused: false }
+        Self::unreachable(e.to_string())
     }
 }
 
@@ -116,7 +161,7 @@ impl Connector {
         }
         if !c.password_file.is_empty() {
             let password = std::fs::read_to_string(&c.password_file)
-                .map_err(|e| Failure { reason: format!("redis.password_file {:?}: {e}", c.password_file), refused: true })?;
+                .map_err(|e| Failure { reason: format!("redis.password_file {:?}: {e}", c.password_file), kind: Kind::Refused })?;
             redis = redis.set_password(password.trim_end_matches(['\r', '\n']));
         } else if !c.password.0.is_empty() {
             redis = redis.set_password(&c.password.0);

@@ -125,7 +125,7 @@ impl Shell {
                     if !self.report(&mut line) {
                         return;
                     }
-                    if self.conditions.held("redis-unreachable", &self.name()) {
+                    if Failure::CODES.iter().any(|code| self.conditions.held(code, &self.name())) {
                         let _ = self.connect(&mut line.connection);
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
@@ -188,15 +188,15 @@ impl Shell {
             match self.connector.connect() {
                 Ok(made) => {
                     *connection = Some(made);
-                    self.conditions.clear("redis-unreachable", &self.name());
+                    Failure::CODES.iter().for_each(|code| self.conditions.clear(code, &self.name()));
                 }
                 Err(failure) => {
-                    self.conditions.raise("redis-unreachable", &self.name(), &failure.reason, "records wait in Kafka; the lane connects by itself");
+                    self.conditions.raise(failure.code(), &self.name(), &failure.reason, "records wait in Kafka; the lane connects by itself");
                     return Err(failure);
                 }
             }
         }
-        connection.as_mut().ok_or_else(|| Failure { reason: "no connection".into(), refused: false })
+        connection.as_mut().ok_or_else(|| Failure::unreachable("no connection"))
     }
 
     fn name(&self) -> String {

@@ -74,10 +74,7 @@ impl Plain {
         let replies = self.receive(out.commands())?;
         match first_error(&replies) {
             // Who may not PING may still do all that is needed.
-            Some(error) if !error.contains("'ping'") => {
-                let refused = ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| error.starts_with(code)) || error.contains("AUTH");
-                Err(Failure { reason: error.to_owned(), refused })
-            }
+            Some(error) if !error.contains("'ping'") => Err(Failure::reply(error)),
             _ => Ok(()),
         }
     }
@@ -98,10 +95,10 @@ impl Plain {
                 Err(e) => return Err(slow(e).into()),
             };
             self.decoder.filled(n);
-            self.decoder.decode(&mut replies).map_err(|e| Failure { reason: e.to_string(), refused: false })?;
+            self.decoder.decode(&mut replies).map_err(|e| Failure::unreachable(e.to_string()))?;
         }
         if replies.len() > count || !self.decoder.is_empty() {
-            return Err(Failure { reason: format!("{} replies were expected, and more came", count), refused: false });
+            return Err(Failure::unreachable(format!("{count} replies were expected, and more came")));
         }
         Ok(replies)
     }
@@ -110,7 +107,7 @@ impl Plain {
 /// Redis hangs up; it may have said why.
 fn closed(last: Option<Reply>) -> Failure {
     let reason = if let Some(Reply::Error(error)) = last { error } else { "Redis closed the connection".into() };
-    Failure { reason, refused: false }
+    Failure::unreachable(reason)
 }
 
 /// A timeout in words: a blocking socket reports it as `WouldBlock`.

@@ -109,7 +109,7 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
 
 /// Passes by itself.
 fn waits(reason: String) -> Unfit {
-    Unfit::Failed(Failure { reason, refused: false })
+    Unfit::Failed(Failure::unreachable(reason))
 }
 
 /// What the server is; by INFO where ROLE is not allowed. A replica is waited for: it may be promoted.

@@ -119,7 +119,7 @@ impl Work {
             return Ok(None);
         }
         let claimed = self.store.claim(&self.settings, &self.keys, wanted, how, self.claiming.claims);
-        let taken = match claimed.map_err(|e| Again::by_itself("redis-unreachable", e.to_string()))? {
+        let taken = match claimed.map_err(|e| Again::by_itself(e.code(), e.to_string()))? {
             Outcome::Taken(taken) => taken,
             Outcome::Exists => return Ok(Some(End::Failed(format!("a job {} is there already: start again", self.plan.name)))),
             Outcome::Complete => return Ok(Some(End::Failed(format!("the job {} is complete", self.plan.name)))),
