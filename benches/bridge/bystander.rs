@@ -11,31 +11,43 @@ use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How often the bystander asks.
 const EVERY: Duration = Duration::from_micros(500);
 
-/// GETs of one client: when each was due, and when its reply was there.
+/// The key is not there.
+const REPLY: &[u8] = b"$-1\r\n";
+
+/// GETs of one client: when each was sent, and when its reply was there. They are sent at their times, whether the last one
+/// was answered or not: so a stall hits all that fall into it, and none waits for more than its own reply.
 fn gets(port: u16, stop: &AtomicBool) -> Vec<(Instant, Instant)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut times = Vec::new();
-    let (mut due, mut reply) = (Instant::now(), [0; 64]);
-    while !stop.load(Ordering::Relaxed) {
-        pass(due.saturating_duration_since(Instant::now()));
-        // One that was due while the last one was still waiting has waited since then: a stall hits all of them. That
-        // this thread wakes up late is not Redis' doing.
-        let asked = match times.last() {
-            Some((_, answered)) if *answered > due => due,
-            _ => Instant::now(),
-        };
-        stream.write_all(b"*2\r\n$3\r\nGET\r\n$9\r\nbystander\r\n").unwrap();
-        assert!(stream.read(&mut reply).unwrap() > 0, "Redis closed the connection");
-        times.push((asked, Instant::now()));
-        due += EVERY;
-    }
-    times
+    let (mut replies, (sent, asked)) = (stream.try_clone().unwrap(), mpsc::channel());
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut reply = [0; REPLY.len()];
+            let answered = |asked| {
+                replies.read_exact(&mut reply).expect("Redis answers");
+                assert_eq!(reply, REPLY);
+                (asked, Instant::now())
+            };
+            asked.into_iter().map(answered).collect()
+        });
+        let mut due = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            pass(due.saturating_duration_since(Instant::now()));
+            // That this thread wakes up late is not Redis' doing.
+            let now = Instant::now();
+            stream.write_all(b"*2\r\n$3\r\nGET\r\n$9\r\nbystander\r\n").unwrap();
+            sent.send(now).unwrap();
+            due = now.max(due + EVERY);
+        }
+        drop(sent);
+        reader.join().unwrap()
+    })
 }
 
 /// What a bystander feels between two moments of `work`.

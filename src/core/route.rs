@@ -287,8 +287,8 @@ impl<'a> Rendering<'a> {
             return Ok(());
         }
         let document = self.document()?;
-        for (w, write) in route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip) {
-            // What a tombstone deletes: never the key of a write that is left out.
+        for (w, write) in route.writes.iter().enumerate() {
+            let (mark, left_out) = (out.mark(), write.effect == Effect::Skip);
             let delete = match &write.kind {
                 _ if !tombstone => None,
                 Kind::Set { key, .. } => Some(Kind::Del { key: key.clone() }),
@@ -298,6 +298,8 @@ impl<'a> Rendering<'a> {
                 continue;
             }
             match delete.as_ref().unwrap_or(&write.kind).render(record, document, self.now_ms, out) {
+                // It is rendered all the same: a record that is dead for it in the live path is so wherever it is applied again.
+                Ok(_) if left_out => out.truncate(mark),
                 Ok(Rendered::Command) => {
                     self.outcome.commands += 1;
                     on_command(w);
@@ -428,5 +430,15 @@ mod tests {
         // There is no field: 0.5 can't be compared with it.
         let route = Route { tombstone: Tombstone::Write, ..route };
         assert_eq!(become_of(&route, "a", None).0.unwrap_err().0, Cause::Judge);
+    }
+
+    #[test]
+    fn a_record_that_is_dead_for_a_write_is_dead_where_that_write_is_left_out() {
+        let template = |t: &str| Template::parse(t).unwrap();
+        let push = Write { effect: Effect::Skip, ..Write::new(Kind::Publish { channel: template("c"), message: template("{value.price}") }) };
+        let set = Write::new(Kind::Set { key: template("k:{key}"), value: template("{payload}"), ttl: None, collapse: false });
+        let route = Route::new("r", "t", vec![push, set]);
+        assert_eq!(become_of(&route, "k", Some(r#"{"price":1}"#)).0, Ok(vec![1]));
+        assert!(become_of(&route, "k", Some("{}")).0.is_err_and(|(cause, _)| cause == Cause::Render));
     }
 }

@@ -7,7 +7,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
-use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_streams};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_prefix, check_streams};
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
 use crate::core::throttle::Throttle;
@@ -172,6 +172,7 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         }
     }
     let lives: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    check_prefix(&valid.lane.routes, &asked.options)?;
     check_streams(planned, &lives, &asked.options)?;
     if adds {
         notes.extend(begin_there(&valid.config.kafka.group, spans));
