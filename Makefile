@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo test check simulate mutants campaign campaign-short reference fuzz bench bench-core clean
+.PHONY: build demo page test check simulate mutants campaign campaign-short reference fuzz bench bench-core clean
 
 build:
 	scripts/install build
@@ -9,6 +9,12 @@ demo:
 	scripts/install demo
 	cargo build --release
 	target/release/kafka-redis-bridge demo $(ARGS)
+
+# The demo's page in a real headless Chromium, which it installs: what people see there; screenshots in target/page.
+page:
+	scripts/install page
+	cargo build --release
+	scripts/page $(ARGS)
 
 test:
 	scripts/install test

@@ -1,11 +1,13 @@
 //! Starting, being watched, being told, stopping.
 use crate::support::daemon::{Setup, binary};
+use crate::support::http::{Events, get};
 use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -221,13 +223,31 @@ fn systemd_hears_of_readiness_life_and_stopping() {
 }
 
 #[test]
+fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
+    let redis = RedisServer::start();
+    let mut demo = Command::new(binary()).args(["demo", "--redis", &redis.url()]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let port: u16 = lines.find_map(|l| l.strip_prefix("watch it at http://127.0.0.1:")?.strip_suffix('/')?.parse().ok()).expect("the page's address");
+    let page = get(port, "/");
+    assert!(page.status == 200 && page.text().contains("page.js"), "{}", page.text());
+    let mut live = Events::open(port, "/api/v1/streaming/live", None);
+    assert!(live.update().unwrap().data.contains("realized_vol"));
+    let routes = get(port, "/api/v1/routes").json();
+    let names: Vec<&str> = routes["routes"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["volatility", "alerts"]);
+    signal(demo.id(), "TERM");
+    assert!(lines.last().unwrap().contains("ticks are in Redis, each once"));
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn the_demo_runs_drains_and_leaves_nothing_behind() {
     let redis = RedisServer::start();
     let run = |extra: &[&str]| Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra).output().unwrap();
     let output = run(&["--redis", &redis.url()]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for expected in ["XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
+    for expected in ["watch it at http://127.0.0.1:", "XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
         assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
     }
     let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connect()).unwrap();

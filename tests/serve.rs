@@ -242,6 +242,8 @@ fn the_api_runs_as_a_process_of_its_own_and_answers_by_its_document() {
         std::process::Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(std::process::Stdio::null()).spawn().unwrap();
     eventually("the API listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     assert_eq!(get(port, "/api/v1/streaming/pairs").json(), json!({"pairs": ["BTC/USD"]}));
+    // The page is here too, and hears that the state is elsewhere.
+    assert_eq!((get(port, "/").status, get(port, "/status").status), (200, 404));
     let document: Value = get(port, "/api/v1/openapi.json").json();
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 13);
@@ -251,4 +253,37 @@ fn the_api_runs_as_a_process_of_its_own_and_answers_by_its_document() {
     }
     signal(server.id(), "TERM");
     assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn the_page_is_served_with_a_strict_policy_and_names_no_other_host() {
+    let (_redis, daemon, _) = serving("read = \"nobody\"\n", &[("K", 1)]);
+    let page = get(daemon.http, "/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let text = page.text();
+    let named: Vec<&str> = ["src=\"", "href=\""].iter().flat_map(|a| text.split(a).skip(1)).filter_map(|rest| rest.split('"').next()).collect();
+    let files = ["/page.css", "/page.js", "/page.svg"];
+    for file in files {
+        assert!(named.contains(&&file[1..]), "{file} among {named:?}");
+    }
+    for inline in ["<style", "style=", "<script>", "onclick", "onload"] {
+        assert!(!text.contains(inline), "the policy lets nothing inline through: {inline}");
+    }
+    for path in files.into_iter().chain(["/"]) {
+        let part = get(daemon.http, path);
+        let policy = part.header("content-security-policy").unwrap();
+        for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"] {
+            assert!(policy.contains(rule), "{path}: {rule} in {policy}");
+        }
+        assert!(!policy.contains("unsafe") && part.header("x-content-type-options") == Some("nosniff"), "{path}");
+        let text = part.text().replace("http://www.w3.org/2000/svg", "");
+        assert!(part.status == 200 && !text.contains("://") && !text.contains("url("), "{path} names another host");
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+            assert!(!text.contains(way), "{path}: {way}");
+        }
+    }
+    // It holds no data: those are under the API's rules.
+    assert_eq!(get(daemon.http, "/api/v1/routes").status, 403);
+    assert_eq!(ask(daemon.http, "POST", "/", &[], "").status, 405);
+    assert!(daemon.status().unwrap().ready, "and /status is still the bridge's");
 }

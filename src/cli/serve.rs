@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     };
     let (serve, served) = (&valid.config.serve, api.clone());
     match http::serve(&serve.listen, serve.connections_max, move || Router::new().fallback_service(served.router())) {
-        Ok(address) => tracing::info!(%address, "listening: /api/v1"),
+        Ok(address) => tracing::info!(%address, "listening: the page at /, the API at /api/v1"),
         Err(e) => {
             tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);
             return Exit::Fatal;

@@ -87,7 +87,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .layer(CompressionLayer::new())
         .with_state(api);
     // Before the path is looked at.
-    Router::new().fallback_service(whole.map_request(rewrite::<Body>))
+    super::page::router().fallback_service(whole.map_request(rewrite::<Body>))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

@@ -23,6 +23,7 @@
 //! | `feed` | what one live client gets |
 //! | `publish` | updates into Kafka |
 //! | `schema` | what the OpenAPI document says of bodies |
+//! | `page` | the dashboard at `/` |
 pub mod access;
 pub mod answer;
 mod api;
@@ -31,6 +32,7 @@ mod feed;
 pub mod known;
 mod live;
 pub mod offer;
+mod page;
 pub mod path;
 pub mod problem;
 mod publish;
@@ -114,7 +116,7 @@ impl Api {
         self.publisher.flush(self.serve.timeout.0);
     }
 
-    /// The paths of the API; to be called within the runtime that serves them.
+    /// The paths of the API, and the page over it; to be called within the runtime that serves them.
     pub fn router(self: &Arc<Self>) -> Router {
         tokio::spawn(live::run(self.clone()));
         api::router(self.clone())

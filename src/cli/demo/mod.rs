@@ -1,5 +1,6 @@
 //! `demo`: the whole thing at work on one machine. librdkafka's in-process mock broker, a Redis of its own (or a given
-//! one), the bridge with the reference configuration, and a feeder of volatility ticks. It leaves nothing behind.
+//! one), the bridge with the reference configuration and a route of alerts, the page over both, and a feeder of volatility
+//! ticks. It leaves nothing behind.
 mod feeder;
 mod redis_child;
 
@@ -13,6 +14,7 @@ use crate::config::{Log, LogFormat, LogLevel};
 use crate::ops::http::{self, Source as _};
 use crate::ops::status::Status;
 use crate::ops::telemetry;
+use crate::serve::Api;
 use rdkafka::mocking::MockCluster;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,20 @@ const PARTITIONS: i32 = 4;
 /// The demo's own keys begin with this, its state among them.
 const PREFIX: &str = "kafka-redis-bridge-demo";
 const REFERENCE: &str = include_str!("../../../config/bridge.toml");
+
+/// Beside the routes of the reference configuration: one with a condition, which holds for about one tick in two thousand.
+const ALERTS: &str = "
+[[route]]
+name = \"alerts\"
+topics = [\"volatility\"]
+when = \"value.spread >= 0.12\"
+
+[[route.write]]
+xadd = { key = \"alerts:{key}\", fields = \"*\", maxlen = 100 }
+
+[[route.write]]
+publish = { channel = \"alerts:{key}\", message = \"{payload}\" }
+";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -72,11 +88,15 @@ fn show(args: &Args) -> Result<Exit, String> {
         format!("redis.url={url}"),
         format!("redis.state_prefix={PREFIX}"),
         format!("dead_letter.stream={PREFIX}:dead"),
+        "serve.enabled=true".to_owned(),
+        format!("serve.streaming={TOPIC}"),
     ];
-    let valid = load_text(REFERENCE, "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;
+    let valid = load_text(&format!("{REFERENCE}{ALERTS}"), "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;
     let bridge = Bridge::start(&valid)?;
     let view = bridge.view.clone();
-    let address = http::serve("127.0.0.1:0", valid.config.serve.connections_max, || http::router(view)).map_err(|e| e.to_string())?;
+    let api = Api::new(&valid)?;
+    let router = move || http::router(view).fallback_service(api.router());
+    let address = http::serve("127.0.0.1:0", valid.config.serve.connections_max, router).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
     introduce(&valid, child.as_ref(), &address.to_string())?;
     watch(args, &stop, &bridge, &feeder, &mut redis);
@@ -103,8 +123,9 @@ fn show(args: &Args) -> Result<Exit, String> {
     Ok(if settled(&status) == produced { Exit::Done } else { Exit::Left })
 }
 
+/// Ticks through the first route; each comes to the alerts too.
 fn settled(status: &Status) -> u64 {
-    status.routes.iter().map(|r| r.records).sum()
+    status.routes.first().map_or(0, |r| r.records)
 }
 
 /// What stands where, and how to look for oneself.
@@ -118,13 +139,16 @@ fn introduce(valid: &Valid, child: Option<&RedisChild>, address: &str) -> Result
     print::line(format_args!(
         "Kafka   {brokers} (librdkafka's mock broker, in this process), topic {TOPIC}, {PARTITIONS} partitions
 Redis   {redis}
-Bridge  the routes of config/bridge.toml, {guarantee}, http://{address}/status
+Bridge  the routes of config/bridge.toml and one of alerts, {guarantee}, http://{address}/status
+
+watch it at http://{address}/
 
 Look for yourself, from another terminal:
 {auth}  {cli} XREVRANGE volatility:{pair} + - COUNT 2
   {cli} GET latest:{pair}
   {cli} SUBSCRIBE volatility_updates:{pair}
   {cli} HGETALL {PREFIX}:state:{group}:{TOPIC}:0
+  curl http://{address}/api/v1/streaming/{pair}/latest
   kafka-redis-bridge status --address {address}
 
 Ctrl-C drains and ends. The group forms within a few seconds.
@@ -192,7 +216,7 @@ impl Keys {
     }
 
     fn names() -> Vec<String> {
-        PAIRS.iter().flat_map(|p| [format!("volatility:{p}"), format!("latest:{p}")]).collect()
+        PAIRS.iter().flat_map(|p| [format!("volatility:{p}"), format!("latest:{p}"), format!("alerts:{p}")]).collect()
     }
 
     /// The latest tick of a pair, in short.

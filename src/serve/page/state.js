@@ -1,0 +1,158 @@
+// The bridge's state, from /status.
+
+const figures = {};
+for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['up', 'Running']]) {
+  const value = make('span', 'value', '–');
+  const note = make('span', 'note', '');
+  const card = make('div', '', make('dt', '', label), make('dd', '', value), make('dd', '', note));
+  figures[name] = { value, note, card };
+  by('figures').append(card);
+}
+const rateLine = make('canvas');
+rateLine.setAttribute('aria-hidden', 'true');
+figures.rate.card.append(rateLine);
+
+let status = null; // the last one
+let statusDirty = false;
+let awaySince = 0;
+let elsewhere = ''; // why there is no status here
+const rates = []; // [time, records a second]
+let earlier = null; // the one before, and when it came
+
+/** Records settled between two looks, of the partitions that both have. */
+function settledSince(before, now) {
+  const at = new Map(before.partitions.map((p) => [`${p.topic}[${p.partition}]`, p.position]));
+  const step = (p) => Math.max(0, p.position - (at.get(`${p.topic}[${p.partition}]`) ?? p.position));
+  return now.partitions.reduce((sum, p) => sum + step(p), 0);
+}
+
+async function watchStatus() {
+  for (;;) {
+    try {
+      const fresh = await json('status', AbortSignal.timeout(STATUS_PATIENCE_MS));
+      awaySince = 0;
+      elsewhere = '';
+      const now = performance.now();
+      // A bridge that was started anew counts from zero.
+      if (earlier && fresh.uptime_seconds >= earlier.status.uptime_seconds) {
+        const eachSecond = (n) => (n * 1000) / (now - earlier.time);
+        rates.push([now, eachSecond(settledSince(earlier.status, fresh))]);
+        if (rates.length > RATES_MAX) rates.shift();
+        fresh.rates = fresh.routes.map((r, i) => eachSecond(r.records - (earlier.status.routes[i]?.records ?? 0)));
+      } else {
+        rates.length = 0;
+      }
+      earlier = { time: now, status: fresh };
+      status = fresh;
+    } catch (e) {
+      if (e instanceof Refused && e.status < 500) {
+        awaySince = 0;
+        elsewhere = 'The state of the bridge is with the bridge itself: this page comes from a server of its own (kafka-redis-bridge serve). See /status on the bridge’s http.listen, or run kafka-redis-bridge status there.';
+      } else {
+        awaySince ||= Date.now();
+      }
+    }
+    statusDirty = true;
+    wake();
+    await pause(STATUS_MS);
+  }
+}
+
+function verdict() {
+  if (awaySince) return ['bad', `Away since ${clock(awaySince)}, trying again`];
+  if (elsewhere) return [streamsAway() ? 'bad' : '', streamsAway() ? 'The data are away' : 'Showing the data'];
+  if (!status) return ['', 'Looking…'];
+  const halted = status.partitions.filter((p) => p.phase === 'halted').length;
+  const person = status.conditions.filter((c) => c.needs_person).length;
+  if (halted) return ['bad', `${halted} ${halted === 1 ? 'partition is' : 'partitions are'} halted`];
+  if (person) return ['bad', 'Somebody is needed'];
+  if (!status.ready) return ['warn', status.conditions.length ? 'Not ready: see below' : 'Getting ready'];
+  if (status.conditions.length) return ['warn', 'Running, with something amiss'];
+  return ['good', 'Healthy'];
+}
+
+function drawStatus() {
+  const [mood, words] = verdict();
+  dress(by('health'), `health ${mood}`);
+  say(by('verdict'), words);
+  document.title = mood === 'bad' || mood === 'warn' ? `${words} · kafka-redis-bridge` : 'kafka-redis-bridge';
+  by('elsewhere').hidden = !elsewhere;
+  say(by('elsewhere'), elsewhere);
+  for (const id of ['figures', 'parts', 'conditions']) {
+    by(id).hidden = Boolean(elsewhere);
+    by(id).classList.toggle('away', Boolean(awaySince));
+  }
+  if (!status || elsewhere) return;
+  say(by('about'), `${status.version} · ${status.guarantee}`);
+  const last = rates[rates.length - 1];
+  say(figures.rate.value, last ? count(Math.round(last[1])) : '–');
+  say(figures.rate.note, last ? `at most ${count(Math.round(Math.max(...rates.map((r) => r[1]))))} lately` : '');
+  plot(rateLine, [{ points: rates, ink: palette.price, filled: true }], 0);
+  const lags = status.partitions.map((p) => p.lag).filter((n) => n !== null);
+  const lag = lags.reduce((a, b) => a + b, 0);
+  say(figures.lag.value, lags.length ? count(lag) : '–');
+  say(figures.lag.note, last && last[1] >= 1 && lag > last[1] ? `records, ${span(Math.ceil(lag / last[1]))} at this rate` : 'records');
+  const open = status.partitions.filter((p) => p.phase === 'open').length;
+  say(figures.open.value, `${open} of ${status.partitions.length}`);
+  const others = [...new Set(status.partitions.map((p) => p.phase).filter((p) => p !== 'open'))];
+  say(figures.open.note, others.length ? others.join(', ') : open ? 'none is halted' : 'none is assigned');
+  const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
+  say(figures.dead.value, count(dead));
+  say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
+  say(figures.up.value, span(status.uptime_seconds));
+  say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })}`);
+  drawConditions();
+  table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
+    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(p.end), String(p.epoch)]));
+  say(by('partitions-sum'), `${status.partitions.length}`);
+  table(by('routes'), ['Route', 'a second', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
+    [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
+  say(by('routes-sum'), `${status.routes.length}`);
+}
+
+const phase = (name) => [name, name === 'open' ? 'tag good' : name === 'halted' ? 'tag bad' : 'tag'];
+
+/** Fills a table in place; a head or cell is a text, or one with a class. */
+function table(element, heads, rows) {
+  if (!element.tHead) {
+    const head = element.createTHead().insertRow();
+    for (const h of heads) {
+      const cell = make('th', Array.isArray(h) ? h[1] : '', Array.isArray(h) ? h[0] : h);
+      cell.scope = 'col';
+      head.append(cell);
+    }
+    element.createTBody();
+  }
+  const body = element.tBodies[0];
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((cells, r) => {
+    const row = body.rows[r] || body.insertRow();
+    cells.forEach((cell, c) => {
+      let at = row.cells[c];
+      if (!at) {
+        at = make(c ? 'td' : 'th', Array.isArray(heads[c]) ? heads[c][1] : '', make('span'));
+        if (!c) at.scope = 'row';
+        row.append(at);
+      }
+      say(at.firstChild, Array.isArray(cell) ? cell[0] : cell);
+      if (Array.isArray(cell)) dress(at.firstChild, cell[1]);
+    });
+  });
+}
+
+// On a phone the data come first.
+if (matchMedia('(max-width: 34rem)').matches) {
+  by('partitions-box').open = false;
+  by('routes-box').open = false;
+}
+
+let conditionsShown = '';
+function drawConditions() {
+  const held = JSON.stringify(status.conditions);
+  if (held === conditionsShown) return;
+  conditionsShown = held;
+  by('conditions').replaceChildren(...status.conditions.map((c) => make('li', c.needs_person ? 'bad' : '',
+    make('p', '', make('strong', '', c.code), ` ${c.subject} `, make('span', 'quiet', `since ${new Date(c.since).toLocaleString('en-GB')}${c.needs_person ? '' : ', passes by itself'}`)),
+    make('p', '', c.message),
+    make('p', 'todo', make('strong', c.needs_person ? 'bad' : '', 'What to do: '), c.remedy))));
+}
