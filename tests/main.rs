@@ -11,6 +11,7 @@ mod conditions;
 mod configuration;
 mod dead_letters;
 mod exactly_once;
+mod examples;
 mod failures;
 mod life_cycle;
 mod model;
