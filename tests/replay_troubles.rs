@@ -35,13 +35,7 @@ fn what_only_a_person_can_put_right_in_kafka_is_told_and_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::make(folder.path());
     let mut server = KafkaServer::secured(&certificates, "bridge", "s3cret");
-    let properties = [
-        ("security.protocol", "SASL_SSL"),
-        ("sasl.mechanism", "PLAIN"),
-        ("sasl.username", "bridge"),
-        ("sasl.password", "s3cret"),
-        ("ssl.ca.location", certificates.ca.to_str().unwrap()),
-    ];
+    let properties = certificates.sasl_ssl("bridge", "s3cret");
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", server.bootstrap());
     properties.iter().for_each(|(n, v)| _ = client.set(*n, *v));

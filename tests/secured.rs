@@ -66,13 +66,7 @@ fn kafka_by_ssl_and_sasl_through_its_properties() {
     let certificates = Certificates::make(folder.path());
     let server = KafkaServer::secured(&certificates, "bridge", "s3cret");
     let brokers = format!("127.0.0.1:{}", server.port);
-    let properties = [
-        ("security.protocol", "SASL_SSL"),
-        ("sasl.mechanism", "PLAIN"),
-        ("sasl.username", "bridge"),
-        ("sasl.password", "s3cret"),
-        ("ssl.ca.location", certificates.ca.to_str().unwrap()),
-    ];
+    let properties = certificates.sasl_ssl("bridge", "s3cret");
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &brokers);
     properties.iter().for_each(|(n, v)| _ = client.set(*n, *v));

@@ -27,4 +27,15 @@ impl Certificates {
         };
         Self { ca: write("ca.pem", ca_cert.pem()), cert: write("cert.pem", cert.pem()), key: write("key.pem", key.serialize_pem()) }
     }
+
+    /// The properties by which a client of [`KafkaServer::secured`](super::kafka_server::KafkaServer::secured) is this user.
+    pub(crate) fn sasl_ssl<'a>(&'a self, user: &'a str, password: &'a str) -> [(&'a str, &'a str); 5] {
+        [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", user),
+            ("sasl.password", password),
+            ("ssl.ca.location", self.ca.to_str().unwrap()),
+        ]
+    }
 }
