@@ -133,6 +133,18 @@ impl RedisServer {
         command.query::<redis::Value>(&mut self.connect()).unwrap();
     }
 
+    /// What an operator must do about an append-only file whose end a kill has torn (docs/reliability.md): once it is
+    /// loaded, have it written anew.
+    pub(crate) fn write_file_anew(&self) {
+        super::eventually("Redis has loaded what is left", 60, || self.try_connect().is_some());
+        let mut c = self.connect();
+        let _ = redis::cmd("BGREWRITEAOF").query::<redis::Value>(&mut c);
+        super::eventually("its file is written anew", 60, || {
+            let info = redis::cmd("INFO").arg("persistence").query::<String>(&mut c).unwrap();
+            ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0", "aof_last_bgrewrite_status:ok"].iter().all(|i| info.contains(i))
+        });
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }

@@ -36,13 +36,7 @@ pub(crate) fn lose_tail(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let lost = rng.random_range(0..=length.min(500_000));
     std::fs::File::options().write(true).open(&last).unwrap().set_len(length - lost).unwrap();
     bed.redis.run();
-    eventually("Redis has loaded what is left", 60, || bed.redis.try_connect().is_some());
-    let mut c = bed.redis.connect();
-    let _ = redis::cmd("BGREWRITEAOF").query::<redis::Value>(&mut c);
-    eventually("its file is written anew", 60, || {
-        let info = redis::cmd("INFO").arg("persistence").query::<String>(&mut c).unwrap();
-        ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0", "aof_last_bgrewrite_status:ok"].iter().all(|i| info.contains(i))
-    });
+    bed.redis.write_file_anew();
 }
 
 fn stop(bed: &Bed<'_>, time: Duration) {
