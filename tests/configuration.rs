@@ -72,7 +72,7 @@ fn what_could_never_work_is_refused_before_anything_starts() {
         (raw("xadd = { key = \"k\", fields = \"*\" }"), "\"*\" in a route with decode = \"raw\""),
         (String::new(), "route: found no route"),
         (format!("{ROUTE}{ROUTE}"), "\"r\" twice"),
-        (format!("[limit]\nrecords_per_second = 10\nburst = 199\n{ROUTE}"), "limit.burst: found 199; allowed: at least batch.records_max, 200"),
+        (format!("[limit]\nrecords_per_second = 10\nburst = 499\n{ROUTE}"), "limit.burst: found 499; allowed: at least batch.records_max, 500"),
         (format!("[dead_letter]\nstream = \"s\"\ntopic = \"t\"\n{ROUTE}"), "both stream and topic"),
         (format!("[redis]\npassword_file = \"/nonexistent\"\n{ROUTE}"), "redis.password_file: found \"/nonexistent\""),
         (format!("[http]\nlisten = \"9650\"\n{ROUTE}"), "http.listen"),

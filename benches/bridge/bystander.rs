@@ -76,7 +76,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let topic = bed.topic(&workload);
     let new = |name: String, variant| Curve { name, variant, bridge: Vec::new(), pump: Vec::new() };
     let mut curves = vec![new("the default".into(), Variant::reference())];
-    curves.extend([50, 100, 200, 500, 1000].map(|n| new(format!("records_max = {n}"), Variant::reference().records_max(n))));
+    curves.extend([50, 100, 150, 200, 500, 1000].map(|n| new(format!("commands_max = {}", 3 * n), Variant::reference().batch(n))));
     let address = format!("127.0.0.1:{}", bed.redis.port);
     for round in 1..=bed.scale.rounds {
         for curve in &mut curves {

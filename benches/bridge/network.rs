@@ -45,7 +45,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
             let ceiling = pump.ceiling(&bed.redis, &near, 2, workload.records).rate();
             far_ceilings.push(pump.ceiling(&far.redis, &far.address, 2, workload.records).rate() / ceiling);
             for Case { lanes, batch, turns } in &mut cases {
-                let variant = Variant::reference().lanes(*lanes).records_max(*batch);
+                let variant = Variant::reference().lanes(*lanes).batch(*batch);
                 let drained = drain_to(&far.redis, &far.url(), &variant, &topic, workload.records);
                 let rate = drained.run.rate();
                 progress(&format!("{ms} ms, round {round}: {lanes} lanes of {batch}: {rate:.0} records/s"));
@@ -54,7 +54,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
         }
         let mut table = Table::new(
             format!("{ms} ms round trip, {} ticks in 16 partitions, exactly-once", workload.records),
-            &["lanes", "records_max", "records/s", "of the ceiling nearby", "bridge us/record"],
+            &["lanes", "records a batch", "records/s", "of the ceiling nearby", "bridge us/record"],
         );
         for Case { lanes, batch, turns } in &cases {
             table.rows.push(vec![

@@ -41,7 +41,7 @@ impl Pump {
     /// In chunks of a batch of the bridge's.
     pub(crate) fn new(workload: &Workload, variant: &Variant) -> Self {
         let routes = variant.compiled().unwrap();
-        let size = variant.records_max.map_or(CHUNK, |n| n as u64).min(workload.records);
+        let size = variant.batch.map_or(CHUNK, |n| n as u64).min(workload.records);
         let (mut chunks, mut total, mut from) = (Vec::new(), 0, 0);
         let (mut outcomes, mut context) = (Vec::new(), route::Context::default());
         while from < workload.records && total < BYTES_MAX {

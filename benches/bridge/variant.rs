@@ -17,7 +17,8 @@ pub(crate) struct Variant {
     pub(crate) guarantee: &'static str,
     /// `None`: the default.
     pub(crate) lanes: Option<usize>,
-    pub(crate) records_max: Option<usize>,
+    /// Records of a batch, of so many writes each.
+    pub(crate) batch: Option<usize>,
     /// Routes beside the one that takes the records.
     pub(crate) idle_routes: usize,
 }
@@ -31,7 +32,7 @@ fn route(writes: &[String]) -> String {
 impl Variant {
     pub(crate) fn new(writes: &[&str]) -> Self {
         let writes = writes.iter().map(|w| (*w).to_owned()).collect();
-        Self { writes, guarantee: "exactly-once", lanes: None, records_max: None, idle_routes: 0 }
+        Self { writes, guarantee: "exactly-once", lanes: None, batch: None, idle_routes: 0 }
     }
 
     /// All three writes.
@@ -47,8 +48,8 @@ impl Variant {
         Self { guarantee, ..self }
     }
 
-    pub(crate) fn records_max(self, records_max: usize) -> Self {
-        Self { records_max: Some(records_max), ..self }
+    pub(crate) fn batch(self, records: usize) -> Self {
+        Self { batch: Some(records), ..self }
     }
 
     pub(crate) fn idle_routes(self, idle_routes: usize) -> Self {
@@ -60,7 +61,7 @@ impl Variant {
         let idle: String =
             (0..self.idle_routes).map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n")).collect();
         let lanes = self.lanes.map(|n| format!("lanes = {n}\n")).unwrap_or_default();
-        let batch = self.records_max.map(|n| format!("[batch]\nrecords_max = {n}\n")).unwrap_or_default();
+        let batch = self.batch.map(|n| format!("[batch]\nrecords_max = {n}\ncommands_max = {}\n", n * self.writes.len())).unwrap_or_default();
         Setup::new(topic, redis)
             .without_property("session.timeout.ms")
             .without_property("topic.metadata.refresh.interval.ms")

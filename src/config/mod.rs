@@ -162,8 +162,11 @@ pub enum OnStateLost {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batch {
-    /// Records at most. One transaction holds Redis for its whole length: its other clients feel large ones.
+    /// Records at most.
     pub records_max: usize,
+    /// No further record begins in a batch that has so many commands already; those of one record stay together. One
+    /// transaction holds Redis for its whole length: its other clients feel long ones.
+    pub commands_max: usize,
     /// Encoded bytes at most; a larger record travels alone.
     pub bytes_max: Size,
     /// How long a batch waits for more records. 0: send what is there as soon as the lane is free.
@@ -172,7 +175,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { records_max: 200, bytes_max: Size::mib(1), linger: Period::secs(0) }
+        Self { records_max: 500, commands_max: 600, bytes_max: Size::mib(1), linger: Period::secs(0) }
     }
 }
 

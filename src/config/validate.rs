@@ -96,6 +96,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     let start = check_kafka(&mut c);
     check_redis(&mut c);
     c.range("batch.records_max", config.batch.records_max, 1, 100_000);
+    c.range("batch.commands_max", config.batch.commands_max, 1, 100_000);
     c.range("batch.bytes_max", usize::try_from(config.batch.bytes_max.0).unwrap_or(usize::MAX), 1024, 512 << 20);
     if config.http.listen.parse::<std::net::SocketAddr>().is_err() {
         c.add("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"");
@@ -125,6 +126,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     let lane = Settings {
         routes: routes.into(),
         records_max: config.batch.records_max,
+        commands_max: config.batch.commands_max,
         bytes_max: usize::try_from(config.batch.bytes_max.0).unwrap_or(usize::MAX),
         linger: config.batch.linger.0,
         letters,

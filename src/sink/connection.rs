@@ -180,10 +180,11 @@ impl Connection {
         }
     }
 
-    /// Reads as many replies as commands were sent. On a failure nobody knows what was applied.
-    pub fn receive(&mut self, replies: usize) -> Result<Vec<Reply>, Failure> {
+    /// Reads as many replies as commands were sent, which take that many bytes at least. On a failure nobody knows what was
+    /// applied.
+    pub fn receive(&mut self, replies: usize, bytes_min: usize) -> Result<Vec<Reply>, Failure> {
         match &mut self.0 {
-            Way::Plain(plain) => plain.receive(replies),
+            Way::Plain(plain) => plain.receive(replies, bytes_min),
             Way::Tls(inner) => (0..replies).map(|_| Ok(reply(inner.recv_response()?))).collect(),
         }
     }
@@ -191,7 +192,7 @@ impl Connection {
     /// Sends encoded commands and reads that many replies.
     pub fn exchange(&mut self, bytes: &[u8], replies: usize) -> Result<Vec<Reply>, Failure> {
         self.send(bytes)?;
-        self.receive(replies)
+        self.receive(replies, 1)
     }
 
     /// One command, one reply.

@@ -33,13 +33,14 @@ pub struct Room {
     bytes: usize,
 }
 
-/// How many full batches a lane may hold, queued and in flight. Kafka gives out a partition's records by the thousand: with
-/// less room than that, the poller would wait for one lane while another one has nothing to do.
-const BATCHES_HELD: usize = 24;
+/// How many batches a lane may hold, queued and in flight, by their records and by their bytes. Kafka gives out a partition's
+/// records by the thousand: with less room than that, the poller would wait for one lane while another one has nothing to do.
+const RECORDS_HELD: usize = 10;
+const BYTES_HELD: usize = 6;
 
 impl Room {
     pub fn of(settings: &Settings) -> Self {
-        Self { records: settings.records_max * BATCHES_HELD, bytes: settings.bytes_max.saturating_mul(BATCHES_HELD / 4) }
+        Self { records: settings.records_max * RECORDS_HELD, bytes: settings.bytes_max.saturating_mul(BYTES_HELD) }
     }
 
     #[must_use]
@@ -114,7 +115,7 @@ impl Shell {
             }
             self.lane.set_wall_clock(jiff::Timestamp::now().as_millisecond());
             match self.lane.next(self.clock.now()) {
-                Next::Exchange { replies } => self.exchange(&mut line, replies),
+                Next::Exchange { replies, bytes_min } => self.exchange(&mut line, replies, bytes_min),
                 Next::Bury(letters) => {
                     if self.undertaker.as_ref().is_none_or(|u| u.letters.send(letters).is_err()) {
                         // Its thread has panicked, which stops the bridge.
@@ -155,13 +156,13 @@ impl Shell {
         }
     }
 
-    fn exchange(&mut self, line: &mut Line, replies: usize) {
+    fn exchange(&mut self, line: &mut Line, replies: usize, bytes_min: usize) {
         let now = self.clock.now();
         let (connect, lane) = (self.connect(&mut line.connection), &mut self.lane);
         let made = connect.map(|c| {
             c.send(lane.outgoing())?;
             lane.prepare(now);
-            c.receive(replies)
+            c.receive(replies, bytes_min)
         });
         match made {
             Ok(Ok(answer)) => {

@@ -6,6 +6,7 @@
 //! | [`claim`] | the claimer: becoming a partition's owner |
 //! | [`lane`] | a lane's thread around [`crate::core::lane`] |
 //! | `plain` | sockets without TLS, and the core's own decoder |
+//! | `low_water` | how many bytes wake a reader |
 //! | [`preflight`] | whether this Redis can keep what is promised |
 //! | `commands` | what it says of the routes' commands |
 //! | `permits` | whether the ACL user may do what will be done |
@@ -13,6 +14,7 @@ pub mod claim;
 mod commands;
 pub mod connection;
 pub mod lane;
+mod low_water;
 mod permits;
 mod plain;
 pub mod preflight;

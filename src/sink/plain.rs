@@ -2,6 +2,7 @@
 //! and nearly all of them are `QUEUED`, `OK` or an id: the decoder takes those without an allocation, which a general
 //! client can't (`make bench-core`). Over TLS redis-rs stays.
 use super::connection::Failure;
+use super::low_water;
 use crate::core::encode::Encoder;
 use crate::core::reply::{Reply, first_error};
 use crate::core::resp::Decoder;
@@ -16,10 +17,30 @@ use std::time::Duration;
 pub(super) struct Plain {
     socket: Box<dyn Socket>,
     decoder: Decoder,
+    /// At how many bytes a read wakes up.
+    wakes_at: usize,
+    /// Bytes of the commands whose replies are awaited.
+    sent: usize,
 }
 
-trait Socket: Read + Write + Send {}
-impl Socket for TcpStream {}
+/// A read sleeps at most until Redis has answered so many bytes of commands: it reads and answers 16 KiB at a time. Each answer is
+/// a packet, and who does not read acknowledges late; a Redis that has ten packets on their way waits for that.
+const SLEEP_MAX: usize = 64 << 10;
+/// Below this a mark spares no wake-up: the replies to 16 KiB of commands are some hundred bytes.
+const MARK_MIN: usize = 512;
+
+trait Socket: Read + Write + Send {
+    /// Wakes a reader at so many bytes; nothing where that makes no difference.
+    fn wake_at(&self, _bytes: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+impl Socket for TcpStream {
+    fn wake_at(&self, bytes: usize) -> std::io::Result<()> {
+        low_water::set(self, bytes)
+    }
+}
+// Whoever writes to one of these wakes its reader each time.
 impl Socket for UnixStream {}
 
 /// How long making a connection, and one read or write on it, may take.
@@ -55,7 +76,7 @@ impl Plain {
     }
 
     fn new(socket: Box<dyn Socket>) -> Self {
-        Self { socket, decoder: Decoder::default() }
+        Self { socket, decoder: Decoder::default(), wakes_at: 1, sent: 0 }
     }
 
     /// Says who we are, and chooses the database.
@@ -71,7 +92,7 @@ impl Plain {
         // What a server says only to a connection that may use it shows before anything else is sent.
         out.command(&["PING"]);
         self.send(out.bytes())?;
-        let replies = self.receive(out.commands())?;
+        let replies = self.receive(out.commands(), 1)?;
         match first_error(&replies) {
             // Who may not PING may still do all that is needed.
             Some(error) if !error.contains("'ping'") => Err(Failure::reply(error)),
@@ -81,13 +102,27 @@ impl Plain {
 
     /// Sends encoded commands.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.sent = bytes.len();
         Ok(self.socket.write_all(bytes).map_err(slow)?)
     }
 
-    /// Reads that many replies.
-    pub(super) fn receive(&mut self, count: usize) -> Result<Vec<Reply>, Failure> {
+    fn wake_at(&mut self, bytes: usize) -> Result<(), Failure> {
+        if self.wakes_at != bytes {
+            self.socket.wake_at(bytes)?;
+            self.wakes_at = bytes;
+        }
+        Ok(())
+    }
+
+    /// Reads that many replies. Where they take many bytes at least, it sleeps until those have come, and not from piece to
+    /// piece: that spares Redis the wake-ups, too.
+    pub(super) fn receive(&mut self, count: usize, bytes_min: usize) -> Result<Vec<Reply>, Failure> {
         let mut replies = Vec::with_capacity(count);
+        let (mut lacking, stride) = (bytes_min, bytes_min * SLEEP_MAX.min(self.sent) / self.sent.max(1));
         while replies.len() < count {
+            // A read that has taken some bytes already sleeps until as many again as the mark are there.
+            let mark = stride.min(lacking / 2);
+            self.wake_at(if mark < MARK_MIN { 1 } else { mark })?;
             let n = match self.socket.read(self.decoder.spare_mut()) {
                 Ok(0) => return Err(closed(replies.pop())),
                 Ok(n) => n,
@@ -96,6 +131,7 @@ impl Plain {
             };
             self.decoder.filled(n);
             self.decoder.decode(&mut replies).map_err(|e| Failure::unreachable(e.to_string()))?;
+            lacking = lacking.saturating_sub(n);
         }
         if replies.len() > count || !self.decoder.is_empty() {
             return Err(Failure::unreachable(format!("{count} replies were expected, and more came")));

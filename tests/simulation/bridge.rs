@@ -2,6 +2,7 @@
 use super::faults::Faults;
 use super::kafka::{Client, Fetch, TOPIC, at};
 use super::net::Arrival;
+use super::server::wire_bytes;
 use super::world::{CommitRequest, Env};
 use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
@@ -76,6 +77,8 @@ struct LaneThread {
     lane: Lane,
     inbox: VecDeque<Input>,
     line: Line,
+    /// What the replies that it waits for take at least.
+    bytes_min: usize,
     /// Records handed to it that have not left it.
     held: usize,
     undertaker: Undertaker,
@@ -133,6 +136,7 @@ impl Bridge {
         let lane = Settings {
             routes: routes(env),
             records_max: 1 + env.random.below(6),
+            commands_max: 12,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
             letters: if env.faults.topic { Letters::Topic } else { Letters::Stream { name: "dead".into(), maxlen: None } },
@@ -159,6 +163,7 @@ impl Bridge {
             lane: Lane::new(lane.clone(), [Tally::default()].into()).indexing(Some([Some(index())].into())),
             inbox: VecDeque::new(),
             line: Line::of(env.lives),
+            bytes_min: 0,
             held: 0,
             undertaker: Undertaker::Idle,
         };
@@ -353,7 +358,10 @@ impl Bridge {
         if thread.line.waiting.is_some() {
             match thread.line.receive(env) {
                 Arrival::Pending => return,
-                Arrival::All(replies) => thread.lane.answered(replies, moment.now, moment.jitter),
+                Arrival::All(replies) => {
+                    assert!(wire_bytes(&replies) >= thread.bytes_min, "no reader sleeps for bytes that never come");
+                    thread.lane.answered(replies, moment.now, moment.jitter);
+                }
                 Arrival::Broken => thread.lane.lost("cut"),
             }
         } else {
@@ -362,8 +370,9 @@ impl Bridge {
                 thread.lane.take(input, moment.now);
             }
             match thread.lane.next(moment.now) {
-                Next::Exchange { replies } => {
+                Next::Exchange { replies, bytes_min } => {
                     thread.line.send(thread.lane.outgoing(), replies, env);
+                    thread.bytes_min = bytes_min;
                     if env.random.percent(70) {
                         thread.lane.prepare(moment.now);
                     }

@@ -31,6 +31,18 @@ impl Value {
     }
 }
 
+/// How many bytes replies take on the wire, at least: a text may also be a bulk string.
+pub(crate) fn wire_bytes(replies: &[Reply]) -> usize {
+    let one = |reply: &Reply| match reply {
+        Reply::Nil => b"*-1\r\n".len(),
+        Reply::Int(n) => n.to_string().len() + b":\r\n".len(),
+        Reply::Text(text) => text.len() + b"+\r\n".len(),
+        Reply::Array(all) => all.len().to_string().len() + b"*\r\n".len() + wire_bytes(all),
+        Reply::Error(error) => error.len() + b"-\r\n".len(),
+    };
+    replies.iter().map(one).sum()
+}
+
 pub(crate) type Data = BTreeMap<Vec<u8>, Value>;
 
 /// Where servers differ.

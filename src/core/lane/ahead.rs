@@ -11,9 +11,8 @@ impl Lane {
     /// Renders the next batch, once the bytes of [`Lane::outgoing`] are written. Not if less than a whole one is queued:
     /// what comes in meanwhile can still go with it.
     pub fn prepare(&mut self, now: Duration) {
-        let queued = || self.parts.values().map(|p| p.queue.len()).sum::<usize>();
         let rebuilds = || self.parts.values().any(|p| p.rebuild.is_some());
-        if matches!(self.stage, Stage::Committing(_)) && self.ahead.is_none() && queued() >= self.settings.records_max && !rebuilds() {
+        if matches!(self.stage, Stage::Committing(_)) && self.ahead.is_none() && self.queued() >= self.whole && !rebuilds() {
             self.ahead = self.collect(now);
         }
     }

@@ -1,6 +1,6 @@
 //! From the queues to a transaction's bytes.
 use super::part::{Part, Pending, Verdict};
-use super::{GUARD_AGE_MAX, Lane, Letters, Next, Span, Stage};
+use super::{GUARD_AGE_MAX, Lane, Letters, Next, Settings, Span, Stage};
 use crate::core::encode::Encoder;
 use crate::core::letter::Letter;
 use crate::core::route::{self, Cause, Grown, Origin, Outcome};
@@ -98,6 +98,14 @@ impl Batch {
         self.shares.iter().map(|s| s.generation).collect()
     }
 
+    /// The fewest bytes that the replies to its transaction take, of so many commands in all: the `OK` to MULTI, a `QUEUED` for
+    /// each, and what EXEC answers. An error is longer than those.
+    pub(super) fn reply_bytes_min(&self, commands: usize) -> usize {
+        // Behind EXEC stand the WATCH and the reads of the next guards.
+        let behind = if self.guards.is_empty() { 0 } else { 1 + self.guards.len() };
+        b"+OK\r\n".len() + (commands - behind - 2) * b"+QUEUED\r\n".len() + b"*-1\r\n".len()
+    }
+
     pub(super) fn clear(&mut self, parts: &BTreeMap<u64, Part>, generations: &[u64]) {
         self.shares.extend(generations.iter().map(|&generation| {
             let part = &parts[&generation];
@@ -135,11 +143,8 @@ impl Lane {
         self.tx.clear();
         self.tx.command(&[b"MULTI"]);
         let mut batch = Batch::new();
-        for generation in ready {
-            if matches!(self.collect_part(generation, &mut batch, now), Some(Stop::Full)) {
-                break;
-            }
-        }
+        let full = ready.into_iter().any(|generation| matches!(self.collect_part(generation, &mut batch, now), Some(Stop::Full)));
+        self.whole = if full { batch.entries.len() } else { self.settings.records_max };
         self.collapse(&mut batch);
         self.add_to_index(&mut batch);
         self.queued_since = self.parts.values().any(|p| !p.queue.is_empty()).then_some(now);
@@ -159,14 +164,20 @@ impl Lane {
     /// Whether more records are waited for before a batch that is not full.
     fn lingers(&self, now: Duration) -> bool {
         let Some(since) = self.queued_since.filter(|_| !self.draining) else { return false };
-        now < since + self.settings.linger && self.parts.values().map(|p| p.queue.len()).sum::<usize>() < self.settings.records_max
+        now < since + self.settings.linger && self.queued() < self.whole
+    }
+
+    /// Records in all queues.
+    pub(super) fn queued(&self) -> usize {
+        self.parts.values().map(|p| p.queue.len()).sum()
     }
 
     fn collect_part(&mut self, generation: u64, batch: &mut Batch, now: Duration) -> Option<Stop> {
         let from = self.parts[&generation].position;
         let begun = batch.entries.len();
         let stop = loop {
-            if batch.entries.len() >= self.settings.records_max || self.tx.bytes().len() >= self.settings.bytes_max {
+            let Settings { records_max, commands_max, bytes_max, .. } = self.settings;
+            if batch.entries.len() >= records_max || batch.commands.len() >= commands_max || self.tx.bytes().len() >= bytes_max {
                 break Some(Stop::Full);
             }
             if !self.admit(generation, now) {

@@ -69,6 +69,7 @@ mod tests {
         let settings = Settings {
             routes: [route].into(),
             records_max: 100,
+            commands_max: 1000,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
             letters: Letters::Halt,
@@ -93,7 +94,7 @@ mod tests {
         };
         let records = (0..).zip(["a", "b", "a", "b", "c", "a"]).map(record).collect();
         lane.take(Input::Records(1, records), Duration::ZERO);
-        let Next::Exchange { replies } = lane.next(Duration::ZERO) else { panic!("there are records") };
+        let Next::Exchange { replies, .. } = lane.next(Duration::ZERO) else { panic!("there are records") };
         let sent = parse_commands(lane.outgoing()).unwrap();
         assert_eq!(sent.len(), replies);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -85,6 +85,7 @@ mod tests {
         let settings = Settings {
             routes: routes.into(),
             records_max: 100,
+            commands_max: 1000,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
             letters: Letters::Stream { name: "dead".into(), maxlen: None },
@@ -114,7 +115,7 @@ mod tests {
         let written = Some(r#"{"v":1}"#);
         let records = [("a", written), ("b", written), ("a", written), ("dead", Some("{}")), ("gone", None), ("a\r\n", written)];
         lane.take(Input::Records(1, (0..).zip(records).map(record).collect()), Duration::ZERO);
-        let Next::Exchange { replies } = lane.next(Duration::ZERO) else { panic!("there are records") };
+        let Next::Exchange { replies, .. } = lane.next(Duration::ZERO) else { panic!("there are records") };
         let commands = parse_commands(lane.outgoing()).unwrap();
         assert_eq!(commands.len(), replies);
         commands.into_iter().map(|c| c.into_iter().map(|a| String::from_utf8(a).unwrap()).collect()).collect()

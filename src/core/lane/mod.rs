@@ -86,6 +86,8 @@ pub enum Letters {
 pub struct Settings {
     pub routes: Arc<[Route]>,
     pub records_max: usize,
+    /// No further record begins in a batch that has so many commands.
+    pub commands_max: usize,
     pub bytes_max: usize,
     pub linger: Duration,
     pub letters: Letters,
@@ -155,8 +157,8 @@ pub enum Event {
 /// What the shell is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Send [`Lane::outgoing`], read this many replies, call [`Lane::answered`] (or [`Lane::lost`]).
-    Exchange { replies: usize },
+    /// Send [`Lane::outgoing`], read this many replies, which take that many bytes at least, call [`Lane::answered`] (or [`Lane::lost`]).
+    Exchange { replies: usize, bytes_min: usize },
     /// Make these durable in the dead-letter topic, beside all else, then hand in [`Input::Buried`].
     Bury(Vec<Letter>),
     /// Nothing to do before this time, unless something comes in.
@@ -198,6 +200,8 @@ pub struct Lane {
     stage: Stage,
     /// The batch after the one in flight; its bytes are in `tx`, since those of what is in flight are written.
     ahead: Option<Batch>,
+    /// How many records fill a batch, by the last one.
+    whole: usize,
     /// Letters that wait to be made durable, or for that to be tried again.
     burial: Option<Burial>,
     /// Letters that are on their way into the dead-letter topic.
@@ -225,6 +229,7 @@ impl Lane {
     pub fn new(settings: Settings, tallies: Arc<[Tally]>) -> Self {
         Self {
             rebuilding: route::without_publish(&settings.routes),
+            whole: settings.records_max,
             settings,
             tallies,
             parts: BTreeMap::new(),
@@ -450,13 +455,13 @@ impl Lane {
     }
 
     fn exchange(&mut self, stage: Stage, now: Duration) -> Next {
-        let replies = match stage {
-            Stage::Committing(_) => self.tx.commands(),
-            _ => self.aux.commands(),
+        let (replies, bytes_min) = match &stage {
+            Stage::Committing(batch) => (self.tx.commands(), batch.reply_bytes_min(self.tx.commands())),
+            _ => (self.aux.commands(), 1),
         };
         self.stage = stage;
         self.sent_at = now;
-        Next::Exchange { replies }
+        Next::Exchange { replies, bytes_min }
     }
 
     fn release(&mut self, record: &Record) {

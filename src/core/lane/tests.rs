@@ -11,6 +11,7 @@ use crate::core::throttle::Throttle;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::num::NonZeroU32;
 
+mod batching;
 mod closing;
 mod replaying;
 
@@ -48,6 +49,7 @@ impl Bench {
         let settings = Settings {
             routes: [route].into(),
             records_max: 10,
+            commands_max: 30,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
             letters,
@@ -103,10 +105,11 @@ impl Bench {
     /// Does one thing that the lane asks for, or says until when it waits.
     fn step(&mut self) -> Option<Option<Duration>> {
         match self.lane.next(self.now) {
-            Next::Exchange { replies } => {
+            Next::Exchange { replies, bytes_min } => {
                 self.exchanges += 1;
                 let answers = self.redis.serve(0, self.lane.outgoing());
                 assert_eq!(answers.len(), replies);
+                assert!(server::wire_bytes(&answers) >= bytes_min, "no reader sleeps for bytes that never come");
                 self.lane.prepare(self.now);
                 self.lane.answered(answers, self.now, 0.0);
             }

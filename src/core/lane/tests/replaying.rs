@@ -82,6 +82,7 @@ impl Job {
         let settings = Settings {
             routes,
             records_max,
+            commands_max: 100,
             bytes_max,
             linger: Duration::ZERO,
             letters: letters.clone(),
@@ -154,7 +155,7 @@ impl Job {
     /// One step of the lane; whether it waits.
     fn step(&mut self, answered: bool) -> bool {
         match self.lane.next(self.now) {
-            Next::Exchange { replies } => {
+            Next::Exchange { replies, .. } => {
                 let before: Vec<String> = (0..KEYS).map(|k| format!("s:k{k}")).filter(|s| !self.redis.data.contains_key(s.as_bytes())).collect();
                 let answers = self.redis.serve(0, self.lane.outgoing());
                 assert_eq!(answers.len(), replies);
