@@ -5,11 +5,14 @@
 //! | `work` | the loop, and what is told of it |
 //! | `claiming` | what is not ours is taken, beside all else |
 //! | `reading` | from Kafka to the lanes; what Kafka says when nothing comes |
+//! | `suspects` | partitions that may be what is wrong with their topic |
 mod claiming;
 mod reading;
+mod suspects;
 
 use self::claiming::Claiming;
 use self::reading::Reader;
+use self::suspects::Suspects;
 use super::speed::Speed;
 use super::store::Store;
 use crate::app::{Clock, Shared, claim_settings};
@@ -22,11 +25,12 @@ use crate::core::replay::claim::How;
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
+use crate::core::retry::Retry;
 use crate::kafka::log::KafkaLog;
 use crate::ops::conditions::Conditions;
 use crate::sink::connection::Connector;
 use crate::sink::lane::LaneHandle;
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -83,11 +87,14 @@ pub struct Work {
     valid: Valid,
     settings: Settings,
     store: Store,
-    log: KafkaLog,
+    log: Arc<KafkaLog>,
     run: Run,
     lanes: Vec<LaneHandle>,
     notes: Receiver<Note>,
     readers: BTreeMap<String, Reader>,
+    /// Topics that are to be read anew.
+    anew: BTreeMap<String, Retry>,
+    suspects: Suspects,
     conditions: Conditions,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -117,12 +124,14 @@ impl Work {
         Ok(Self {
             settings: claim_settings(&config, valid.lane.routes.clone()),
             store: Store::new(&config.redis),
-            log: KafkaLog::new(&config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?,
+            log: Arc::new(KafkaLog::new(&config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?),
             run: Run::new(&plan, lanes.len()),
             full_since: vec![None; lanes.len()],
             lanes,
             notes,
             readers: BTreeMap::new(),
+            anew: BTreeMap::new(),
+            suspects: Suspects::default(),
             conditions,
             clock,
             stop,
@@ -151,7 +160,7 @@ impl Work {
                 self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
                 show(&self.progress(), &self.conditions);
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stopping() {
                 break self.drain();
             }
             if let Some(end) = self.step() {
@@ -178,6 +187,24 @@ impl Work {
         left && self.store.find(&self.plan.name).map_or(begun, |found| found.is_some_and(|job| job.status != "complete"))
     }
 
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks Kafka. However long it takes, Redis is told meanwhile that somebody works on the job; `None`: a stop is asked for,
+    /// and nobody waits for the answer.
+    fn ask<T: Send + 'static>(&mut self, question: impl FnOnce(&KafkaLog) -> T + Send + 'static) -> Option<T> {
+        let (log, (answer, answered)) = (self.log.clone(), bounded(1));
+        std::thread::spawn(move || answer.send(question(&log)));
+        loop {
+            match answered.recv_timeout(WAIT) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Timeout) if !self.stopping() => self.beat(),
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Tells Redis that somebody works on the job.
     fn beat(&mut self) {
         let now = self.clock.now();
@@ -202,11 +229,16 @@ impl Work {
         if let Some(end) = self.claim() {
             return Some(end);
         }
+        self.read_due();
         if self.may_read() {
             self.read();
             self.look();
-        } else if let Ok(note) = self.notes.recv_timeout(WAIT) {
-            self.note(note);
+        } else {
+            // What is not read gives nothing.
+            self.read_at = self.clock.now();
+            if let Ok(note) = self.notes.recv_timeout(WAIT) {
+                self.note(note);
+            }
         }
         None
     }
