@@ -6,6 +6,7 @@
 //! | [`claim`] | a process takes a job's partitions |
 //! | [`decide`] | whether a write may go, by what stands at its key |
 //! | [`earlier`] | jobs that wrote under the same prefix before |
+//! | [`end`] | where a log ends, as who reads it is shown it |
 //! | [`job`] | what a job keeps in Redis |
 //! | [`partitions`] | lists of partitions |
 //! | [`plan`] | what a job will do, frozen |
@@ -16,6 +17,7 @@ pub mod bounds;
 pub mod claim;
 pub mod decide;
 pub mod earlier;
+pub mod end;
 pub mod job;
 pub mod partitions;
 pub mod plan;
