@@ -7,7 +7,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
-use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_prefix, check_streams};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_prefix, check_streams};
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
 use crate::core::throttle::Throttle;
@@ -171,9 +171,10 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
             span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
         }
     }
-    let lives: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    let lives = lives(spans);
     check_prefix(&valid.lane.routes, &asked.options)?;
     check_streams(planned, &lives, &asked.options)?;
+    check_ids(&valid.lane.routes, &lives, &asked.options)?;
     if adds {
         notes.extend(begin_there(&valid.config.kafka.group, spans));
     }
@@ -183,6 +184,11 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         notes.extend(earlier::check(&plans, spans, planned, &asked.keys, &asked.options)?);
     }
     Ok(notes)
+}
+
+/// Where the ranges end, and the live bridge is.
+pub fn lives(spans: &[Span]) -> Vec<Live> {
+    spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect()
 }
 
 /// Where the live bridge is.

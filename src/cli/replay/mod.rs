@@ -11,7 +11,7 @@ use crate::core::replay::bounds::{Bound, Moment, Offsets, Target};
 use crate::core::replay::claim::How;
 use crate::core::replay::job::Keys;
 use crate::core::replay::partitions::Partitions;
-use crate::core::replay::policy::{Ids, Options};
+use crate::core::replay::policy::{Ids, Options, check_ids};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
 use crate::ops::telemetry;
@@ -191,6 +191,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let (mut spans, mut notes) = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {
+        check_ids(&valid.lane.routes, &prepare::lives(&spans), &asked.options)?;
         notes.push("a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into());
         let frozen = prepare::plan(&valid, &asked, spans, planned, &[], notes);
         return Ok(dry::run(&valid, &frozen.plan, args.sample, shown)?);
