@@ -54,6 +54,10 @@ pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, ra
     let (routes, planned) = apply(&valid.lane.routes, &valid.policies, options);
     valid.lane.route_limits = routes.iter().map(|_| None).collect();
     valid.lane.routes = routes.into();
+    if !options.target_prefix.is_empty() {
+        // What the routes' own keys are is not changed by keys elsewhere.
+        (valid.config.serve.enabled, valid.config.serve.index) = (false, false);
+    }
     // Smooth: what the live bridge's clients feel is how many come at once.
     let limit = |rate: u32| NonZeroU32::new(rate).map(|rate| Throttle::new(rate, NonZeroU32::new(rate.get() / 20).unwrap_or(NonZeroU32::MIN)));
     valid.lane.limit = rate.and_then(limit);
