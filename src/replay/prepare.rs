@@ -64,6 +64,17 @@ pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, ra
     Ok((valid, planned))
 }
 
+/// Whether there are the writes that a person named, as route/number.
+pub fn check_writes(named: &[String], planned: &[Planned]) -> Result<(), String> {
+    match named.iter().find(|w| planned.iter().all(|p| format!("{}/{}", p.route, p.write) != **w)) {
+        Some(unknown) => {
+            let route = planned.first().map_or("route", |p| p.route.as_str());
+            Err(format!("there is no write {unknown:?}: route and number, from 1, such as {route}/1"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The offsets of each partition, and what a person should know of them.
 pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<(Vec<Span>, Vec<String>), String> {
     let topics = topics(valid, asked, log)?;
