@@ -456,17 +456,3 @@ fn after_a_flushall_the_cache_is_rebuilt_and_the_bridge_goes_on_behind_it() {
     ticks.expect_exactly(&bed.redis);
     assert!(daemon.status().unwrap().conditions.is_empty());
 }
-
-#[test]
-fn on_a_terminal_a_bar_shows_how_far_it_is() {
-    let bed = Bed::new(2);
-    Ticks::default().produce(&bed.topic, 6_000, 5);
-    let file = bed.dir.path().join("bridge.toml");
-    std::fs::write(&file, bed.setup.toml(1)).unwrap();
-    let line = format!("{} --config {} replay --yes --from-offset earliest --rate 3000/s", binary().display(), file.display());
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null()).output().unwrap();
-    let told = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("records/s") && told.contains("left") && told.contains("/6000") && told.contains("to go"), "{told}");
-    assert!(told.contains("complete after") && !told.contains("INFO"), "{told}");
-}
