@@ -168,15 +168,20 @@ impl Work {
             }
         };
         self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
-        if matches!(end, End::Complete)
-            && let Err(e) = self.store.complete(&self.keys, jiff::Timestamp::now().as_millisecond())
-        {
-            return End::Failed(format!("all is applied, but that can't be written to Redis: {e}; --resume does"));
-        }
+        let end = if matches!(end, End::Complete) { self.completed() } else { end };
         if !matches!(end, End::Fenced) {
             let _ = self.store.rest(&self.keys);
         }
         end
+    }
+
+    /// All is settled: that is told to Redis, which may have gone back since.
+    fn completed(&mut self) -> End {
+        match self.store.complete(&self.keys, &self.plan.spans, jiff::Timestamp::now().as_millisecond()) {
+            Ok(true) => End::Complete,
+            Ok(false) => End::Failed("all was applied, and Redis does not hold all of it any more: it went back, or lost the job".into()),
+            Err(e) => End::Failed(format!("all is applied, but that can't be written to Redis: {e}; --resume does")),
+        }
     }
 
     /// Whether what ended so can be carried on: something is left, and Redis has the job.
@@ -191,11 +196,11 @@ impl Work {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Asks Kafka. However long it takes, Redis is told meanwhile that somebody works on the job; `None`: a stop is asked for,
-    /// and nobody waits for the answer.
+    /// Asks Kafka, by a thread of its own. However long it takes, Redis is told meanwhile that somebody works on the job; `None`: a
+    /// stop is asked for, and nobody waits for the answer, or there was no thread to be had.
     fn ask<T: Send + 'static>(&mut self, question: impl FnOnce(&KafkaLog) -> T + Send + 'static) -> Option<T> {
         let (log, (answer, answered)) = (self.log.clone(), bounded(1));
-        std::thread::spawn(move || answer.send(question(&log)));
+        std::thread::Builder::new().name("asks-kafka".into()).spawn(move || answer.send(question(&log))).ok()?;
         loop {
             match answered.recv_timeout(WAIT) {
                 Ok(answer) => return Some(answer),
