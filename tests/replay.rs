@@ -5,6 +5,9 @@ use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, sequence, tick};
 use crate::support::{eventually, letters, signal};
+use kafka_redis_bridge::config::load;
+use kafka_redis_bridge::core::replay::job::Keys;
+use kafka_redis_bridge::replay::store::Store;
 use std::process::Command;
 
 const ALL: [&str; 2] = ["--from-offset", "earliest"];
@@ -458,15 +461,25 @@ fn after_a_flushall_the_cache_is_rebuilt_and_the_bridge_goes_on_behind_it() {
 }
 
 #[test]
-fn on_a_terminal_a_bar_shows_how_far_it_is() {
+fn a_job_is_marked_as_complete_only_where_redis_holds_all_that_it_applied() {
     let bed = Bed::new(2);
-    Ticks::default().produce(&bed.topic, 6_000, 5);
-    let file = bed.dir.path().join("bridge.toml");
-    std::fs::write(&file, bed.setup.toml(1)).unwrap();
-    let line = format!("{} --config {} replay --yes --from-offset earliest --rate 3000/s", binary().display(), file.display());
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null()).output().unwrap();
-    let told = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("records/s") && told.contains("left") && told.contains("/6000") && told.contains("to go"), "{told}");
-    assert!(told.contains("complete after") && !told.contains("INFO"), "{told}");
+    Ticks::default().produce_on(&bed.topic, 20, 2, 0..2);
+    bed.replay(&ALL);
+    let loaded = load::load_text(&bed.setup.toml(1), "bridge.toml", &[]).unwrap();
+    let (mut store, name) = (Store::new(&loaded.config().redis), bed.job());
+    let (keys, spans) = (Keys::new("bridge", &name), store.find(&name).unwrap().unwrap().plan.unwrap().spans);
+    let status = || redis::cmd("HGET").arg(format!("bridge:job:{name}")).arg("status").query::<Option<String>>(&mut bed.redis.connect()).unwrap();
+    let state = format!("bridge:job:{name}:state:{}:1", bed.topic);
+    bed.redis.command(&format!("HSET bridge:job:{name} status begun"));
+    for lost in [format!("HSET {state} offset 9"), format!("HSET {state} offset 10 unread 8"), format!("DEL {state}")] {
+        bed.redis.command(&lost);
+        assert!(!store.complete(&keys, &spans, 1).unwrap(), "{lost}");
+        assert_eq!(status().as_deref(), Some("begun"));
+    }
+    bed.redis.command(&format!("HSET {state} offset 10"));
+    assert!(store.complete(&keys, &spans, 1).unwrap());
+    assert_eq!(status().as_deref(), Some("complete"));
+    bed.redis.command("FLUSHALL");
+    assert!(!store.complete(&keys, &spans, 1).unwrap());
+    assert_eq!(status(), None, "no job comes of it that nobody began");
 }

@@ -88,8 +88,7 @@ fn records_without_timestamps_are_found_by_offset_alone() {
 
 #[test]
 fn what_retention_deletes_meanwhile_halts_or_is_passed_over_where_that_was_asked() {
-    let mut bed = Bed::new(2);
-    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let bed = Bed::new(2).fetching_little();
     let mut ticks = Ticks::default();
     ticks.produce_on(&bed.topic, 40_000, 2, 0..2);
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "500/s"]);
@@ -112,8 +111,7 @@ fn what_retention_deletes_meanwhile_halts_or_is_passed_over_where_that_was_asked
 
 #[test]
 fn retention_under_the_reader_is_met_while_it_reads() {
-    let mut bed = Bed::new(1);
-    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let bed = Bed::new(1).fetching_little();
     let mut ticks = Ticks::default();
     ticks.produce_on(&bed.topic, 30_000, 1, 0..1);
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s", "--clamp"]);
@@ -128,8 +126,7 @@ fn retention_under_the_reader_is_met_while_it_reads() {
 
 #[test]
 fn a_topic_that_is_deleted_or_made_anew_is_told_and_nothing_of_another_log_is_applied() {
-    let mut bed = Bed::new(1);
-    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let bed = Bed::new(1).fetching_little();
     let mut ticks = Ticks::default();
     ticks.produce_on(&bed.topic, 30_000, 1, 0..1);
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s"]);
@@ -184,8 +181,7 @@ fn offsets_of_partitions_are_of_one_topic() {
 
 #[test]
 fn a_report_says_what_was_deleted_and_applied_in_all_and_how_fast_its_own_process_was() {
-    let mut bed = Bed::new(1);
-    bed.setup = bed.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+    let bed = Bed::new(1).fetching_little();
     let mut ticks = Ticks::default();
     ticks.produce_on(&bed.topic, 20_000, 1, 0..1);
     let stop = |mut job: std::process::Child| {

@@ -1,11 +1,13 @@
 //! What goes wrong for one partition of a job holds up no other, is told, and ends.
 use crate::support::bed::Bed;
 use crate::support::certificates::Certificates;
+use crate::support::daemon::Setup;
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::kafka_server::KafkaServer;
 use crate::support::sequence::{Ticks, sequence, tick};
-use crate::support::{eventually, unique};
+use crate::support::{eventually, pass, signal, unique};
 use rdkafka::ClientConfig;
+use std::time::Duration;
 
 #[test]
 fn a_lane_that_owes_letters_holds_up_no_other_and_they_are_counted() {
@@ -30,6 +32,17 @@ fn a_lane_that_owes_letters_holds_up_no_other_and_they_are_counted() {
     assert_eq!((bed.count("records"), bed.count("dead"), bed.count("applied")), (40_001, 1, 80_001));
 }
 
+/// A byte of a topic's first partition changes on the disk: the last one of this text.
+fn damage(server: &mut KafkaServer, topic: &str, text: &str) {
+    server.stop();
+    let segment = server.home.path().join(format!("log/{topic}-0/00000000000000000000.log"));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
+    bytes[at + text.len() - 1] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    server.run();
+}
+
 #[test]
 fn what_only_a_person_can_put_right_in_kafka_is_told_and_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
@@ -46,14 +59,7 @@ fn what_only_a_person_can_put_right_in_kafka_is_told_and_ends_the_job() {
         (from..from + 10).for_each(|seq| producer.send(&bed.topic, Produce::new("P0/USD", &tick(seq))));
         producer.flush();
     }
-    // A byte of the second batch changes on the disk.
-    server.stop();
-    let segment = server.home.path().join(format!("log/{}-0/00000000000000000000.log", bed.topic));
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let at = bytes.windows(8).position(|w| w == b"\"seq\":15").unwrap();
-    bytes[at + 7] = b'6';
-    std::fs::write(&segment, bytes).unwrap();
-    server.run();
+    damage(&mut server, &bed.topic, "\"seq\":15");
     bed.setup = properties.iter().fold(bed.setup.clone().brokers(&server.bootstrap()), |s, (n, v)| s.property(n, v));
     let told = bed.expect(1, &["replay", "--yes", "--from-offset", "earliest"]);
     assert!(told.contains("kafka-corrupt") && told.contains("kafka-dump-log") && told.contains("carry it on"), "{told}");
@@ -61,4 +67,66 @@ fn what_only_a_person_can_put_right_in_kafka_is_told_and_ends_the_job() {
     bed.setup = bed.setup.clone().property("sasl.password", "wrong");
     let told = bed.expect(1, &["replay", "--resume", &bed.job()]);
     assert!(told.contains("kafka-refused") && told.contains("sasl.*") && told.contains("carry it on"), "{told}");
+}
+
+/// A broker of its own, and a job's bed there whose lanes take little in.
+fn bed_on(server: &KafkaServer, partitions: i32) -> (Bed, Producer) {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", server.bootstrap());
+    let mut bed = Bed::new(1);
+    bed.topic = unique("ticks");
+    bed.setup = Setup::new(&bed.topic, &bed.redis.url()).brokers(&server.bootstrap());
+    bed.setup.extra += "[batch]\nrecords_max = 10\n";
+    kafka::create_on(&client, &bed.topic, partitions, &[]);
+    (bed.fetching_little(), Producer::on(client))
+}
+
+#[test]
+fn a_damaged_batch_of_one_partition_halts_no_other_when_kafka_was_away_since() {
+    let mut server = KafkaServer::plain(&[]);
+    let (bed, producer) = bed_on(&server, 2);
+    for seq in 0..4_000 {
+        producer.send(&bed.topic, Produce { partition: Some(1), ..Produce::new("P1/USD", &tick(seq)) });
+    }
+    for seq in 0..3 {
+        producer.send(&bed.topic, Produce { partition: Some(0), ..Produce::new("P0/USD", &tick(seq)) });
+        producer.flush();
+    }
+    damage(&mut server, &bed.topic, "\"seq\":1");
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "300/s"]);
+    eventually("the damage is told", 40, || bed.log().contains("kafka-corrupt"));
+    // As its operator would: a broker that was killed looks through its logs, and cuts them at the damage.
+    server.stop();
+    // Longer than what only a person can put right is waited for.
+    pass(Duration::from_secs(35));
+    assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
+    server.run();
+    assert_eq!(job.wait().unwrap().code(), Some(1), "{}", bed.log());
+    let told = bed.log();
+    assert!(told.contains("[0] halted at 1: kafka-corrupt") && !told.contains("[1] halted"), "{told}");
+    assert_eq!(sequence(&bed.redis, "P1/USD"), (0..4_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_job_that_no_broker_answers_shows_that_it_lives_and_stops_when_it_is_told_to() {
+    let mut server = KafkaServer::plain(&[]);
+    let (bed, producer) = bed_on(&server, 8);
+    for seq in 0..8_000 {
+        producer.send(&bed.topic, Produce { partition: Some(seq % 8), ..Produce::new("P0/USD", &tick(seq.unsigned_abs().into())) });
+    }
+    producer.flush();
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "300/s"]);
+    eventually("the job is under way", 40, || bed.entries(1) > 100);
+    server.kill();
+    eventually("that nobody answers is told", 90, || bed.log().contains("kafka-unanswered"));
+    let show = || bed.expect(0, &["jobs", "show", &bed.job()]);
+    assert!(show().contains("running"), "while it asks Kafka, Redis is told that it lives: {}", show());
+    signal(job.id(), "TERM");
+    let mut code = None;
+    eventually("it stops", 10, || {
+        code = job.try_wait().unwrap();
+        code.is_some()
+    });
+    assert_eq!(code.unwrap().code(), Some(75), "{}", bed.log());
+    assert!(show().contains("stopped") && bed.log().contains("carry it on"), "{}", bed.log());
 }

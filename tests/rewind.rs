@@ -122,3 +122,28 @@ fn a_rewind_that_nobody_confirms_or_that_lies_outside_changes_nothing() {
     assert_eq!(sequence(&redis).len(), 20);
     assert_eq!(daemon.settled(), 20);
 }
+
+#[test]
+fn of_several_partitions_those_are_told_that_were_set_before_one_could_not_be_and_those_that_were_not() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 3);
+    Ticks::default().produce_on(&topic, 90, 3, 0..3);
+    let mut setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(90);
+    assert_eq!(daemon.stop(), 0);
+    let first = state(&setup, 0);
+    redis.command(&format!("ACL SETUSER half on >pw +@all &* %R~bridge:* %RW~bridge:store %RW~{first}"));
+    setup.redis = redis.url().replace("redis://", "redis://half:pw@");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bridge.toml");
+    std::fs::write(&file, setup.toml(1)).unwrap();
+    let done = Command::new(binary()).arg("--config").arg(&file).args(["rewind", "--topic", &topic, "--to-offset", "-10", "--yes"]).output().unwrap();
+    let told = said(&done);
+    assert_eq!(done.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("Set before it: {topic}[0] to 20 (set, and committed to Kafka")), "{told}");
+    assert!(told.contains(&format!("Not set: {topic}[1], {topic}[2].")) && told.contains("--partition 1,2"), "{told}");
+    let offset = |partition: i32| redis::cmd("HGET").arg(state(&setup, partition)).arg("offset").query::<String>(&mut redis.connect()).unwrap();
+    assert_eq!([offset(0), offset(1), offset(2)], ["20", "30", "30"]);
+    assert_eq!(kafka::committed(&setup.group, &topic, 3), [Some(20), Some(30), Some(30)]);
+}

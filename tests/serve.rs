@@ -1,8 +1,10 @@
 //! What flows into Redis can be read over HTTP, by the routes that wrote it.
+use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::http::{ask, get, raw};
 use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::RedisServer;
+use crate::support::sequence::Ticks;
 use crate::support::{eventually, free_port, signal};
 use serde_json::{Value, json};
 
@@ -286,4 +288,16 @@ fn the_page_is_served_with_a_strict_policy_and_names_no_other_host() {
     assert_eq!(get(daemon.http, "/api/v1/routes").status, 403);
     assert_eq!(ask(daemon.http, "POST", "/", &[], "").status, 405);
     assert!(daemon.status().unwrap().ready, "and /status is still the bridge's");
+}
+
+#[test]
+fn a_job_adds_the_keys_that_it_fills_to_the_index_and_none_that_it_writes_elsewhere() {
+    let mut bed = Bed::new(1);
+    bed.setup = bed.setup.clone().extra("[serve]\nindex = true\nstreaming = \"volatility\"\n");
+    Ticks::default().produce(&bed.topic, 30, 3);
+    let indexed = || redis::cmd("ZCARD").arg(format!("bridge:keys:{}:volatility", bed.setup.group)).query::<i64>(&mut bed.redis.connect()).unwrap();
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "x:"]);
+    assert_eq!((bed.redis.entries::<String>("x:volatility:P0/USD").len(), indexed()), (10, 0));
+    bed.replay(&["--from-offset", "earliest"]);
+    assert_eq!(indexed(), 3);
 }

@@ -201,3 +201,87 @@ fn a_bridge_that_trims_while_redis_is_read_is_found_equal() {
         producer.flush();
     }
 }
+
+#[test]
+fn what_a_replay_left_out_is_not_expected_where_it_wrote() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"s:{key}\", fields = \"*\" }\n\
+        [[route.write]]\nset = { key = \"latest:{key}\", value = \"{payload}\" }\nreplay = \"skip\"\n\
+        [[route.write]]\nset = { key = \"last:{key}\", value = \"{payload}\" }\n\
+        [[route.write]]\ncommand = [\"HSET\", \"last:{key}\", \"a\", \"b\"]\n";
+    let bed = Bed::with(2, routes);
+    Ticks::default().produce(&bed.topic, 300, 4);
+    let verify = |code: i32, more: &[&str]| bed.expect(code, &[ALL.as_slice(), more].concat());
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "copy:"]);
+    let told = verify(0, &["--target-prefix", "copy:"]);
+    assert!(told.contains("4 streams") && told.contains("4 values") && !told.contains("not compared") && told.ends_with("equal\n"), "{told}");
+    bed.redis.command("DEL copy:last:P0/USD");
+    assert!(verify(4, &["--target-prefix", "copy:"]).ends_with("1 key differs\n"));
+    bed.replay(&["--from-offset", "earliest", "--target-prefix", "one:", "--write", "r/3"]);
+    let told = verify(0, &["--target-prefix", "one:", "--write", "r/3"]);
+    assert!(told.contains("0 streams") && told.contains("4 values"), "{told}");
+    verify(4, &["--target-prefix", "one:"]);
+    assert!(verify(1, &["--target-prefix", "one:", "--write", "r/9"]).contains("there is no write"));
+    assert!(verify(2, &["--write", "r/3"]).contains("--target-prefix"));
+}
+
+#[test]
+fn ids_that_a_write_says_are_compared() {
+    let by_time = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\nxadd = { key = \"s:{key}\", fields = \"*\", id = \"{timestamp}-*\" }\n";
+    let bed = Bed::with(1, by_time);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at = |ms: i64| Produce { timestamp: Some(now - ms), ..Produce::new("a", r#"{"x":1}"#) };
+    kafka::produce(&bed.topic, [at(30), at(20), at(20), at(10)]);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(4);
+    assert_eq!(daemon.stop(), 0);
+    assert!(bed.expect(0, &ALL).ends_with("equal\n"));
+    bed.redis.command("DEL s:a");
+    for ms in [30, 20, 20, 9] {
+        bed.redis.command(&format!("XADD s:a {}-* x 1", now - ms));
+    }
+    assert!(bed.expect(4, &ALL).contains("DIFFERENT s:a: "));
+    // Of a job that took them from the records' time.
+    let mut bed = bed;
+    bed.setup.routes = bed.setup.routes.replace(", id = \"{timestamp}-*\"", "");
+    let elsewhere = ["--from-offset", "earliest", "--target-prefix", "x:", "--ids", "timestamp"];
+    bed.replay(&elsewhere);
+    let verify = [&["verify"], elsewhere.as_slice()].concat();
+    assert!(bed.expect(0, &verify).ends_with("equal\n"));
+    bed.redis.command(&format!("XDEL x:s:a {}-0", now - 10));
+    bed.redis.command(&format!("XADD x:s:a {} x 1", now - 9));
+    assert!(bed.expect(4, &verify).contains("DIFFERENT x:s:a: "));
+}
+
+#[test]
+fn an_entry_that_several_partitions_may_have_added_twice_is_found_or_told() {
+    let bed = Bed::with(3, SHARED);
+    Ticks::default().produce_on(&bed.topic, 300, 3, 0..3);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(300);
+    assert_eq!(daemon.stop(), 0);
+    let last = ["verify", "--from-offset", "-20"];
+    assert!(bed.expect(0, &last).ends_with("equal\n"));
+    bed.redis.command("XADD all * r 0:95");
+    let told = bed.expect(4, &last);
+    assert!(told.contains("DIFFERENT all: 1 entries stand behind the range's first ones"), "{told}");
+    // Of one of three partitions the range has nothing: what stands there twice may be older.
+    let told = bed.expect(0, &["verify", "--from-offset", "0:80,1:80,2:latest"]);
+    assert!(told.contains("can't be told all: 1 entries look like one of the range") && told.contains("equal, as far as it can be told"), "{told}");
+}
+
+#[test]
+fn a_value_whose_record_is_ahead_of_our_clock_may_live_so_much_shorter_than_its_time_says() {
+    let routes = "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n\
+        [[route.write]]\nsetex = { key = \"latest:{key}\", ttl = \"1h\", ttl_from = \"timestamp\", value = \"{payload}\" }\n";
+    let bed = Bed::with(1, routes);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let ahead = |key: &'static str| Produce { timestamp: Some(now + 600_000), ..Produce::new(key, r#"{"x":1}"#) };
+    kafka::produce(&bed.topic, [ahead("a"), ahead("b")]);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(2);
+    assert_eq!(daemon.stop(), 0);
+    let told = bed.expect(0, &ALL);
+    assert!(told.contains("can't be told latest:a: ") && told.contains("clocks of producers are up to 5"), "{told}");
+    bed.redis.command("EXPIRE latest:b 60");
+    assert!(bed.expect(4, &ALL).contains("DIFFERENT latest:b: the value is right, and lives for"));
+}

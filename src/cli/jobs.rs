@@ -84,7 +84,7 @@ fn show(output: Output, store: &mut Store, name: &str) -> Result<(), String> {
     for write in job.plan.iter().flat_map(|p| &p.writes) {
         print::line(format_args!("route {} write {} ({}): {}: {}", write.route, write.write, write.command, write.does, write.meaning));
     }
-    job.counts.each().iter().chain(&[("gone", job.gone)]).for_each(|(name, n)| print::line(format_args!("{name:<10} {n:>14}")));
+    job.counts.each().iter().chain(&[("gone", job.gone)]).for_each(|(name, n)| print::line(format_args!("{name:<16} {n:>14}")));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Back-off with jitter, for ever: the waits grow to a bound, the attempts do not end.
+//! Back-off with jitter: the waits grow to a bound. The attempts do not end, but where somebody gives up by the time.
 use std::time::Duration;
 
 /// How long to wait before the next attempt.
@@ -29,9 +29,49 @@ impl Backoff {
     }
 }
 
+/// Something that is tried again, by the time since the process began, and given up when it failed for long.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    since: Duration,
+    at: Duration,
+    backoff: Backoff,
+}
+
+impl Retry {
+    /// Tried for the first time at this time.
+    pub fn at(at: Duration) -> Self {
+        Self { since: at, at, backoff: Backoff::default() }
+    }
+
+    pub fn due(&self, now: Duration) -> bool {
+        now >= self.at
+    }
+
+    /// It failed. Whether it is tried again: it has not failed for so long yet. `jitter` is from 0 to 1.
+    pub fn failed(&mut self, now: Duration, patience: Duration, jitter: f64) -> bool {
+        self.at = now + self.backoff.next(jitter);
+        now < self.since + patience
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_after_growing_waits_and_given_up_after_a_while() {
+        let patience = Duration::from_secs(30);
+        let mut now = Duration::from_secs(100);
+        let mut retry = Retry::at(now);
+        let mut tries = 0;
+        while retry.failed(now, patience, 0.0) {
+            assert!(!retry.due(now));
+            now += Backoff::LONGEST;
+            assert!(retry.due(now));
+            tries += 1;
+        }
+        assert_eq!((tries, now), (15, Duration::from_secs(130)));
+    }
 
     #[test]
     fn waits_grow_to_a_bound_and_never_end() {

@@ -108,6 +108,11 @@ impl Template {
         self.around_key().is_some()
     }
 
+    /// Whether it has the record's key: that comes from one partition, unless who produces it says otherwise.
+    pub fn has_key(&self) -> bool {
+        self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Reference::Key, .. }))
+    }
+
     /// Whether a hole asks for a field of the decoded value.
     pub fn needs_fields(&self) -> bool {
         self.parts.iter().any(|p| matches!(p, Part::Hole { hole: Reference::Value(_), .. }))

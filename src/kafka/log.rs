@@ -1,10 +1,11 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
 use super::client;
-use super::trouble::Trouble;
+use super::trouble::{Refusals, Trouble};
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
+use crate::core::replay::bounds::Held;
 use crate::sink::claim::Log;
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -27,13 +28,12 @@ pub struct KafkaLog {
     kafka: Kafka,
     start: Start,
     compacted: Mutex<HashMap<String, bool>>,
-    /// How the brokers refused this client, since they last answered it.
-    refused: Mutex<Option<(Trouble, String)>>,
+    refusals: Mutex<Refusals>,
 }
 
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
-        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default(), refused: Mutex::default() })
+        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default(), refusals: Mutex::default() })
     }
 }
 
@@ -79,7 +79,9 @@ impl KafkaLog {
     /// The offsets that Kafka holds of a partition, up to where its open transactions begin.
     pub fn watermarks(&self, at: &TopicPartition) -> Result<(i64, i64), String> {
         let answer = self.observer.fetch_watermarks(&at.topic, at.partition, ANSWER_MAX).map_err(|e| e.to_string())?;
-        *self.refused.lock() = None;
+        // What came before the answer is no more.
+        self.hear();
+        self.refusals.lock().answered(at);
         Ok(answer)
     }
 
@@ -123,17 +125,9 @@ impl KafkaLog {
 
     /// Why a partition can't be asked about until a person does something: its topic is gone, or is not ours to see. `None`:
     /// that may pass by itself.
-    pub fn refusal(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
-        // Nobody polls this client: what it met of brokers that refuse it waits there, and is told once.
-        for _ in 0..EVENTS_MAX {
-            // An event that the client sees to by itself comes as nothing.
-            if let Some(Err(e)) = self.observer.poll(Duration::from_millis(1))
-                && let Some(trouble) = e.rdkafka_error_code().and_then(Trouble::of)
-            {
-                *self.refused.lock() = Some((trouble, e.to_string()));
-            }
-        }
-        let refused = self.refused.lock().clone();
+    fn refusal(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
+        self.hear();
+        let refused = self.refusals.lock().of(at);
         if refused.is_some() {
             return refused;
         }
@@ -146,6 +140,29 @@ impl KafkaLog {
                 Some((trouble, format!("{} has {} partitions", at.topic, topic.partitions().len())))
             }
             None => None,
+        }
+    }
+
+    /// Nobody polls this client: what it met of brokers that refuse it waits there, and is told once.
+    fn hear(&self) {
+        for _ in 0..EVENTS_MAX {
+            // An event that the client sees to by itself comes as nothing.
+            if let Some(Err(e)) = self.observer.poll(Duration::ZERO)
+                && let Some(trouble) = e.rdkafka_error_code().and_then(Trouble::of)
+            {
+                self.refusals.lock().refused(trouble, e.to_string());
+            }
+        }
+    }
+
+    /// The offsets that Kafka holds of a partition.
+    ///
+    /// # Errors
+    /// Why it does not say, and what a person has to see to where that does not pass by itself.
+    pub fn held(&self, at: &TopicPartition) -> Result<Held, (Option<Trouble>, String)> {
+        match self.watermarks(at) {
+            Ok((low, high)) => Ok(Held { low, high }),
+            Err(why) => Err(self.refusal(at).map_or((None, why), |(trouble, why)| (Some(trouble), why))),
         }
     }
 

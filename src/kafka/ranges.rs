@@ -4,6 +4,7 @@ use super::range::records;
 use super::trouble::Trouble;
 use crate::config::Kafka;
 use crate::core::record::{Record, TopicPartition};
+use crate::core::replay::end::{End, Shown};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -78,6 +79,11 @@ impl Ranges {
         self.consumer.seek(&self.topic, partition, Offset::Offset(offset), Duration::ZERO).map_err(|e| e.to_string())
     }
 
+    /// Before which offset Kafka holds all of a partition that can be read.
+    fn high(&self, partition: i32, patience: Duration) -> Result<i64, String> {
+        self.consumer.fetch_watermarks(&self.topic, partition, patience).map(|(_, high)| high).map_err(|e| e.to_string())
+    }
+
     fn list(&self, partition: i32) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
@@ -94,12 +100,20 @@ pub enum Walk {
     Stop,
 }
 
+/// A range that is walked.
+struct Open {
+    next: i64,
+    to: i64,
+    end: End,
+}
+
 /// Reads the ranges `(partition, from, to)` of a topic to their ends.
 ///
 /// # Errors
-/// What Kafka says, that it deleted what was about to be read, or that nothing came for so long.
+/// What Kafka says, that it deleted what was about to be read, that the log was cut, or that nothing came for so long.
 pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max: Duration, mut on: impl FnMut(Record) -> Walk) -> Result<(), String> {
-    let mut open: BTreeMap<i32, i64> = ranges.iter().filter(|(_, from, to)| from < to).map(|(p, _, to)| (*p, *to)).collect();
+    let begun = |(p, from, to): &(i32, i64, i64)| (*p, Open { next: *from, to: *to, end: End::default() });
+    let mut open: BTreeMap<i32, Open> = ranges.iter().filter(|(_, from, to)| from < to).map(begun).collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -112,8 +126,10 @@ pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max:
             Read::Record(message) => {
                 heard = Instant::now();
                 let (partition, offset) = (message.partition(), message.offset());
-                let Some(to) = open.get(&partition).copied() else { continue };
-                let at = TopicPartition { topic: topic.clone(), partition };
+                let Some(range) = open.get_mut(&partition) else { continue };
+                range.next = offset + 1;
+                range.end.record();
+                let (to, at) = (range.to, TopicPartition { topic: topic.clone(), partition });
                 let record = if offset < to { records(at, &[message]).pop() } else { None };
                 let more = record.map_or(Walk::Enough, &mut on);
                 if more == Walk::Stop {
@@ -124,7 +140,18 @@ pub fn walk(kafka: &Kafka, topic: &str, ranges: &[(i32, i64, i64)], silence_max:
                     reader.leave(partition);
                 }
             }
-            Read::End(partition) => _ = open.remove(&partition),
+            Read::End(partition) => {
+                let Some(range) = open.get_mut(&partition) else { continue };
+                let high = reader.high(partition, silence_max).map_err(|e| format!("Kafka: {topic}[{partition}]: {e}"))?;
+                match range.end.shown(range.next, range.to, high) {
+                    Shown::Over => _ = open.remove(&partition),
+                    Shown::Again => reader.read_again(partition, range.next).map_err(|e| format!("Kafka: {topic}[{partition}]: {e}"))?,
+                    Shown::Cut => {
+                        let to = range.to;
+                        return Err(format!("{topic}[{partition}] ends at {high}, before the end of the range, {to}: the topic was recreated or truncated"));
+                    }
+                }
+            }
             Read::OutOfRange => return Err(format!("Kafka deleted records of {topic} that were about to be read")),
             Read::Nothing | Read::Trouble(..) if heard.elapsed() > silence_max => return Err(format!("Kafka: {topic}: nothing came for {silence_max:?}")),
             Read::Nothing | Read::Trouble(..) => {}

@@ -1,5 +1,7 @@
 //! Which of librdkafka's errors a person has to see to.
+use crate::core::record::TopicPartition;
 use rdkafka::types::RDKafkaErrorCode;
+use std::collections::HashSet;
 
 /// What stays wrong until a person does something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,5 +31,52 @@ impl Trouble {
             }
             _ => None,
         }
+    }
+}
+
+/// How brokers refused a client. They do not say of which partitions: of any about which none has answered since.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    last: Option<(Trouble, String)>,
+    answered: HashSet<TopicPartition>,
+}
+
+impl Refusals {
+    /// A broker refused the client.
+    pub fn refused(&mut self, trouble: Trouble, why: String) {
+        self.last = Some((trouble, why));
+        self.answered.clear();
+    }
+
+    /// A broker answered what it was asked about a partition.
+    pub fn answered(&mut self, at: &TopicPartition) {
+        if self.last.is_some() {
+            self.answered.insert(at.clone());
+        }
+    }
+
+    /// Why a partition can't be asked about.
+    pub fn of(&self, at: &TopicPartition) -> Option<(Trouble, String)> {
+        self.last.clone().filter(|_| !self.answered.contains(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_passed_for_a_partition_that_was_answered_about_and_for_no_other() {
+        let (a, b) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+        let refused = |refusals: &mut Refusals| refusals.refused(Trouble::of(RDKafkaErrorCode::Authentication).unwrap(), "no".into());
+        let mut refusals = Refusals::default();
+        refusals.answered(&a);
+        assert!(refusals.of(&a).is_none() && refusals.of(&b).is_none());
+        refused(&mut refusals);
+        assert!(refusals.of(&a).is_some() && refusals.of(&b).is_some());
+        refusals.answered(&a);
+        assert!(refusals.of(&a).is_none() && refusals.of(&b).is_some());
+        refused(&mut refusals);
+        assert!(refusals.of(&a).is_some(), "it was refused once more");
     }
 }

@@ -7,7 +7,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
-use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_prefix, check_streams};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_prefix, check_streams};
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
 use crate::core::throttle::Throttle;
@@ -54,10 +54,25 @@ pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, ra
     let (routes, planned) = apply(&valid.lane.routes, &valid.policies, options);
     valid.lane.route_limits = routes.iter().map(|_| None).collect();
     valid.lane.routes = routes.into();
+    if !options.target_prefix.is_empty() {
+        // What the routes' own keys are is not changed by keys elsewhere.
+        (valid.config.serve.enabled, valid.config.serve.index) = (false, false);
+    }
     // Smooth: what the live bridge's clients feel is how many come at once.
     let limit = |rate: u32| NonZeroU32::new(rate).map(|rate| Throttle::new(rate, NonZeroU32::new(rate.get() / 20).unwrap_or(NonZeroU32::MIN)));
     valid.lane.limit = rate.and_then(limit);
     Ok((valid, planned))
+}
+
+/// Whether there are the writes that a person named, as route/number.
+pub fn check_writes(named: &[String], planned: &[Planned]) -> Result<(), String> {
+    match named.iter().find(|w| planned.iter().all(|p| format!("{}/{}", p.route, p.write) != **w)) {
+        Some(unknown) => {
+            let route = planned.first().map_or("route", |p| p.route.as_str());
+            Err(format!("there is no write {unknown:?}: route and number, from 1, such as {route}/1"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The offsets of each partition, and what a person should know of them.
@@ -171,9 +186,10 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
             span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
         }
     }
-    let lives: Vec<Live> = spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect();
+    let lives = lives(spans);
     check_prefix(&valid.lane.routes, &asked.options)?;
     check_streams(planned, &lives, &asked.options)?;
+    check_ids(&valid.lane.routes, &lives, &asked.options)?;
     if adds {
         notes.extend(begin_there(&valid.config.kafka.group, spans));
     }
@@ -183,6 +199,11 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         notes.extend(earlier::check(&plans, spans, planned, &asked.keys, &asked.options)?);
     }
     Ok(notes)
+}
+
+/// Where the ranges end, and the live bridge is.
+pub fn lives(spans: &[Span]) -> Vec<Live> {
+    spans.iter().filter(|s| !s.is_empty()).map(|s| Live { at: s.at(), to: s.to, position: s.live }).collect()
 }
 
 /// Where the live bridge is.

@@ -4,14 +4,17 @@ use crate::core::claimer::Settings;
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
 use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
+use crate::core::replay::completion::{self, Completion, Ended};
 use crate::core::replay::job::{Counts, Gap, Keys, gap, gap_field, gone};
-use crate::core::replay::plan::Plan;
+use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
 use crate::core::reply::{Reply, first_error};
 use crate::sink::connection::{Connection, Connector, Failure};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
+/// How often a job that others write to meanwhile is marked as complete.
+const COMPLETIONS_MAX: u32 = 5;
 /// How long a job counts as worked on after its process last said so.
 const ALIVE_MS: &str = "15000";
 
@@ -179,12 +182,31 @@ impl Store {
         accepted(&replies)
     }
 
-    /// The job is complete: what it wrote last to each key is of no more use.
-    pub fn complete(&mut self, keys: &Keys, now_ms: i64) -> Result<(), Failure> {
-        let (job, marks, now) = (keys.job(), keys.marks(), now_ms.to_string());
+    /// Marks a job as complete. `false`: Redis does not hold all that was settled, and it is not.
+    pub fn complete(&mut self, keys: &Keys, spans: &[Span], now_ms: i64) -> Result<bool, Failure> {
         // A connection that was idle for long may be gone.
-        let _ = self.ask(&[&[b"EXISTS", &job.0]]);
-        self.ask(&[&[b"HSET", &job.0, b"status", b"complete", b"ended", now.as_bytes()], &[b"UNLINK", &marks.0]]).map(drop)
+        let _ = self.ask(&[&[b"EXISTS", &keys.job().0]]);
+        for _ in 0..COMPLETIONS_MAX {
+            let mut completion = Completion::new(keys, spans, now_ms);
+            let mut next = completion.begin();
+            let ended = loop {
+                match next {
+                    completion::Next::Exchange { replies } => {
+                        let answer = self.exchange(completion.outgoing(), replies)?;
+                        next = completion.answered(&answer);
+                    }
+                    completion::Next::Done(ended) => break ended,
+                }
+            };
+            self.ask(&[&[b"UNWATCH"]])?;
+            match ended {
+                Ended::Complete => return Ok(true),
+                Ended::Behind => return Ok(false),
+                Ended::Again => {}
+                Ended::Refused(error) => return Err(Failure::unreachable(format!("Redis refuses: {error}"))),
+            }
+        }
+        Err(Failure::unreachable("somebody else writes the job's state"))
     }
 
     /// Removes all that is kept of a job; nothing of what it wrote.

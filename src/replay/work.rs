@@ -5,11 +5,14 @@
 //! | `work` | the loop, and what is told of it |
 //! | `claiming` | what is not ours is taken, beside all else |
 //! | `reading` | from Kafka to the lanes; what Kafka says when nothing comes |
+//! | `suspects` | partitions that may be what is wrong with their topic |
 mod claiming;
 mod reading;
+mod suspects;
 
 use self::claiming::Claiming;
 use self::reading::Reader;
+use self::suspects::Suspects;
 use super::speed::Speed;
 use super::store::Store;
 use crate::app::{Clock, Shared, claim_settings};
@@ -22,11 +25,12 @@ use crate::core::replay::claim::How;
 use crate::core::replay::job::{Counts, Keys};
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
+use crate::core::retry::Retry;
 use crate::kafka::log::KafkaLog;
 use crate::ops::conditions::Conditions;
 use crate::sink::connection::Connector;
 use crate::sink::lane::LaneHandle;
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -83,11 +87,14 @@ pub struct Work {
     valid: Valid,
     settings: Settings,
     store: Store,
-    log: KafkaLog,
+    log: Arc<KafkaLog>,
     run: Run,
     lanes: Vec<LaneHandle>,
     notes: Receiver<Note>,
     readers: BTreeMap<String, Reader>,
+    /// Topics that are to be read anew.
+    anew: BTreeMap<String, Retry>,
+    suspects: Suspects,
     conditions: Conditions,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -117,12 +124,14 @@ impl Work {
         Ok(Self {
             settings: claim_settings(&config, valid.lane.routes.clone()),
             store: Store::new(&config.redis),
-            log: KafkaLog::new(&config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?,
+            log: Arc::new(KafkaLog::new(&config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?),
             run: Run::new(&plan, lanes.len()),
             full_since: vec![None; lanes.len()],
             lanes,
             notes,
             readers: BTreeMap::new(),
+            anew: BTreeMap::new(),
+            suspects: Suspects::default(),
             conditions,
             clock,
             stop,
@@ -151,7 +160,7 @@ impl Work {
                 self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
                 show(&self.progress(), &self.conditions);
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stopping() {
                 break self.drain();
             }
             if let Some(end) = self.step() {
@@ -159,15 +168,20 @@ impl Work {
             }
         };
         self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
-        if matches!(end, End::Complete)
-            && let Err(e) = self.store.complete(&self.keys, jiff::Timestamp::now().as_millisecond())
-        {
-            return End::Failed(format!("all is applied, but that can't be written to Redis: {e}; --resume does"));
-        }
+        let end = if matches!(end, End::Complete) { self.completed() } else { end };
         if !matches!(end, End::Fenced) {
             let _ = self.store.rest(&self.keys);
         }
         end
+    }
+
+    /// All is settled: that is told to Redis, which may have gone back since.
+    fn completed(&mut self) -> End {
+        match self.store.complete(&self.keys, &self.plan.spans, jiff::Timestamp::now().as_millisecond()) {
+            Ok(true) => End::Complete,
+            Ok(false) => End::Failed("all was applied, and Redis does not hold all of it any more: it went back, or lost the job".into()),
+            Err(e) => End::Failed(format!("all is applied, but that can't be written to Redis: {e}; --resume does")),
+        }
     }
 
     /// Whether what ended so can be carried on: something is left, and Redis has the job.
@@ -176,6 +190,24 @@ impl Work {
         // A job of this name that this process did not begin is another's, unless that is not known.
         let left = matches!(end, End::Stopped) || begun && matches!(end, End::Halted | End::Failed(_));
         left && self.store.find(&self.plan.name).map_or(begun, |found| found.is_some_and(|job| job.status != "complete"))
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks Kafka, by a thread of its own. However long it takes, Redis is told meanwhile that somebody works on the job; `None`: a
+    /// stop is asked for, and nobody waits for the answer, or there was no thread to be had.
+    fn ask<T: Send + 'static>(&mut self, question: impl FnOnce(&KafkaLog) -> T + Send + 'static) -> Option<T> {
+        let (log, (answer, answered)) = (self.log.clone(), bounded(1));
+        std::thread::Builder::new().name("asks-kafka".into()).spawn(move || answer.send(question(&log))).ok()?;
+        loop {
+            match answered.recv_timeout(WAIT) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Timeout) if !self.stopping() => self.beat(),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Tells Redis that somebody works on the job.
@@ -202,11 +234,16 @@ impl Work {
         if let Some(end) = self.claim() {
             return Some(end);
         }
+        self.read_due();
         if self.may_read() {
             self.read();
             self.look();
-        } else if let Ok(note) = self.notes.recv_timeout(WAIT) {
-            self.note(note);
+        } else {
+            // What is not read gives nothing.
+            self.read_at = self.clock.now();
+            if let Ok(note) = self.notes.recv_timeout(WAIT) {
+                self.note(note);
+            }
         }
         None
     }

@@ -1,14 +1,13 @@
 //! A bridge of the simulation: the real poller, lanes and claimer, and what their threads would do.
 use super::faults::Faults;
 use super::kafka::{Client, Fetch, TOPIC, at};
+use super::lane::{LaneThread, Line, ROOM};
 use super::net::Arrival;
-use super::server::wire_bytes;
 use super::world::{CommitRequest, Env};
 use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::flow::{Moment, Phase};
-use crate::core::lane::{Input, Lane, Letters, Next, Settings, Span, Tally};
-use crate::core::letter::Letter;
+use crate::core::lane::{Input, Lane, Letters, Settings, Span, Tally};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::Route;
@@ -20,77 +19,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Over so many records a lane is full.
-const ROOM: usize = 12;
 /// What no lane may ever hold: its room, and what a poll hands over before that is noticed.
 const HELD_MAX: usize = ROOM + 1;
-
-/// A connection to Redis and the answer that is waited for.
-#[derive(Default)]
-struct Line {
-    /// Of which process it is.
-    life: usize,
-    wire: Option<usize>,
-    waiting: Option<usize>,
-}
-
-impl Line {
-    fn of(life: usize) -> Self {
-        Self { life, ..Self::default() }
-    }
-
-    fn send(&mut self, bytes: &[u8], replies: usize, env: &mut Env) {
-        let wire = *self.wire.get_or_insert_with(|| env.net.connect(self.life));
-        env.net.send(wire, bytes);
-        self.waiting = Some(replies);
-    }
-
-    /// What has come of it; it may be that nobody wants to wait any longer.
-    fn receive(&mut self, env: &mut Env) -> Arrival {
-        let (Some(wire), Some(replies)) = (self.wire, self.waiting) else { return Arrival::Pending };
-        let arrival = match env.net.receive(wire, replies) {
-            Arrival::Pending if env.gives_up() => {
-                env.trace(|| format!("wire {wire}: given up"));
-                self.hang_up(env);
-                Arrival::Broken
-            }
-            other => other,
-        };
-        match arrival {
-            Arrival::Pending => {}
-            Arrival::All(_) => self.waiting = None,
-            Arrival::Broken => *self = Self::of(self.life),
-        }
-        arrival
-    }
-
-    fn hang_up(&mut self, env: &mut Env) {
-        if let Some(wire) = self.wire.take() {
-            let still = if env.faults.late { env.random.below(40) } else { 0 };
-            env.net.hang_up(wire, still);
-        }
-        self.waiting = None;
-    }
-}
-
-struct LaneThread {
-    lane: Lane,
-    inbox: VecDeque<Input>,
-    line: Line,
-    /// What the replies that it waits for take at least.
-    bytes_min: usize,
-    /// Records handed to it that have not left it.
-    held: usize,
-    undertaker: Undertaker,
-}
-
-/// The thread that produces a lane's letters.
-enum Undertaker {
-    Idle,
-    Producing(Vec<Letter>),
-    /// They are durable, and the lane has not heard of it.
-    Done,
-}
 
 struct ClaimThread {
     claimer: Claimer,
@@ -127,6 +57,10 @@ fn routes(env: &Env) -> Arc<[Route]> {
         // Nothing tells after a crash whether this one was refused.
         writes.push(xadd("x:{partition}", "{value.o}-0"));
     }
+    if env.faults.job {
+        // What a job compares with what it would write.
+        writes.push(Write::new(Kind::Set { key: template("v:{partition}:{key}"), value: template("{payload}"), ttl: None, collapse: false }));
+    }
     [Route::new("r", TOPIC, writes)].into()
 }
 
@@ -159,14 +93,7 @@ impl Bridge {
             store_id: "store".into(),
         };
         let lanes = 1 + env.random.below(2);
-        let thread = |_| LaneThread {
-            lane: Lane::new(lane.clone(), [Tally::default()].into()).indexing(Some([Some(index())].into())),
-            inbox: VecDeque::new(),
-            line: Line::of(env.lives),
-            bytes_min: 0,
-            held: 0,
-            undertaker: Undertaker::Idle,
-        };
+        let thread = |_| LaneThread::new(Lane::new(lane.clone(), [Tally::default()].into()).indexing(Some([Some(index())].into())), env.lives);
         Self {
             id,
             life: env.lives,
@@ -342,50 +269,7 @@ impl Bridge {
 
     /// A round of a lane's thread.
     fn lane(&mut self, n: usize, env: &mut Env) {
-        let moment = env.moment();
-        let thread = &mut self.lanes[n];
-        thread.undertaker = match std::mem::replace(&mut thread.undertaker, Undertaker::Idle) {
-            Undertaker::Producing(letters) if !env.kafka.away && env.random.percent(30) => {
-                env.kafka.letters.extend(letters.iter().map(|l| (l.record.at().partition, l.record.offset, l.code)));
-                Undertaker::Done
-            }
-            Undertaker::Done if env.random.percent(50) => {
-                thread.lane.take(Input::Buried(Ok(())), moment.now);
-                Undertaker::Idle
-            }
-            other => other,
-        };
-        if thread.line.waiting.is_some() {
-            match thread.line.receive(env) {
-                Arrival::Pending => return,
-                Arrival::All(replies) => {
-                    assert!(wire_bytes(&replies) >= thread.bytes_min, "no reader sleeps for bytes that never come");
-                    thread.lane.answered(replies, moment.now, moment.jitter);
-                }
-                Arrival::Broken => thread.lane.lost("cut"),
-            }
-        } else {
-            for _ in 0..env.random.below(thread.inbox.len() + 1) {
-                let Some(input) = thread.inbox.pop_front() else { break };
-                thread.lane.take(input, moment.now);
-            }
-            match thread.lane.next(moment.now) {
-                Next::Exchange { replies, bytes_min } => {
-                    thread.line.send(thread.lane.outgoing(), replies, env);
-                    thread.bytes_min = bytes_min;
-                    if env.random.percent(70) {
-                        thread.lane.prepare(moment.now);
-                    }
-                }
-                Next::Bury(letters) => {
-                    assert!(matches!(thread.undertaker, Undertaker::Idle), "letters are produced one list at a time");
-                    thread.undertaker = Undertaker::Producing(letters);
-                }
-                Next::Wait(_) => {}
-            }
-        }
-        thread.held -= thread.lane.take_released().0;
-        self.notes.extend(thread.lane.take_events().into_iter().map(|e| Note::Lane(n, e)));
+        self.notes.extend(self.lanes[n].step(env).into_iter().map(|e| Note::Lane(n, e)));
     }
 
     /// Partitions are taken away: what is in flight is waited for through so many steps. `lost`: somebody else may have
@@ -433,7 +317,7 @@ impl Bridge {
 
     /// Killed: what it sent may still arrive.
     pub(crate) fn die(&mut self, env: &mut Env) {
-        self.lanes.iter_mut().for_each(|l| l.line.hang_up(env));
+        self.lanes.iter_mut().for_each(|l| l.hang_up(env));
         self.claims.line.hang_up(env);
     }
 }

@@ -76,6 +76,8 @@ impl World {
             }
             30 if f.grows => self.add_partition(),
             31 if f.permissions => self.refuse(&PERSONAL),
+            32 if f.job && self.job.is_none() => self.plan_job(),
+            33..=35 if f.job => self.befall_job(),
             29 if f.flushes && self.env.random.percent(30) => self.flush(),
             23 if f.logs && self.condemned.is_empty() && self.env.random.percent(30) => self.replace_log(),
             _ => {}
@@ -214,6 +216,7 @@ impl World {
 
     /// Every bridge is killed, and what they sent has arrived or is lost.
     fn halt_all(&mut self) {
+        self.kill_job();
         for b in 0..self.bridges.len() {
             self.bridges[b].die(&mut self.env);
         }

@@ -1,4 +1,5 @@
 //! Which faults a run has: a random subset finds more than all at once (swarm testing).
+use super::FOUND;
 use super::random::Random;
 
 /// See the module's documentation.
@@ -46,6 +47,8 @@ pub(crate) struct Faults {
     pub(crate) topic: bool,
     /// No fault: a second write of which nobody can tell whether it was refused.
     pub(crate) explicit: bool,
+    /// No fault: a job applies some of the records again, beside the bridges; its processes are killed, stopped, two at once.
+    pub(crate) job: bool,
     /// No fault: everything is produced before the bridges start, so that partitions fall quiet under the faults.
     pub(crate) quiet: bool,
     /// Steps with faults.
@@ -90,6 +93,8 @@ impl Faults {
             topic: chance(30),
             explicit: chance(20) && !evictions,
             quiet,
+            // What was found without one is found again without one. A log that changes under a job is no more its log.
+            job: chance(35) && !logs && !FOUND.contains(&seed),
             // Long enough that all is settled, and faults meet partitions that have nothing to do.
             steps: if quiet { 4000 } else { 1200 },
             traced: false,
@@ -97,7 +102,7 @@ impl Faults {
     }
 
     /// The faults by name, each to be switched off.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 22] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 23] {
         [
             ("cuts", &mut self.cuts),
             ("late", &mut self.late),
@@ -121,6 +126,7 @@ impl Faults {
             ("topic", &mut self.topic),
             ("explicit", &mut self.explicit),
             ("quiet", &mut self.quiet),
+            ("job", &mut self.job),
         ]
     }
 

@@ -7,6 +7,8 @@
 //! | `world` | all of them, and the run |
 //! | `events` | what may befall whom |
 //! | `bridge` | the threads around the core |
+//! | `lane` | those of a lane, a bridge's or a job's |
+//! | `job` | a job beside the bridges, and its processes |
 //! | `net` | the wires to Redis, and which server is the master |
 //! | `server` | a model of one Redis; `tests/model.rs` compares it with the real ones |
 //! | `kafka` | a model of Kafka and of its client |
@@ -17,7 +19,9 @@
 mod bridge;
 mod events;
 mod faults;
+mod job;
 mod kafka;
+mod lane;
 mod net;
 mod oracle;
 mod random;

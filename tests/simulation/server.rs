@@ -143,8 +143,8 @@ impl Redis {
     /// Why a command is refused before it is looked at. A full Redis lets nothing be queued, reads neither.
     fn refusal(&self, c: &Command, queues: bool) -> Option<Reply> {
         let error = self.refuses?;
-        // EXPIRE and DEL take no memory.
-        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD", "ZADD"]) || is(c, &["EXPIRE", "DEL"]) && !error.starts_with("OOM");
+        // EXPIRE, DEL and UNLINK take no memory.
+        let writes = is(c, &["XADD", "HSET", "HSETNX", "HINCRBY", "SET", "SADD", "ZADD"]) || is(c, &["EXPIRE", "DEL", "UNLINK"]) && !error.starts_with("OOM");
         let all = error.starts_with("LOADING") || error.starts_with("BUSY") || error.starts_with("OOM") && queues && self.dialect != Dialect::Valkey8;
         let hit = self.refuses_only.map_or(writes || all && !is(c, &["MULTI", "EXEC", "UNWATCH", "WATCH"]), |only| is(c, &[only]));
         hit.then(|| Reply::Error(error.into()))
@@ -287,7 +287,7 @@ impl Redis {
                 Reply::Int(i64::try_from(added).unwrap_or_default())
             }
             b"HINCRBY" => return self.count(c),
-            b"DEL" => {
+            b"DEL" | b"UNLINK" => {
                 let there = self.data.contains_key(key);
                 self.remove(key);
                 Reply::Int(there.into())
@@ -367,6 +367,13 @@ impl Redis {
         match self.data.get(key.as_bytes()) {
             Some(Value::Stream(entries)) => entries,
             _ => &[],
+        }
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        match self.data.get(key.as_bytes()) {
+            Some(Value::Text(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+            _ => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Two bridges, a Kafka, a Redis and the wires between, and everything that may befall them.
 use super::bridge::Bridge;
 use super::faults::Faults;
+use super::job::Job;
 use super::kafka::{Kafka, Log, PARTITIONS, at};
 use super::net::Net;
 use super::oracle;
@@ -73,6 +74,8 @@ pub(crate) struct World {
     pub(crate) condemned: BTreeMap<i32, &'static [&'static str]>,
     /// What a condemned partition had in its log before.
     pub(crate) former: BTreeMap<i32, Log>,
+    /// What is applied again beside the bridges.
+    pub(crate) job: Option<Job>,
 }
 
 /// A key that no stream can have.
@@ -111,6 +114,7 @@ impl World {
             went_back: false,
             condemned: BTreeMap::new(),
             former: BTreeMap::new(),
+            job: None,
         };
         for partition in 0..present {
             world.bridges[world.env.kafka.owner(partition)].assign(partition);
@@ -171,6 +175,14 @@ impl World {
     /// A person restarts what needs a person.
     fn attend(&mut self) {
         self.add_partition();
+        if self.env.faults.job {
+            if self.job.is_none() {
+                self.plan_job();
+            }
+            if !self.job_is_worked_on() {
+                self.start_job();
+            }
+        }
         for b in 0..self.bridges.len() {
             // What is to end halted is left alone once it is, for the reason that it must be.
             let due = |p: &i32, code: &str| self.condemned.get(p).is_some_and(|codes| codes.contains(&code));
@@ -201,7 +213,8 @@ impl World {
 
     /// Settled and committed to the end, and nothing is left to look at.
     fn finished(&self) -> bool {
-        (0..PARTITIONS).all(|p| {
+        let job = !self.env.faults.job || self.job_status().as_deref() == Some("complete");
+        job && (0..PARTITIONS).all(|p| {
             if let Some(codes) = self.condemned.get(&p) {
                 return self.bridges[self.env.kafka.owner(p)].halted(p).is_some_and(|code| codes.contains(&code));
             }
@@ -219,8 +232,11 @@ impl World {
 
     /// One thing is done by somebody.
     fn work(&mut self) {
+        self.env.now += Duration::from_millis(self.env.random.below(60).try_into().unwrap());
+        if self.job_is_worked_on() && self.env.random.percent(30) {
+            return self.work_on_job();
+        }
         let env = &mut self.env;
-        env.now += Duration::from_millis(env.random.below(60).try_into().unwrap());
         match env.random.below(20) {
             0..=6 => {
                 env.net.serve(&mut env.random);

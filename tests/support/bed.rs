@@ -2,6 +2,7 @@
 use super::daemon::{Setup, binary};
 use super::kafka;
 use super::redis_server::RedisServer;
+use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
@@ -47,6 +48,29 @@ impl Bed {
 
     pub(crate) fn replay(&self, arguments: &[&str]) -> String {
         self.expect(0, &[&["replay", "--yes"], arguments].concat())
+    }
+
+    /// On a terminal at which a person types this; what they see.
+    pub(crate) fn on_terminal(&self, arguments: &[&str], typed: &str) -> Output {
+        let command = self.command(arguments);
+        let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy().into_owned());
+        let line = words.collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = script.spawn().unwrap();
+        // Open until the end: a person does not hang up.
+        let mut keyboard = child.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        keyboard.flush().unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(keyboard);
+        output
+    }
+
+    /// With fetches so small that most of a topic is yet to be fetched when a job is under way.
+    pub(crate) fn fetching_little(mut self) -> Self {
+        self.setup = self.setup.clone().property("queued.max.messages.kbytes", "16").property("fetch.message.max.bytes", "8192");
+        self
     }
 
     /// In the background.

@@ -118,13 +118,23 @@ impl Transactions {
 
     /// One transaction of so many records, committed or aborted.
     pub(crate) fn produce(&self, records: i32, commit: bool) {
+        self.begin(records);
+        self.end(commit);
+    }
+
+    /// Of so many records, and open.
+    pub(crate) fn begin(&self, records: i32) {
         let Self(producer, topic) = self;
         producer.0.begin_transaction().unwrap();
         for n in 0..records {
             producer.send(topic, Produce { partition: Some(n % 2), ..Produce::new("K", r#"{"a":1}"#) });
         }
         producer.flush();
-        let end = Duration::from_secs(30);
+    }
+
+    /// Ends the one that is open.
+    pub(crate) fn end(&self, commit: bool) {
+        let (Self(producer, _), end) = (self, Duration::from_secs(30));
         if commit { producer.0.commit_transaction(end) } else { producer.0.abort_transaction(end) }.unwrap();
     }
 }

@@ -75,6 +75,7 @@ impl Rendered<'_> {
         for (_, outcome) in &outcomes {
             self.counts.expired += i64::from(outcome.expired);
             self.counts.dropped += i64::from(outcome.dropped());
+            self.counts.condition_errors += i64::from(outcome.condition_errors);
         }
         let dead = dead.map(|p| p.reason);
         match self.output {

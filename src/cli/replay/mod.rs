@@ -11,7 +11,7 @@ use crate::core::replay::bounds::{Bound, Moment, Offsets, Target};
 use crate::core::replay::claim::How;
 use crate::core::replay::job::Keys;
 use crate::core::replay::partitions::Partitions;
-use crate::core::replay::policy::{Ids, Options};
+use crate::core::replay::policy::{Ids, Options, check_ids};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
 use crate::ops::telemetry;
@@ -95,6 +95,15 @@ pub enum IdsFrom {
     Timestamp,
 }
 
+impl From<IdsFrom> for Ids {
+    fn from(from: IdsFrom) -> Self {
+        match from {
+            IdsFrom::Write => Self::Write,
+            IdsFrom::Timestamp => Self::Timestamp,
+        }
+    }
+}
+
 fn rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
     number.parse().ok().filter(|n| *n > 0).ok_or_else(|| "records a second, such as 20000/s".into())
@@ -134,8 +143,7 @@ impl Range {
 
 impl Args {
     fn asked(&self) -> Result<Asked, String> {
-        let ids = if self.ids == IdsFrom::Timestamp { Ids::Timestamp } else { Ids::Write };
-        let options = Options { target_prefix: self.target_prefix.clone(), append: self.append, ids, writes: self.write.clone() };
+        let options = Options { target_prefix: self.target_prefix.clone(), append: self.append, ids: self.ids.into(), writes: self.write.clone() };
         self.range.asked(self.rate, options)
     }
 }
@@ -183,14 +191,11 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let routes = prepare::select(&loaded, &asked.routes)?;
     let compiled = prepare::compile(loaded, routes, &asked.options, asked.rate);
     let (valid, planned) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
-    if let Some(unknown) = asked.options.writes.iter().find(|w| planned.iter().all(|p| format!("{}/{}", p.route, p.write) != **w)) {
-        return Err(
-            format!("there is no write {unknown:?}: route and number, from 1, such as {}/1", planned.first().map_or("route", |p| p.route.as_str())).into()
-        );
-    }
+    prepare::check_writes(&asked.options.writes, &planned)?;
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let (mut spans, mut notes) = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {
+        check_ids(&valid.lane.routes, &prepare::lives(&spans), &asked.options)?;
         notes.push("a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into());
         let frozen = prepare::plan(&valid, &asked, spans, planned, &[], notes);
         return Ok(dry::run(&valid, &frozen.plan, args.sample, shown)?);

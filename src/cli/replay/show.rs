@@ -127,6 +127,9 @@ impl Shown {
             "writes: {} applied, {} skipped as older, {} skipped as present, {} expired; records: {} dropped, {} dead",
             c.applied, c.older, c.present, c.expired, c.dropped, c.dead
         ));
+        if c.condition_errors > 0 {
+            print::line(format_args!("{} conditions could not be applied, and count as not holding", c.condition_errors));
+        }
         if *gone > 0 {
             print::line(format_args!("{gone} offsets were deleted by Kafka before they were read"));
         }

@@ -99,10 +99,31 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         return Ok(Exit::Done);
     }
     let mut notes = Vec::new();
-    for plan in &plans {
-        notes.extend(apply.set(plan)?);
+    let failed = plans.iter().enumerate().find_map(|(n, plan)| match apply.set(plan) {
+        Ok(more) => {
+            notes.extend(more);
+            None
+        }
+        Err(why) => Some((n, why)),
+    });
+    let (set, left) = plans.split_at(failed.as_ref().map_or(plans.len(), |(n, _)| *n));
+    let committed = if set.is_empty() { Ok(None) } else { apply.commit(set).map(Some) };
+    match (failed, committed) {
+        (None, Err(why)) => return Err(why),
+        (Some((_, why)), committed) => {
+            let at = |plan: &Plan| format!("{}[{}]", args.topic, plan.partition);
+            let of = |plans: &[Plan], one: &dyn Fn(&Plan) -> String| plans.iter().map(one).collect::<Vec<_>>().join(", ");
+            let before = if set.is_empty() { "none".into() } else { of(set, &|plan| format!("{} to {}", at(plan), plan.to)) };
+            let told = committed.map_or_else(|why| format!(" (but: {why})"), |note| note.map(|note| format!(" ({note})")).unwrap_or_default());
+            let again = of(left, &|plan| plan.partition.to_string());
+            return Err(format!(
+                "{why}. Set before it: {before}{told}. Not set: {}. When that is mended, set those alone: --partition {}",
+                of(left, &at),
+                again.replace(' ', "")
+            ));
+        }
+        (None, Ok(note)) => notes.extend(note),
     }
-    notes.push(apply.commit(&plans)?);
     match global.output {
         Output::Json => print::line(format_args!("{:#}", json!({"topic": args.topic, "rewound": plans, "notes": notes}))),
         Output::Text => notes.iter().for_each(print::line),

@@ -2,7 +2,7 @@
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
 use crate::core::verify::compare::{FoundStream, FoundValue};
-use crate::core::verify::model::{Expected, Model, Print, Stream, print, print_fields};
+use crate::core::verify::model::{Expected, Model, Print, Stream, print};
 use crate::sink::connection::Connection;
 use std::collections::HashMap;
 
@@ -139,7 +139,7 @@ fn older(redis: &mut Connection, key: &[u8], mut entries: Entries, stream: &Stre
             None => entries.whole = true,
         }
         let before = entries.prints.len();
-        entries.prints.extend(page.iter().map(|entry| print_fields(fields(entry))));
+        entries.prints.extend(page.iter().map(|entry| stream.ids.print(id(entry).unwrap_or_default(), fields(entry))));
         lacks = strike(&entries.prints[before..]);
     }
     Ok(Ok(entries))

@@ -4,7 +4,7 @@ mod report;
 
 use self::look::Look;
 use self::report::Report;
-use super::replay::Range;
+use super::replay::{IdsFrom, Range};
 use super::{Args as Global, Exit, configuration, print, refused};
 use crate::config::Guarantee;
 use crate::config::load::Loaded;
@@ -12,17 +12,17 @@ use crate::config::units::Period;
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
 use crate::core::replay::plan::{Span, wanted};
-use crate::core::replay::policy::{Ids, Options, Policy, apply};
+use crate::core::replay::policy::{Options, Policy, apply};
 use crate::core::route;
 use crate::core::template::Template;
-use crate::core::verify::compare::{self, Equal};
+use crate::core::verify::compare::{self, Equal, Times};
 use crate::core::verify::model::{Expected, Model, Pass};
 use crate::core::verify::others::Others;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::{Walk, walk};
 use crate::replay::prepare::{self, Asked};
 use crate::sink::connection::Connector;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// How long Kafka may say nothing.
@@ -37,6 +37,12 @@ pub struct Args {
     /// Compare keys with this before them: those of a replay that wrote them so
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub target_prefix: String,
+    /// Only these writes, as that replay was told, as volatility/2. May be repeated
+    #[arg(long, value_name = "ROUTE/N", requires = "target_prefix")]
+    pub write: Vec<String>,
+    /// Where stream entries got their ids from
+    #[arg(long, value_enum, default_value_t = IdsFrom::Write)]
+    pub ids: IdsFrom,
     /// How far a time to live may be off
     #[arg(long, default_value = "5s")]
     pub ttl_tolerance: Period,
@@ -51,7 +57,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     // Streams are compared, not added to.
-    let options = Options { target_prefix: args.target_prefix.clone(), append: true, ids: Ids::Write, writes: Vec::new() };
+    let options = Options { target_prefix: args.target_prefix.clone(), append: true, ids: args.ids.into(), writes: args.write.clone() };
     let asked = match args.range.asked(None, options) {
         Ok(asked) => asked,
         Err(why) => {
@@ -80,18 +86,27 @@ pub fn run(global: &Global, args: &Args) -> Exit {
 }
 
 /// The routes as the live bridge applies them: all, for what one route makes of a record is nothing where another one can't
-/// make anything of it. Keys with a prefix are those of a replay, which knows of no other routes than those it was given.
+/// make anything of it. Keys with a prefix are those of a replay, which knows of no other routes than those it was given, and
+/// leaves out what its configuration, or who began it, says.
 fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config::load::Mistakes>, String> {
     let chosen = prepare::select(&loaded, &asked.routes)?;
-    let routes = if asked.options.target_prefix.is_empty() { loaded.config().route.clone() } else { chosen };
-    let applied = |mut valid: Valid| {
-        // All are applied; by what a replay compares values is worth knowing.
-        let applied = |policy: &Policy| if let Policy::IfNewer(_) = policy { policy.clone() } else { Policy::Apply };
-        let policies: Vec<Vec<Policy>> = valid.policies.iter().map(|of| of.iter().map(applied).collect()).collect();
-        valid.lane.routes = apply(&valid.lane.routes, &policies, &asked.options).0.into();
-        valid
+    let elsewhere = !asked.options.target_prefix.is_empty();
+    let routes = if elsewhere { chosen } else { loaded.config().route.clone() };
+    let mut valid = match crate::config::validate::validate(&loaded.with_routes(routes)) {
+        Ok(valid) => valid,
+        Err(mistakes) => return Ok(Err(mistakes)),
     };
-    Ok(crate::config::validate::validate(&loaded.with_routes(routes)).map(applied))
+    let applied = |policy: &Policy| match policy {
+        // By what a replay compares values is worth knowing.
+        Policy::IfNewer(_) => policy.clone(),
+        Policy::Skip if elsewhere => Policy::Skip,
+        _ => Policy::Apply,
+    };
+    let policies: Vec<Vec<Policy>> = valid.policies.iter().map(|of| of.iter().map(applied).collect()).collect();
+    let (routes, planned) = apply(&valid.lane.routes, &policies, &asked.options);
+    prepare::check_writes(&asked.options.writes, &planned)?;
+    valid.lane.routes = routes.into();
+    Ok(Ok(valid))
 }
 
 fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Report), String> {
@@ -131,9 +146,9 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         read(valid, asked, &tail, &mut model, Pass::Tail)?;
         tail.iter_mut().for_each(|span| span.from = span.to);
         look.further(&mut redis, &model, &keys)?;
-        let from_start = spans.iter().all(|s| s.from == 0);
+        let older = spans.iter().enumerate().filter(|(_, s)| s.from > 0).map(|(source, _)| source).collect();
         found.extend(keys.drain(..).filter_map(|key| {
-            let one = compared(&model.keys[&key], &look, &key, from_start, &others, args)?;
+            let one = compared(&model, &look, &key, &older, &others, args)?;
             Some((key, one))
         }));
         keys = found.iter().filter(|(_, one)| one.is_err()).map(|(key, _)| key.clone()).collect();
@@ -167,12 +182,15 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
 }
 
 /// One key; `None`: it can't be followed.
-fn compared(expected: &Expected, look: &Look, key: &[u8], from_start: bool, others: &Others, args: &Args) -> Option<Result<Equal, String>> {
+fn compared(model: &Model, look: &Look, key: &[u8], older: &BTreeSet<usize>, others: &Others, args: &Args) -> Option<Result<Equal, String>> {
     let tolerance = i64::try_from(args.ttl_tolerance.0.as_millis()).unwrap_or(i64::MAX / 4);
     let may = others.of(key);
-    match expected {
+    match &model.keys[key] {
         Expected::Unknown => None,
-        Expected::Stream(stream) => Some(look.stream(key).and_then(|found| compare::stream(stream, &found, from_start, &may))),
-        Expected::Value(value) => Some(look.value(key).and_then(|(found, at_ms)| compare::value(value, found, at_ms, tolerance, &may))),
+        Expected::Stream(stream) => Some(look.stream(key).and_then(|found| compare::stream(stream, &found, older, &may))),
+        Expected::Value(value) => {
+            let times = |now| Times { now, tolerance, ahead: model.ahead_ms };
+            Some(look.value(key).and_then(|(found, at_ms)| compare::value(value, found, times(at_ms), &may)))
+        }
     }
 }

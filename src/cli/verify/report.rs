@@ -102,7 +102,9 @@ impl Report {
         let verdict = match (self.different, self.untold) {
             (0, 0) => "equal".to_owned(),
             (0, n) => {
-                format!("equal, as far as it can be told: of {n} of the keys not all can be. A range that leaves no partition and no topic out tells more")
+                format!(
+                    "equal, as far as it can be told: of {n} of the keys not all can be. A range that leaves no partition and no topic out, and begins where the log does, tells more"
+                )
             }
             (n, 0) => format!("{n} {}", differ(n)),
             (n, more) => format!("{n} {}; of {more} others not all can be told", differ(n)),

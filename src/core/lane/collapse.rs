@@ -51,6 +51,7 @@ mod tests {
     use crate::core::encode::parse_commands;
     use crate::core::lane::{Input, Lane, Letters, Next, Opening, Settings, Span, Tally};
     use crate::core::record::{Record, TopicPartition};
+    use crate::core::replay::job::Keys;
     use crate::core::reply::Reply;
     use crate::core::route::Route;
     use crate::core::template::Template;
@@ -107,5 +108,17 @@ mod tests {
         answers.push(Reply::Array(vec![Reply::Int(1); 16]));
         lane.answered(answers, Duration::ZERO, 0.0);
         assert_eq!((tallies[0].records.load(Ordering::Relaxed), tallies[0].commands.load(Ordering::Relaxed)), (6, 16));
+    }
+
+    #[test]
+    fn a_job_counts_a_set_that_a_later_one_undoes_as_applied() {
+        let mut lane = lane(&[Tally::default()].into()).replaying(Keys::new("b", "j"));
+        let record = |offset| Record::copy(TopicPartition::new("t", 0), offset, None, Some(b"a"), Some(br#"{"other":"elsewhere"}"#), []);
+        lane.take(Input::Records(1, (0..3).map(record).collect()), Duration::ZERO);
+        assert!(matches!(lane.next(Duration::ZERO), Next::Exchange { .. }));
+        let sent = parse_commands(lane.outgoing()).unwrap();
+        assert_eq!(sent.iter().filter(|c| c[0] == b"SET").count(), 1);
+        let counted = |name: &[u8]| sent.iter().find(|c| c[0] == b"HINCRBY" && c[2] == name).map(|c| c[3].clone());
+        assert_eq!((counted(b"records"), counted(b"applied")), (Some(b"3".to_vec()), Some(b"9".to_vec())), "three writes a record");
     }
 }

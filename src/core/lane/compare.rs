@@ -176,10 +176,11 @@ impl Lane {
         let sum = |of: fn(&Outcome) -> u32| batch.outcomes.iter().map(|(_, o)| i64::from(of(o))).sum();
         let counts = Counts {
             records: count(batch.entries.iter()),
-            applied: count(batch.commands.iter().filter(|c| matches!(c, Sent::Write { .. }))),
+            applied: count(batch.commands.iter().chain(&batch.collapsed).filter(|c| matches!(c, Sent::Write { .. }))),
             expired: sum(|o| o.expired),
             dropped: sum(Outcome::dropped),
             dead: count(batch.letters.iter()),
+            condition_errors: sum(|o| o.condition_errors),
             ..counts
         };
         let before = self.tx.commands();

@@ -3,7 +3,7 @@
 //!
 //! | how | the job | the states |
 //! |---|---|---|
-//! | begin | must not be there | are written |
+//! | begin | must not be there | are written; where they are this process' own, a try before began it, and it is kept |
 //! | take | must be there, and not complete | whoever owns them is fenced |
 //! | keep | must be there | must still be this process' own |
 use super::job::Keys;
@@ -127,8 +127,11 @@ impl<'s> Claim<'s> {
 
     fn read(&mut self, replies: &[Reply]) -> Result<Next, Outcome> {
         let [_, status, states @ ..] = replies else { return Err(Outcome::Failed("nothing was asked of Redis".into())) };
+        let ours = |state: &State| state.owner.starts_with(&self.settings.owner);
         match (&self.how, status) {
             (How::Begin { .. }, Reply::Nil) => {}
+            // What was answered to a former try was lost.
+            (How::Begin { .. }, _) if states.iter().all(|reply| State::read(reply).is_ok_and(|state| ours(&state))) => self.how = How::Keep,
             (How::Begin { .. }, _) => return Err(Outcome::Exists),
             (_, Reply::Nil) => return Err(Outcome::Gone("Redis has no such job: it was forgotten, or Redis was emptied".into())),
             (_, Reply::Text(status)) if *status == b"complete".to_vec() => return Err(Outcome::Complete),
@@ -141,7 +144,7 @@ impl<'s> Claim<'s> {
             match &self.how {
                 How::Begin { .. } => state = State { offset: Some(wanted.from), ..State::default() },
                 _ if state.offset.is_none() => return Err(Outcome::Gone(format!("the job's state of {} is gone from Redis", wanted.at))),
-                How::Keep if !state.owner.starts_with(&self.settings.owner) => return Err(Outcome::Fenced),
+                How::Keep if !ours(&state) => return Err(Outcome::Fenced),
                 How::Keep | How::Take => {}
             }
             state.epoch += 1;
@@ -245,6 +248,16 @@ mod tests {
             assert_eq!(taken[0].opening.guard.as_ref().unwrap().key.0, b"b:job:j:state:t:0", "under at-least-once as well");
         });
         after(how(), text("stopped"), &[], |_, next| assert!(matches!(next, Next::Done(Outcome::Exists))));
+    }
+
+    #[test]
+    fn a_job_that_a_try_before_began_whose_answer_was_lost_is_kept_and_one_of_another_process_is_not() {
+        let how = || How::Begin { names: b"b:jobs".to_vec(), name: "j".into(), fields: vec![("status", "begun".into())] };
+        after(how(), text("begun"), &[("offset", "3"), ("epoch", "1"), ("owner", "me-6")], |claim, next| {
+            assert!(matches!(next, Next::Exchange { replies: 3 }), "its plan stands: {next:?}");
+            assert_eq!(sent(claim)[1][4..10], ["epoch", "2", "owner", "me-7", "offset", "3"]);
+        });
+        after(how(), text("begun"), &[("offset", "3"), ("owner", "you-6")], |_, next| assert!(matches!(next, Next::Done(Outcome::Exists))));
     }
 
     #[test]

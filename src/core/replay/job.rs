@@ -84,7 +84,7 @@ pub fn gap(field: &str, value: &str) -> Option<(String, Gap)> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub records: i64,
-    /// Writes.
+    /// Writes; also a SET that is not sent, for a later one of its transaction undoes it (`collapse`).
     pub applied: i64,
     /// Writes: a newer value stands there.
     pub older: i64,
@@ -96,10 +96,12 @@ pub struct Counts {
     pub dropped: i64,
     /// Letters.
     pub dead: i64,
+    /// Conditions that could not be applied, and were taken as not holding.
+    pub condition_errors: i64,
 }
 
 impl Counts {
-    pub fn each(&self) -> [(&'static str, i64); 7] {
+    pub fn each(&self) -> [(&'static str, i64); 8] {
         [
             ("records", self.records),
             ("applied", self.applied),
@@ -108,6 +110,7 @@ impl Counts {
             ("expired", self.expired),
             ("dropped", self.dropped),
             ("dead", self.dead),
+            ("condition_errors", self.condition_errors),
         ]
     }
 
@@ -123,6 +126,7 @@ impl Counts {
                 b"expired" => counts.expired = n,
                 b"dropped" => counts.dropped = n,
                 b"dead" => counts.dead = n,
+                b"condition_errors" => counts.condition_errors = n,
                 _ => {}
             }
         }
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn counts_survive_their_fields() {
-        let counts = Counts { records: 1, applied: 2, older: 3, present: 4, expired: 5, dropped: 6, dead: 7 };
+        let counts = Counts { records: 1, applied: 2, older: 3, present: 4, expired: 5, dropped: 6, dead: 7, condition_errors: 8 };
         assert_eq!(Counts::read(counts.each().map(|(name, n)| (name.into(), n))), counts);
     }
 }

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`bounds`] | where a range begins and ends, as a person says it |
 //! | [`claim`] | a process takes a job's partitions |
+//! | [`completion`] | a job is marked as complete where its states say so |
 //! | [`decide`] | whether a write may go, by what stands at its key |
 //! | [`earlier`] | jobs that wrote under the same prefix before |
+//! | [`end`] | where a log ends, as who reads it is shown it |
 //! | [`job`] | what a job keeps in Redis |
 //! | [`partitions`] | lists of partitions |
 //! | [`plan`] | what a job will do, frozen |
@@ -14,8 +16,10 @@
 //! | [`version`] | which of two values is newer |
 pub mod bounds;
 pub mod claim;
+pub mod completion;
 pub mod decide;
 pub mod earlier;
+pub mod end;
 pub mod job;
 pub mod partitions;
 pub mod plan;

@@ -4,6 +4,7 @@ use crate::core::route::Route;
 use crate::core::template::Template;
 use crate::core::write::{Effect, Kind, Xadd};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the configuration says of a write, or what is safe where it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,6 +219,37 @@ pub fn check_streams(planned: &[Planned], live: &[Live], options: &Options) -> R
     ))
 }
 
+/// Why entries can't get their ids from their records' time: a stream takes none that is older than its newest, and others add
+/// newer ones to it meanwhile.
+///
+/// # Errors
+/// What is to be done about it.
+pub fn check_ids(routes: &[Route], live: &[Live], options: &Options) -> Result<(), String> {
+    for route in routes.iter().filter(|_| options.ids == Ids::Timestamp) {
+        let of: Vec<&Live> = live.iter().filter(|l| route.matches(&l.at.topic)).collect();
+        let adds = route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip);
+        for (n, key) in adds.filter_map(|(n, w)| if let Kind::Xadd(x) = &w.kind { Some((n + 1, &x.key)) } else { None }) {
+            let refused = |why: String, remedy: &str| {
+                let who = format!("route {} write {n} (xadd)", route.name);
+                Err(format!(
+                    "{who} with --ids timestamp: {why}, and each entry that is older than the newest there would be a dead letter. {remedy}, or let the write say where ids come from (without --ids)"
+                ))
+            };
+            if let Some(there) = of.iter().find(|l| l.position.is_some() && options.target_prefix.is_empty()) {
+                let why = format!("the live bridge, which has a position in {}, adds to the same streams", there.at);
+                return refused(why, "Send the entries to streams of their own (--target-prefix)");
+            }
+            let mut seen = BTreeMap::new();
+            let shared = of.iter().filter(|_| !key.has_key()).find_map(|l| Some((seen.insert(key.pieces(&l.at), &l.at)?, &l.at)));
+            if let Some((one, other)) = shared {
+                let why = format!("{one} and {other} add to one stream");
+                return refused(why, "Replay one of them alone (--partition, each with a --target-prefix of its own), name {partition} in the write's key");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +302,33 @@ mod tests {
         assert!(refused.contains("t[0] ends at 9 and the live position is 8") && refused.contains("--append"), "{refused}");
         assert_eq!(check(&Options { append: true, ..options() }, Some(8)), Ok(()));
         assert_eq!(check(&Options { target_prefix: "x:".into(), ..options() }, Some(8)), Ok(()));
+    }
+
+    #[test]
+    fn ids_from_the_records_time_are_refused_where_others_add_to_the_same_streams() {
+        let check = |key: &str, partitions: &[i32], position, options: &Options| {
+            let xadd = Xadd { key: template(key), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1 };
+            let live: Vec<Live> = partitions.iter().map(|p| Live { at: TopicPartition::new("t", *p), to: 9, position }).collect();
+            let (applied, _) = apply(&[Route::new("r", "t", vec![Write::new(Kind::Xadd(xadd))])], &[vec![Policy::IfMissing]], options);
+            check_ids(&applied, &live, options)
+        };
+        let by_time = Options { ids: Ids::Timestamp, ..options() };
+        let elsewhere = Options { target_prefix: "x:".into(), ..by_time.clone() };
+        for (key, partitions, position, options, refused) in [
+            ("s:{key}", &[0, 1][..], None, &by_time, None),
+            ("s:{key}", &[0], Some(9), &by_time, Some("--target-prefix")),
+            ("s:{key}", &[0, 1], Some(9), &elsewhere, None),
+            ("all", &[0, 1], None, &by_time, Some("t[0] and t[1] add to one stream")),
+            ("all", &[0, 1], Some(9), &elsewhere, Some("--partition")),
+            ("all", &[1], None, &by_time, None),
+            ("of:{partition}", &[0, 1], None, &by_time, None),
+            ("all", &[0, 1], Some(9), &options(), None),
+        ] {
+            let told = check(key, partitions, position, options);
+            assert!(refused.map_or(told.is_ok(), |text| told.as_ref().is_err_and(|e| e.contains(text))), "{key} {partitions:?}: {told:?}");
+        }
+        let left_out = Options { writes: vec!["other/1".into()], ..by_time };
+        assert_eq!(check("all", &[0, 1], Some(9), &left_out), Ok(()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod tests;
 
 use super::bounds::Held;
 use super::claim::Taken;
+use super::end::{End, Shown};
 use super::job::{Gap, gone};
 use super::plan::Plan;
 use crate::core::lane::{Doubt, Event, Input};
@@ -54,8 +55,7 @@ struct Part {
     next: i64,
     /// A former process left replies unread, and nothing was settled since: the lane has yet to decide about them.
     unread: bool,
-    /// The log ended here, behind the range's end by what Kafka says: if it ends here once more, there is nothing between.
-    end_at: Option<i64>,
+    end: End,
     /// Where the lane last learnt that there is nothing for it.
     passed: i64,
     /// Records that Kafka deleted before they were read.
@@ -105,7 +105,7 @@ impl Run {
             ledger: Ledger::new(span.from),
             next: span.from,
             unread: false,
-            end_at: None,
+            end: End::default(),
             passed: span.from,
             gone: Vec::new(),
         };
@@ -151,7 +151,7 @@ impl Run {
         let (position, generation) = (taken.opening.position, taken.opening.generation);
         p.ledger = Ledger::new(position);
         (p.generation, p.next, p.passed) = (generation, taken.begin, position);
-        (p.unread, p.end_at) = (taken.opening.unread.is_some(), None);
+        (p.unread, p.end) = (taken.opening.unread.is_some(), End::default());
         let settled = position >= p.to && !p.unread;
         if p.to > held.high && !settled {
             return p.phase = p.cut(held);
@@ -194,7 +194,8 @@ impl Run {
             self.end(part);
             return None;
         }
-        (p.next, p.end_at) = (offset + 1, None);
+        p.next = offset + 1;
+        p.end.record();
         let wanted = self.keys.is_empty() || key.is_some_and(|k| self.keys.contains(k));
         if wanted {
             p.passed = offset + 1;
@@ -215,19 +216,19 @@ impl Run {
     }
 
     /// The log of a partition was read to its end, and then Kafka said what it holds. `Some`: it is to be read from here
-    /// once more. A leader that has just become one may show an end that is not the log's.
+    /// once more.
     pub fn ended(&mut self, part: usize, held: Held) -> Option<i64> {
         let p = &mut self.parts[part];
         if p.phase != Phase::Reading {
             return None;
         }
-        if p.to > held.high {
-            let cut = p.cut(held);
-            self.give_up(part, cut);
-        } else if p.end_at.replace(p.next) == Some(p.next) {
-            self.end(part);
-        } else {
-            return Some(p.next);
+        match p.end.shown(p.next, p.to, held.high) {
+            Shown::Cut => {
+                let cut = p.cut(held);
+                self.give_up(part, cut);
+            }
+            Shown::Again => return Some(p.next),
+            Shown::Over => self.end(part),
         }
         None
     }

@@ -3,14 +3,17 @@
 //! | | equal means |
 //! |---|---|
 //! | a stream of one partition | it ends with the range's entries in their order, and some of the tail's; where it is shorter, it was trimmed as the write says |
-//! | a stream of several | the same as a multiset: how their entries mingle is nobody's to say; of each, what came after an entry that is left is left, too |
+//! | a stream of several | the same as a multiset: how their entries mingle is nobody's to say; of each, what came after an entry that is left is left, too; and behind the first ones of the range nothing stands more often than it was written |
 //! | a stream that others may add to as well | the range's entries are among what is there, so; the rest is not judged |
 //! | a value | what was written last in the range, or since, or what is newest by `newer_by`; it lives as long as the write says |
 //!
 //! What can't be told either way is no difference, and said.
+#[cfg(test)]
+mod tests;
+
 use super::model::{Entries, Kept, Lives, Print, Stream, Value, Written};
 use super::others::May;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What stands at a stream's key.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +53,20 @@ impl Equal {
     }
 }
 
-/// Compares a stream. `from_start`: nothing was ever before the range in its partitions. `may`: what others may have done to it.
+/// Compares a stream. `older`: the sources that something came from before the range. `may`: what others may have done to it.
 ///
 /// # Errors
 /// How they differ.
-pub fn stream(expected: &Stream, found: &FoundStream, from_start: bool, may: &May) -> Result<Equal, String> {
-    let whole = expected.whole || from_start;
+pub fn stream(expected: &Stream, found: &FoundStream, older: &BTreeSet<usize>, may: &May) -> Result<Equal, String> {
+    let whole = expected.whole || older.is_empty();
     let sources: Vec<&Entries> = expected.sources.values().collect();
     let alone = match sources.as_slice() {
         [] if found.prints.is_empty() => return Ok(Equal::default()),
         [one] => sequence(one, found, whole).and_then(|missing| trimmed(missing, expected.kept, found)),
-        several => multiset(several, found, whole).and_then(|missing| mingled(missing, expected.kept, found)),
+        several => {
+            let equal = multiset(several, found, whole).and_then(|missing| mingled(missing, expected.kept, found));
+            equal.and_then(|equal| if whole { Ok(equal) } else { once(expected, found, older, equal) })
+        }
     };
     let Err(why) = alone else { return alone };
     if may.end || may.set.is_some() {
@@ -147,8 +153,7 @@ fn among(entries: &Entries, found: &FoundStream) -> Result<usize, String> {
 
 /// For each source, the first of its entries in the range that is certainly there: no other entry looks the same.
 fn first_kept(sources: &[&Entries], found: &FoundStream) -> Vec<usize> {
-    let mut copies: HashMap<Print, usize> = HashMap::new();
-    sources.iter().flat_map(|s| &s.prints).for_each(|p| *copies.entry(*p).or_default() += 1);
+    let copies = copies(sources.iter().flat_map(|s| &s.prints));
     let there: HashMap<Print, ()> = found.prints.iter().map(|p| (*p, ())).collect();
     let certain = |p: &Print| copies[p] == 1 && there.contains_key(p);
     sources.iter().map(|s| s.prints[..s.of_range].iter().position(certain).unwrap_or(s.of_range)).collect()
@@ -182,28 +187,85 @@ fn multiset(sources: &[&Entries], found: &FoundStream, whole: bool) -> Result<us
     Ok(missing)
 }
 
-/// Compares a value, `tolerance` being allowed of its time to live, in milliseconds; it was looked at at this time.
+/// Whether no entry stands there more often than it was written, in a stream of several whose older entries are not known.
+/// Behind an entry of the range nothing older of its source can come: where that is so of all sources, all is known.
+fn once(expected: &Stream, found: &FoundStream, older: &BTreeSet<usize>, equal: Equal) -> Result<Equal, String> {
+    let most = copies(expected.sources.values().flat_map(|s| &s.prints));
+    let there = copies(&found.prints);
+    let last: HashMap<Print, usize> = found.prints.iter().enumerate().map(|(at, p)| (*p, at)).collect();
+    // Where those of its entries stand last that no other looks like.
+    let places = |entries: &Entries, up_to: usize| -> Vec<(Print, usize)> {
+        entries.prints[..up_to].iter().filter(|p| most[*p] == 1).filter_map(|p| Some((*p, *last.get(p)?))).collect()
+    };
+    let first_of = |source: &usize| expected.sources.get(source).and_then(|s| places(s, s.of_range).into_iter().map(|(_, at)| at).min());
+    if let Some(from) = older.iter().try_fold(0, |from, source| Some(from.max(first_of(source)?))) {
+        let beyond: usize = copies(&found.prints[from..]).into_iter().map(|(p, n)| n.saturating_sub(most.get(&p).copied().unwrap_or(0))).sum();
+        // One of two that stands behind what came after it is not the one of the two that was written then.
+        let late = expected.sources.values().map(|source| {
+            let (mut late, mut next) = (0, usize::MAX);
+            for (print, at) in places(source, source.prints.len()).into_iter().rev() {
+                match there[&print] {
+                    1 => next = next.min(at),
+                    _ => late += usize::from(at >= from && at > next),
+                }
+            }
+            late
+        });
+        match beyond.max(late.sum()) {
+            0 => {}
+            n => return Err(format!("{n} entries stand behind the range's first ones that no record accounts for, or twice")),
+        }
+    }
+    let twice: usize = there.into_iter().filter_map(|(p, n)| Some(n.saturating_sub(*most.get(&p)?))).sum();
+    let why = || format!("{twice} entries look like one of the range, which then stands there twice, or are older");
+    Ok(if twice > 0 && equal.untold.is_none() { Equal { untold: Some(why()), ..equal } } else { equal })
+}
+
+/// How often each stands there.
+fn copies<'p>(prints: impl IntoIterator<Item = &'p Print>) -> HashMap<Print, usize> {
+    let mut copies = HashMap::new();
+    prints.into_iter().for_each(|p| *copies.entry(*p).or_default() += 1);
+    copies
+}
+
+/// What times to live are judged by, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the value was looked at.
+    pub now: i64,
+    /// How far one may be off.
+    pub tolerance: i64,
+    /// How far producers' clocks are known to be ahead: a record may have been written so long before its time.
+    pub ahead: i64,
+}
+
+/// Compares a value.
 ///
 /// # Errors
 /// How they differ.
-pub fn value(expected: &Value, found: Option<FoundValue>, now_ms: i64, tolerance: i64, may: &May) -> Result<Equal, String> {
-    let alone = sole_value(expected, found, now_ms, tolerance);
+pub fn value(expected: &Value, found: Option<FoundValue>, times: Times, may: &May) -> Result<Equal, String> {
+    let alone = sole_value(expected, found, Times { ahead: 0, ..times });
     let Err(why) = alone else { return alone };
+    if let Ok(equal) = sole_value(expected, found, times) {
+        let why = format!("{why}; clocks of producers are up to {} ms ahead", times.ahead);
+        return Ok(Equal { untold: Some(why), ..equal });
+    }
     let shorter =
         |lives: u64| expected.may_be().any(|w| !matches!(w, Written::Value { lives: Lives::For(ms), .. } if u64::try_from(*ms).is_ok_and(|ms| ms <= lives)));
     let theirs = may.end || may.set.is_some_and(|lives| found.is_some() || (lives < u64::MAX && shorter(lives)));
     if theirs { Ok(Equal::untold(format!("{why}; what is left out of the range may have done that"))) } else { Err(why) }
 }
 
-fn sole_value(expected: &Value, found: Option<FoundValue>, now_ms: i64, tolerance: i64) -> Result<Equal, String> {
+fn sole_value(expected: &Value, found: Option<FoundValue>, times: Times) -> Result<Equal, String> {
+    let Times { now, tolerance, ahead } = times;
     let candidates = || expected.may_be();
     let Some(found) = found else {
         let expired = || Equal { expired: true, ..Equal::default() };
         let gone = |w: &Written| match *w {
             Written::Nothing => Some(Equal::default()),
-            Written::Value { lives: Lives::Until(at), .. } => (at <= now_ms + tolerance).then_some(expired()),
+            Written::Value { lives: Lives::Until(at), .. } => (at <= now + tolerance + ahead).then_some(expired()),
             // It was written at this time at the earliest.
-            Written::Value { lives: Lives::For(ms), time, .. } => time.is_none_or(|t| t + ms <= now_ms + tolerance).then_some(expired()),
+            Written::Value { lives: Lives::For(ms), time, .. } => time.is_none_or(|t| t + ms <= now + tolerance + ahead).then_some(expired()),
             Written::Value { lives: Lives::Forever, .. } => None,
         };
         return candidates().find_map(gone).ok_or_else(|| "nothing is there".into());
@@ -222,163 +284,14 @@ fn sole_value(expected: &Value, found: Option<FoundValue>, now_ms: i64, toleranc
         (_, None) => false,
         (Lives::For(ms), Some(ttl)) => {
             // A time ahead of ours says nothing of when it was written.
-            let least = time.filter(|t| *t <= now_ms).map_or(0, |t| ms - (now_ms - t));
-            ttl <= ms + tolerance && ttl >= least - tolerance
+            let least = time.filter(|t| *t <= now).map_or(0, |t| ms - (now - t));
+            ttl <= ms + tolerance && ttl >= least - tolerance - ahead
         }
-        (Lives::Until(at), Some(ttl)) => (at - now_ms - ttl).abs() <= tolerance,
+        (Lives::Until(at), Some(ttl)) => (-tolerance..=tolerance + ahead).contains(&(at - now - ttl)),
     };
     if same.iter().any(lives) {
         return Ok(Equal::default());
     }
     let ttl = found.ttl.map_or_else(|| "for ever".into(), |ms| format!("for {ms} ms"));
     Err(format!("the value is right, and lives {ttl}, where the write says {:?}", same[0].0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALONE: May = May { add: None, set: None, end: false };
-    const BESIDE: May = May { add: Some(Kept::All), ..ALONE };
-
-    fn entries(range: &[Print], tail: &[Print]) -> Entries {
-        Entries { prints: [range, tail].concat(), of_range: range.len() }
-    }
-
-    fn expected(sources: &[Entries], kept: Kept) -> Stream {
-        Stream { sources: sources.iter().cloned().enumerate().collect(), kept, whole: false }
-    }
-
-    fn found(prints: &[Print]) -> FoundStream {
-        FoundStream { prints: prints.to_vec(), length: prints.len(), deleted: Some(false) }
-    }
-
-    #[test]
-    fn a_stream_of_one_partition_ends_with_its_entries_in_order() {
-        let one = |range: &[Print], tail: &[Print]| expected(&[entries(range, tail)], Kept::All);
-        for (e, f, from_start, equal) in [
-            (one(&[1, 2, 3], &[]), found(&[1, 2, 3]), true, true),
-            (one(&[1, 2, 3], &[4, 5]), found(&[1, 2, 3, 4]), true, true),
-            (one(&[2, 3], &[]), found(&[1, 2, 3]), false, true),
-            (one(&[2, 3], &[]), found(&[1, 2, 3]), true, false),
-            (one(&[1, 2, 3], &[]), found(&[1, 3, 2]), true, false),
-            (one(&[1, 2, 3], &[]), found(&[1, 2, 2, 3]), true, false),
-            (one(&[1, 2, 3], &[]), found(&[2, 3]), true, false),
-            (one(&[1, 2, 3], &[]), found(&[1, 2]), true, false),
-            (one(&[1, 2], &[]), found(&[]), true, false),
-            (one(&[], &[]), found(&[]), true, true),
-            // All look the same.
-            (one(&[1, 1], &[1]), found(&[1, 1, 1]), true, true),
-            (one(&[1, 1], &[1]), found(&[1, 1, 1, 1]), true, false),
-        ] {
-            assert_eq!(stream(&e, &f, from_start, &ALONE).is_ok(), equal, "{e:?} {f:?}");
-        }
-    }
-
-    #[test]
-    fn a_trimmed_stream_keeps_as_many_as_the_write_says() {
-        let e = expected(&[entries(&[1, 2, 3, 4], &[])], Kept::AtLeast(2));
-        assert_eq!(stream(&e, &found(&[2, 3, 4]), true, &ALONE), Ok(Equal { trimmed: 1, ..Equal::default() }));
-        assert!(stream(&e, &found(&[4]), true, &ALONE).unwrap_err().contains("trims to 2"));
-        // The bridge added another, and trimmed, while it was read from its end on.
-        let trimmed_meanwhile = FoundStream { length: 2, ..found(&[4]) };
-        assert_eq!(stream(&e, &trimmed_meanwhile, true, &ALONE), Ok(Equal { trimmed: 3, ..Equal::default() }));
-    }
-
-    #[test]
-    fn behind_minid_the_newest_is_left_and_of_the_others_nothing_is_told() {
-        let e = expected(&[entries(&[1, 2, 3], &[])], Kept::Newest);
-        assert_eq!(stream(&e, &found(&[3]), true, &ALONE), Ok(Equal { trimmed: 2, blind: true, ..Equal::default() }));
-        assert_eq!(stream(&e, &found(&[1, 2, 3]), true, &ALONE), Ok(Equal::default()));
-        assert!(stream(&e, &found(&[]), true, &ALONE).unwrap_err().contains("none is left"));
-        assert!(stream(&e, &found(&[1, 3]), true, &ALONE).is_err());
-    }
-
-    #[test]
-    fn entries_of_several_partitions_may_mingle() {
-        let e = expected(&[entries(&[1, 2], &[9]), entries(&[3, 3], &[])], Kept::All);
-        for (f, equal) in
-            [(vec![3, 1, 3, 2], true), (vec![1, 2, 3, 3, 9], true), (vec![1, 2, 3], false), (vec![1, 2, 3, 3, 3], false), (vec![1, 2, 3, 3, 7], false)]
-        {
-            assert_eq!(stream(&e, &found(&f), true, &ALONE).is_ok(), equal, "{f:?}");
-        }
-        assert!(stream(&e, &found(&[7, 1, 2, 3, 3]), false, &ALONE).is_ok(), "it may be older than the range");
-    }
-
-    #[test]
-    fn what_was_deleted_in_the_midst_of_mingled_entries_is_no_trimming() {
-        let e = expected(&[entries(&[1, 2, 3], &[]), entries(&[4, 5, 5], &[])], Kept::AtLeast(2));
-        let trimmed = |trimmed| Ok(Equal { trimmed, ..Equal::default() });
-        assert_eq!(stream(&e, &found(&[2, 5, 5, 3]), true, &ALONE), trimmed(2));
-        assert!(stream(&e, &found(&[1, 5, 5, 3]), true, &ALONE).unwrap_err().contains("older ones of the same partition"));
-        assert!(stream(&e, &found(&[4, 5, 3]), true, &ALONE).is_err());
-        // 2 may have been trimmed, were it not that 1, older or not, was deleted by its id.
-        let deleted = FoundStream { deleted: Some(true), ..found(&[4, 3, 5, 5]) };
-        assert!(stream(&e, &deleted, true, &ALONE).unwrap().untold.unwrap().contains("XDEL"));
-        let old_server = FoundStream { deleted: None, ..found(&[4, 3, 5, 5]) };
-        assert_eq!(stream(&e, &old_server, true, &ALONE), Ok(Equal { trimmed: 2, blind: true, ..Equal::default() }));
-    }
-
-    #[test]
-    fn where_others_may_add_the_ranges_entries_are_among_what_is_there_and_the_rest_is_not_judged() {
-        let one = expected(&[entries(&[1, 2, 3], &[4])], Kept::All);
-        let several = expected(&[entries(&[1, 2], &[]), entries(&[3], &[])], Kept::All);
-        for (e, f, other) in [(&one, vec![1, 2, 3], 0), (&one, vec![7, 1, 8, 2, 3, 9], 3), (&several, vec![7, 3, 1, 9, 2], 2)] {
-            assert!(other == 0 || stream(e, &found(&f), true, &ALONE).is_err(), "alone it differs: {f:?}");
-            let equal = stream(e, &found(&f), true, &BESIDE).unwrap();
-            let told = equal.untold.map_or(String::new(), |why| why);
-            assert!(equal.trimmed == 0 && told.starts_with(&if other > 0 { format!("{other} other entries") } else { String::new() }), "{f:?}: {told}");
-        }
-        for (e, f) in [(&one, vec![7, 1, 3, 9]), (&one, vec![1, 3, 2, 9]), (&one, vec![7, 2, 3]), (&several, vec![1, 9, 3]), (&several, vec![9])] {
-            assert!(stream(e, &found(&f), true, &BESIDE).is_err(), "{f:?}");
-        }
-        let trims = May { add: Some(Kept::AtLeast(2)), ..May::default() };
-        assert_eq!(stream(&one, &found(&[9, 3]), true, &trims).unwrap().trimmed, 2, "they trim it, too");
-        assert!(stream(&one, &found(&[1, 9, 3]), true, &trims).is_err(), "but from its beginning");
-        let ends = May { end: true, ..May::default() };
-        assert!(stream(&one, &found(&[]), true, &ends).unwrap().untold.unwrap().contains("may have deleted it"));
-    }
-
-    #[test]
-    fn a_value_is_the_last_one_or_a_later_one_and_lives_as_long_as_it_must() {
-        let written = |print: Print, lives: Lives| Written::Value { print, lives, time: Some(1_000) };
-        let e = |lives: Lives| Value { last: [(0, written(1, lives))].into(), later: vec![written(2, lives)], ..Value::default() };
-        let at = |print: Print, ttl: Option<i64>| Some(FoundValue { print, ttl });
-        for (lives, found, equal) in [
-            (Lives::Forever, at(1, None), true),
-            (Lives::Forever, at(2, None), true),
-            (Lives::Forever, at(3, None), false),
-            (Lives::Forever, at(1, Some(5)), false),
-            (Lives::Forever, None, false),
-            (Lives::For(10_000), at(1, Some(6_000)), true),
-            (Lives::For(10_000), at(1, Some(10_000)), true),
-            (Lives::For(10_000), at(1, Some(12_000)), false),
-            (Lives::For(10_000), at(1, Some(3_000)), false),
-            (Lives::For(10_000), at(1, None), false),
-            (Lives::For(10_000), None, false),
-            (Lives::For(3_000), None, true),
-            (Lives::Until(9_000), at(1, Some(4_000)), true),
-            (Lives::Until(9_000), at(1, Some(6_000)), false),
-            (Lives::Until(4_000), None, true),
-        ] {
-            assert_eq!(value(&e(lives), found, 5_000, 100, &ALONE).is_ok(), equal, "{lives:?} {found:?}");
-        }
-        let deleted = Value { last: [(0, Written::Nothing)].into(), ..Value::default() };
-        assert_eq!(value(&deleted, None, 0, 0, &ALONE), Ok(Equal::default()));
-        assert!(value(&deleted, at(1, None), 0, 0, &ALONE).is_err());
-    }
-
-    #[test]
-    fn a_value_that_others_may_have_written_is_not_judged_and_one_that_is_gone_is() {
-        let e = Value { last: [(0, Written::Value { print: 1, lives: Lives::For(9_000), time: Some(1_000) })].into(), ..Value::default() };
-        let other = Some(FoundValue { print: 7, ttl: Some(5_000) });
-        let told = |found, may: May| value(&e, found, 2_000, 0, &may).map(|equal| equal.untold.is_some());
-        let sets = |lives| May { set: Some(lives), ..May::default() };
-        assert_eq!((told(other, ALONE).is_err(), told(other, sets(9_000))), (true, Ok(true)));
-        assert!(told(None, sets(9_000)).is_err(), "theirs would live as long");
-        assert_eq!(told(None, sets(8_999)), Ok(true), "theirs may have expired");
-        assert_eq!(told(None, May { end: true, ..May::default() }), Ok(true));
-        let same = Some(FoundValue { print: 1, ttl: Some(8_500) });
-        assert_eq!(told(same, sets(1)), Ok(false));
-    }
 }

@@ -37,6 +37,65 @@ pub struct Stream {
     pub kept: Kept,
     /// Nothing can stand before these entries: the key was deleted.
     pub whole: bool,
+    pub ids: Ids,
+}
+
+/// What the writes of a stream say of its entries' ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ids {
+    /// Nothing: Redis gives them.
+    #[default]
+    Given,
+    /// The time in them, as `1766000000000-*`.
+    Time,
+    Whole,
+}
+
+impl Ids {
+    /// What the id of an XADD says; `None`: it is none.
+    fn of(id: &[u8]) -> Option<Self> {
+        match id {
+            b"*" => Some(Self::Given),
+            _ if id.ends_with(b"-*") => number(&id[..id.len() - 2]).map(|_| Self::Time),
+            _ => parts(id).map(|_| Self::Whole),
+        }
+    }
+
+    /// What is compared of an entry's id.
+    fn compared(self, id: &[u8]) -> Option<(u64, u64)> {
+        match self {
+            Self::Given => None,
+            Self::Time => number(id.split(|b| *b == b'-').next()?).map(|time| (time, 0)),
+            Self::Whole => parts(id),
+        }
+    }
+
+    /// The print of an entry of such a stream.
+    pub fn print<'f>(self, id: &[u8], fields: impl IntoIterator<Item = &'f [u8]>) -> Print {
+        let mut hasher = Xxh3::new();
+        if let Some((time, sequence)) = self.compared(id) {
+            hasher.update(&time.to_le_bytes());
+            hasher.update(&sequence.to_le_bytes());
+        }
+        // Where each ends.
+        for field in fields {
+            hasher.update(&(field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
+        hasher.digest128()
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The time of an id, and what tells it from others of that time: 0 where it says nothing.
+fn parts(id: &[u8]) -> Option<(u64, u64)> {
+    match id.iter().position(|b| *b == b'-') {
+        None => Some((number(id)?, 0)),
+        Some(at) => Some((number(&id[..at])?, number(&id[at + 1..])?)),
+    }
 }
 
 /// What trimming leaves of a stream at the least; of several writes the one that leaves the least.
@@ -116,6 +175,8 @@ pub struct Model {
     pub records: u64,
     /// Records that can't be rendered, of which nothing is expected.
     pub dead: u64,
+    /// How far a record's time in the range lies ahead of ours, in milliseconds: so far ahead is a producer's clock at the least.
+    pub ahead_ms: i64,
     context: route::Context,
     now_ms: i64,
     /// Some values live from their record's time on.
@@ -127,7 +188,7 @@ impl Model {
     pub fn new(routes: std::sync::Arc<[Route]>, chosen: Vec<usize>, now_ms: i64) -> Self {
         let timed = routes.iter().flat_map(|r| &r.writes).any(|w| matches!(&w.kind, Kind::Set { ttl: Some(Ttl::FromRecord(_)), .. }));
         let (keys, unasked, uncompared) = (HashMap::new(), HashSet::new(), BTreeMap::new());
-        Self { routes, chosen, keys, unasked, uncompared, records: 0, dead: 0, context: route::Context::default(), now_ms, timed }
+        Self { routes, chosen, keys, unasked, uncompared, records: 0, dead: 0, ahead_ms: 0, context: route::Context::default(), now_ms, timed }
     }
 
     /// Takes a record of the partition `source`, whose topic goes through these routes. `asked`: it is one of those that are
@@ -135,6 +196,9 @@ impl Model {
     pub fn take(&mut self, record: &Record, through: &[usize], source: usize, pass: Pass, asked: bool) {
         // As it was rendered when it was young: what has expired since was written all the same.
         self.context.now_ms = record.timestamp_ms.filter(|_| self.timed).map_or(self.now_ms, |time| time.saturating_add(1));
+        if pass == Pass::Range {
+            self.ahead_ms = record.timestamp_ms.map_or(self.ahead_ms, |time| self.ahead_ms.max(time.saturating_sub(self.now_ms)));
+        }
         let (mut out, mut origins, mut outcomes) = (Encoder::default(), Vec::new(), Vec::new());
         let rendered = route::render(&self.routes, through, record, &mut out, |o| origins.push(o), &mut outcomes, &mut self.context);
         if pass == Pass::Range && asked {
@@ -166,7 +230,10 @@ impl Model {
             self.unasked.insert(key.clone());
         }
         match (command.arg(0), kind) {
-            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => self.entry(key, command, Kept::by(x.trim.as_ref()), source, pass),
+            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => {
+                let id = command.arg(x.id_at()).unwrap_or_default();
+                self.entry(key, id, fields(command), Kept::by(x.trim.as_ref()), source, pass);
+            }
             (Some(b"SET"), _) => {
                 let print = print(command.arg(2));
                 let lives = lives(command);
@@ -182,12 +249,18 @@ impl Model {
         }
     }
 
-    fn entry(&mut self, key: Vec<u8>, command: Encoded<'_>, kept: Kept, source: usize, pass: Pass) {
-        let expected = self.keys.entry(key).or_insert_with(|| Expected::Stream(Stream::default()));
+    fn entry(&mut self, key: Vec<u8>, id: &[u8], fields: Vec<&[u8]>, kept: Kept, source: usize, pass: Pass) {
+        let ids = Ids::of(id);
+        let begun = || Expected::Stream(Stream { ids: ids.unwrap_or_default(), ..Stream::default() });
+        let expected = self.keys.entry(key).or_insert_with(begun);
+        // A stream of which some ids are said, and some are not, is not followed.
         let Expected::Stream(stream) = expected else { return *expected = Expected::Unknown };
+        if ids != Some(stream.ids) {
+            return *expected = Expected::Unknown;
+        }
         stream.kept = stream.kept.min(kept);
         let entries = stream.sources.entry(source).or_default();
-        entries.prints.push(print_fields(fields(command)));
+        entries.prints.push(stream.ids.print(id, fields));
         entries.of_range += usize::from(pass == Pass::Range);
     }
 
@@ -213,7 +286,7 @@ impl Model {
     fn delete(&mut self, key: Vec<u8>, source: usize, pass: Pass) {
         match self.keys.get_mut(&key) {
             Some(Expected::Stream(stream)) if pass == Pass::Range && stream.sources.keys().all(|s| *s == source) => {
-                *stream = Stream { kept: stream.kept, whole: true, ..Stream::default() };
+                *stream = Stream { kept: stream.kept, ids: stream.ids, whole: true, ..Stream::default() };
             }
             Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown),
             _ => self.value(key, Written::Nothing, None, source, pass),
@@ -250,12 +323,41 @@ pub fn print(value: Option<&[u8]>) -> Print {
     xxhash_rust::xxh3::xxh3_128(value.unwrap_or_default())
 }
 
-/// The print of an entry: its names and values, and where each ends.
-pub fn print_fields<'f>(fields: impl IntoIterator<Item = &'f [u8]>) -> Print {
-    let mut hasher = Xxh3::new();
-    for field in fields {
-        hasher.update(&(field.len() as u64).to_le_bytes());
-        hasher.update(field);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::TopicPartition;
+    use crate::core::template::Template;
+    use crate::core::write::{Fields, Xadd};
+
+    #[test]
+    fn of_an_id_that_a_write_says_its_time_is_compared_or_all_of_it() {
+        let print = |ids: Ids, id: &str| ids.print(id.as_bytes(), [b"a".as_slice(), b"b"]);
+        for (said, ids, same, other) in [
+            ("*", Ids::Given, "7-1", None),
+            ("5-*", Ids::Time, "5-9", Some("6-0")),
+            ("5-3", Ids::Whole, "5-3", Some("5-4")),
+            ("5", Ids::Whole, "5-0", Some("5-1")),
+        ] {
+            assert_eq!(Ids::of(said.as_bytes()), Some(ids), "{said}");
+            assert_eq!(print(ids, said), print(ids, same), "{said}");
+            assert!(other.is_none_or(|other| print(ids, said) != print(ids, other)), "{said}");
+        }
+        assert_eq!((Ids::of(b"x-*"), Ids::of(b"-1")), (None, None));
     }
-    hasher.digest128()
+
+    #[test]
+    fn a_stream_of_which_only_some_ids_are_said_is_not_followed() {
+        let xadd = |id: &str| {
+            let (key, id) = (Template::parse("s").unwrap(), Template::parse(id).unwrap());
+            Write::new(Kind::Xadd(Xadd { key, fields: Fields::All, id, trim: None, nomkstream: false, ahead_max_ms: 1_000 }))
+        };
+        for (ids, followed) in [(["*", "*"], true), (["{timestamp}-*", "{timestamp}-*"], true), (["*", "{timestamp}-*"], false)] {
+            let routes = [Route::new("r", "t", ids.map(xadd).into())];
+            let mut model = Model::new(routes.into(), vec![0], 100);
+            model.take(&Record::copy(TopicPartition::new("t", 0), 0, Some(107), None, Some(br#"{"a":1}"#), []), &[0], 0, Pass::Range, true);
+            assert_eq!(matches!(model.keys[b"s".as_slice()], Expected::Stream(_)), followed, "{ids:?}");
+            assert_eq!(model.ahead_ms, 7);
+        }
+    }
 }

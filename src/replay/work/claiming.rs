@@ -1,6 +1,5 @@
 //! What is not ours is taken: one try after the other, with a wait between, beside all else that the job does.
 use super::{End, PERSON_MAX, Work};
-use crate::core::replay::bounds::Held;
 use crate::core::replay::claim::{How, Outcome, Wanted};
 use crate::core::retry::Backoff;
 use crate::kafka::trouble::Trouble;
@@ -20,6 +19,15 @@ pub(super) struct Claiming {
     at: Duration,
     /// Since when a person is needed for it.
     stuck_since: Option<Duration>,
+}
+
+/// What came of a try.
+enum Tried {
+    Taken,
+    /// The job can't go on.
+    Ended(End),
+    /// A stop is asked for.
+    Left,
 }
 
 /// Why it is to be tried again.
@@ -64,20 +72,15 @@ impl Work {
         self.claiming.claims += 1;
         let how = self.claiming.first.clone().unwrap_or(How::Keep);
         let again = match self.try_claim(&parts, how) {
-            Ok(None) => {
+            Ok(Tried::Taken) => {
                 (self.claiming.first, self.claiming.taken, self.claiming.stuck_since) = (None, true, None);
                 self.claiming.backoff.reset();
                 return None;
             }
-            Ok(Some(end)) => return Some(end),
+            Ok(Tried::Ended(end)) => return Some(end),
+            Ok(Tried::Left) => return None,
             Err(again) => again,
         };
-        // What was lost may have been done: then it is ours to keep.
-        if let Some(How::Begin { .. }) = self.claiming.first
-            && self.store.find(&self.plan.name).is_ok_and(|found| found.is_some())
-        {
-            (self.claiming.first, self.claiming.taken) = (None, true);
-        }
         self.claiming.at = self.clock.now() + self.claiming.backoff.next(rand::random());
         if !again.person {
             self.claiming.stuck_since = None;
@@ -96,37 +99,37 @@ impl Work {
         None
     }
 
-    /// One claim of all these; they are read from where it says. `Some`: the job can't go on.
-    fn try_claim(&mut self, parts: &[(usize, u64)], how: How) -> Result<Option<End>, Again> {
+    /// One claim of all these; they are read from where it says.
+    fn try_claim(&mut self, parts: &[(usize, u64)], how: How) -> Result<Tried, Again> {
         let (mut wanted, mut held) = (Vec::new(), Vec::new());
         for (part, generation) in parts {
             let at = self.run.at(*part).clone();
-            let (low, high) = match self.log.watermarks(&at) {
-                Ok(marks) => marks,
-                Err(why) => match self.log.refusal(&at) {
-                    Some((Trouble { code: "topic-missing", .. }, why)) if !matches!(how, How::Begin { .. }) => {
-                        self.gone(*part, &why);
-                        continue;
-                    }
-                    Some((Trouble { code, remedy }, why)) => return Err(Again { code, why: format!("Kafka: {at}: {why}"), remedy, person: true }),
-                    None => return Err(Again::by_itself("kafka-unanswered", format!("Kafka: {at}: {why}"))),
-                },
+            let about = at.clone();
+            let Some(answer) = self.ask(move |log| log.held(&about).map(|held| (held, log.compacted(&about.topic)))) else { return Ok(Tried::Left) };
+            let (there, compacted) = match answer {
+                Ok(answer) => answer,
+                Err((Some(Trouble { code: "topic-missing", .. }), why)) if !matches!(how, How::Begin { .. }) => {
+                    self.gone(*part, &why);
+                    continue;
+                }
+                Err((Some(Trouble { code, remedy }), why)) => return Err(Again { code, why: format!("Kafka: {at}: {why}"), remedy, person: true }),
+                Err((None, why)) => return Err(Again::by_itself("kafka-unanswered", format!("Kafka: {at}: {why}"))),
             };
-            held.push((*part, Held { low, high }));
-            wanted.push(Wanted { generation: *generation, from: self.run.from(*part), low, compacted: self.log.compacted(&at.topic), at });
+            held.push((*part, there));
+            wanted.push(Wanted { generation: *generation, from: self.run.from(*part), low: there.low, compacted, at });
         }
         if wanted.is_empty() {
-            return Ok(None);
+            return Ok(Tried::Taken);
         }
         let claimed = self.store.claim(&self.settings, &self.keys, wanted, how, self.claiming.claims);
         let taken = match claimed.map_err(|e| Again::by_itself(e.code(), e.to_string()))? {
             Outcome::Taken(taken) => taken,
-            Outcome::Exists => return Ok(Some(End::Failed(format!("a job {} is there already: start again", self.plan.name)))),
-            Outcome::Complete => return Ok(Some(End::Failed(format!("the job {} is complete", self.plan.name)))),
-            Outcome::Gone(why) | Outcome::Failed(why) => return Ok(Some(End::Failed(why))),
+            Outcome::Exists => return Ok(Tried::Ended(End::Failed(format!("a job {} is there already: start again", self.plan.name)))),
+            Outcome::Complete => return Ok(Tried::Ended(End::Failed(format!("the job {} is complete", self.plan.name)))),
+            Outcome::Gone(why) | Outcome::Failed(why) => return Ok(Tried::Ended(End::Failed(why))),
             Outcome::Fenced => {
                 self.run.fence();
-                return Ok(Some(End::Fenced));
+                return Ok(Tried::Ended(End::Fenced));
             }
             Outcome::Again(why) => return Err(Again::by_itself("redis-unreachable", why)),
         };
@@ -140,10 +143,8 @@ impl Work {
             self.run.claimed(part, taken, held);
         }
         self.hand_on();
-        for topic in topics {
-            self.read_anew(&topic).map_err(|why| Again::by_itself("kafka-unanswered", why))?;
-        }
-        Ok(None)
+        topics.iter().for_each(|topic| self.read_anew(topic));
+        Ok(Tried::Taken)
     }
 
     /// A partition's topic was deleted.

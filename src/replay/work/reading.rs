@@ -2,12 +2,14 @@
 use super::{PERSON_MAX, WAIT, Work};
 use crate::core::replay::bounds::Held;
 use crate::core::replay::run::Run;
+use crate::core::retry::Retry;
 use crate::kafka::poller::{BURST, BURST_BYTES};
 use crate::kafka::range::{records, size};
 use crate::kafka::ranges::{Ranges, Read};
 use crate::kafka::trouble::Trouble;
 use crate::sink::lane::{LaneHandle, Room};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::types::RDKafkaErrorCode;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -17,14 +19,15 @@ const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// fetched, so a lane that is merely busy must not cause one.
 const FULL_MAX: Duration = Duration::from_millis(500);
 
+/// How long a topic is left alone whose reader lost a place that Kafka holds.
+const LOST_PLACE_WAIT: Duration = Duration::from_secs(1);
+
 /// A topic that is read, and which part of the job each partition is.
 pub(super) struct Reader {
     pub(super) ranges: Ranges,
     pub(super) parts: HashMap<i32, usize>,
     /// Those whose lane has no room.
     paused: HashSet<i32>,
-    /// What stays wrong with it until a person does something, and since when.
-    trouble: Option<(Trouble, String, Duration)>,
 }
 
 /// Messages of one partition that were read one after the other. What the machine has for the lanes beside goes after them.
@@ -54,18 +57,35 @@ enum Met {
 }
 
 impl Work {
-    /// Reads a topic from where its partitions are.
-    pub(super) fn read_anew(&mut self, topic: &str) -> Result<(), String> {
-        let trouble = self.readers.remove(topic).and_then(|reader| reader.trouble);
-        let places = self.run.places(topic);
-        if !places.is_empty() {
-            let ranges = Ranges::new(&self.valid.config.kafka, topic, places.iter().map(|(_, partition, next)| (*partition, *next)));
-            let parts = places.iter().map(|(part, partition, _)| (*partition, *part)).collect();
-            let reader = Reader { ranges: ranges.map_err(|e| format!("Kafka: {e}"))?, parts, paused: HashSet::new(), trouble };
-            self.readers.insert(topic.to_owned(), reader);
+    /// Reads a topic from where its partitions are. Where no reader can be made, that is told and tried again for a while.
+    pub(super) fn read_anew(&mut self, topic: &str) {
+        self.readers.remove(topic);
+        let (now, places) = (self.clock.now(), self.run.places(topic));
+        self.read_at = now;
+        if places.is_empty() {
+            self.anew.remove(topic);
+            return;
         }
-        self.read_at = self.clock.now();
-        Ok(())
+        match Ranges::new(&self.valid.config.kafka, topic, places.iter().map(|(_, partition, next)| (*partition, *next))) {
+            Ok(ranges) => {
+                let parts = places.iter().map(|(part, partition, _)| (*partition, *part)).collect();
+                self.readers.insert(topic.to_owned(), Reader { ranges, parts, paused: HashSet::new() });
+                self.anew.remove(topic);
+            }
+            Err(why) => {
+                self.unanswered(topic, &why);
+                if !self.anew.entry(topic.to_owned()).or_insert_with(|| Retry::at(now)).failed(now, PERSON_MAX, rand::random()) {
+                    self.failed = Some(format!("Kafka: {topic} can't be read: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Reads those topics anew for which it is time.
+    pub(super) fn read_due(&mut self) {
+        let now = self.clock.now();
+        let due: Vec<String> = self.anew.iter().filter(|(_, retry)| retry.due(now)).map(|(topic, _)| topic.clone()).collect();
+        due.iter().for_each(|topic| self.read_anew(topic));
     }
 
     /// Whether there is anything to be read now. What only waits for a full lane is paused after a while, so that it holds up
@@ -90,6 +110,7 @@ impl Work {
                     reader.ranges.leave(*partition);
                 } else if !full && reader.paused.remove(partition) {
                     reader.ranges.resume(*partition);
+                    self.suspects.excuse(*part, now);
                 }
                 any |= !full;
             }
@@ -98,7 +119,7 @@ impl Work {
     }
 
     pub(super) fn read(&mut self) {
-        let mut all_met = Vec::new();
+        let (mut all_met, mut cleared) = (Vec::new(), Vec::new());
         let mut timeout = WAIT / u32::try_from(self.readers.len()).unwrap_or(1);
         for (topic, reader) in &self.readers {
             // Kafka gives out one partition's records after the other's: each run goes as one.
@@ -110,6 +131,7 @@ impl Work {
                     Read::Record(message) => {
                         let Some(part) = reader.parts.get(&message.partition()).copied() else { continue };
                         self.read_at = self.clock.now();
+                        cleared.extend(self.suspects.clear(part).map(|trouble| (topic.clone(), trouble)));
                         bytes += size(&message);
                         if group.part != Some(part) {
                             group.hand_on(&self.run, &self.lanes);
@@ -126,7 +148,10 @@ impl Work {
                         continue;
                     }
                     Read::End(partition) => match reader.parts.get(&partition) {
-                        Some(part) => Met::End(*part),
+                        Some(part) => {
+                            cleared.extend(self.suspects.clear(*part).map(|trouble| (topic.clone(), trouble)));
+                            Met::End(*part)
+                        }
                         None => continue,
                     },
                     Read::OutOfRange => Met::OutOfRange,
@@ -141,11 +166,12 @@ impl Work {
             }
             group.hand_on(&self.run, &self.lanes);
         }
+        cleared.iter().for_each(|(topic, trouble)| self.calm(topic, *trouble));
         for (topic, met) in all_met {
             match met {
                 Met::End(part) => self.ended(&topic, part),
-                Met::OutOfRange => self.look_at(&topic),
-                Met::Trouble(trouble, why) => self.troubled(&topic, trouble, why),
+                Met::OutOfRange => self.out_of_range(&topic),
+                Met::Trouble(trouble, why) => self.troubled(&topic, self.parts_of(&topic), trouble, &why),
             }
         }
     }
@@ -153,7 +179,9 @@ impl Work {
     /// A partition's log was read to its end: Kafka says whether that can be.
     fn ended(&mut self, topic: &str, part: usize) {
         let at = self.run.at(part).clone();
-        let again = match self.log.watermarks(&at) {
+        let about = at.clone();
+        let Some(marks) = self.ask(move |log| log.watermarks(&about)) else { return };
+        let again = match marks {
             Ok((low, high)) => self.run.ended(part, Held { low, high }),
             Err(why) => {
                 self.unanswered(topic, &format!("{at}: {why}"));
@@ -163,22 +191,43 @@ impl Work {
         let again = again.and_then(|next| self.readers.get(topic)?.ranges.read_again(at.partition, next).err());
         if let Some(why) = again {
             tracing::debug!("{at}: {why}");
-            if let Err(why) = self.read_anew(topic) {
-                self.failed = Some(why);
-            }
+            self.read_anew(topic);
         }
     }
 
-    fn troubled(&mut self, topic: &str, trouble: Trouble, why: String) {
+    /// The parts that are read of a topic.
+    fn parts_of(&self, topic: &str) -> Vec<usize> {
+        self.run.places(topic).into_iter().map(|(part, ..)| part).collect()
+    }
+
+    /// Something is wrong with one of these parts of a topic.
+    fn troubled(&mut self, topic: &str, parts: Vec<usize>, trouble: Trouble, why: &str) {
         // A topic that is gone shows when nothing comes.
         if trouble.code == "topic-missing" {
             return;
         }
-        self.conditions.alert(trouble.code, topic, &why, trouble.remedy);
-        let now = self.clock.now();
-        if let Some(reader) = self.readers.get_mut(topic) {
-            reader.trouble.get_or_insert((trouble, why, now));
+        self.conditions.alert(trouble.code, topic, why, trouble.remedy);
+        self.suspects.told(parts, trouble, why, self.clock.now());
+    }
+
+    /// One of a topic's partitions is out of a trouble; perhaps that was the last.
+    fn calm(&self, topic: &str, trouble: Trouble) {
+        if !self.suspects.any(self.parts_of(topic), trouble.code) {
+            self.conditions.clear(trouble.code, topic);
         }
+    }
+
+    /// What is to be read next lies outside, by what Kafka says to the reader, which fetches that partition no further. It does
+    /// not say which one that is: where none is by what Kafka holds, all are read anew, and the one that it is gives nothing.
+    fn out_of_range(&mut self, topic: &str) {
+        if self.look_at(topic) {
+            return;
+        }
+        if let Some(trouble) = Trouble::of(RDKafkaErrorCode::BadMessage) {
+            self.troubled(topic, self.parts_of(topic), trouble, "a broker says that what is to be read next is out of range, and that its log holds it");
+        }
+        let at = self.clock.now() + LOST_PLACE_WAIT;
+        self.anew.entry(topic.to_owned()).or_insert_with(|| Retry::at(at));
     }
 
     /// If nothing has come for a while, asks Kafka what it has.
@@ -188,40 +237,47 @@ impl Work {
         }
         self.read_at = self.clock.now();
         let topics: Vec<String> = self.readers.keys().cloned().collect();
-        topics.iter().for_each(|topic| self.look_at(topic));
+        topics.iter().for_each(|topic| _ = self.look_at(topic));
     }
 
-    fn look_at(&mut self, topic: &str) {
+    /// Asks Kafka what it has of a topic's partitions. Whether something was out of range: then all is read anew.
+    fn look_at(&mut self, topic: &str) -> bool {
         let mut moved = false;
-        let now = self.clock.now();
         for (part, partition, _) in self.run.places(topic) {
             let at = self.run.at(part).clone();
-            let Some(reader) = self.readers.get(topic) else { break };
-            let stuck = reader.trouble.clone().filter(|(.., since)| now >= *since + PERSON_MAX && !reader.paused.contains(&partition));
-            match self.log.watermarks(&at) {
-                Ok((low, high)) => {
+            let Some(paused) = self.readers.get(topic).map(|reader| reader.paused.contains(&partition)) else { break };
+            let about = at.clone();
+            let Some(answer) = self.ask(move |log| log.held(&about)) else { break };
+            let now = self.clock.now();
+            let stuck = self.suspects.stuck(part, now, PERSON_MAX).filter(|_| !paused);
+            match answer {
+                Ok(held) => {
                     self.conditions.clear("kafka-unanswered", topic);
-                    moved |= self.run.out_of_range(part, Held { low, high });
-                    if let Some((trouble, why, _)) = stuck {
+                    moved |= self.run.out_of_range(part, held);
+                    if let Some((trouble, why)) = stuck {
                         self.run.halt(part, trouble.code, format!("{why}. What to do: {}", trouble.remedy));
                     }
                 }
-                Err(why) => match self.log.refusal(&at) {
-                    Some((Trouble { code: "topic-missing", .. }, why)) => self.gone(part, &why),
-                    Some((trouble, why)) => {
-                        self.troubled(topic, trouble, why.clone());
-                        if stuck.is_some() {
-                            self.run.halt(part, trouble.code, format!("{why}. What to do: {}", trouble.remedy));
-                        }
+                Err((Some(Trouble { code: "topic-missing", .. }), why)) => self.gone(part, &why),
+                Err((Some(trouble), why)) => {
+                    self.troubled(topic, vec![part], trouble, &why);
+                    if stuck.is_some() {
+                        self.run.halt(part, trouble.code, format!("{why}. What to do: {}", trouble.remedy));
                     }
-                    None => self.unanswered(topic, &format!("{at}: {why}")),
-                },
+                }
+                // So would the others be, and each would be waited for.
+                Err((None, why)) => {
+                    self.unanswered(topic, &format!("{at}: {why}"));
+                    self.parts_of(topic).into_iter().for_each(|part| self.suspects.excuse(part, now));
+                    break;
+                }
             }
         }
         self.hand_on();
-        if moved && let Err(why) = self.read_anew(topic) {
-            self.failed = Some(why);
+        if moved {
+            self.read_anew(topic);
         }
+        moved
     }
 
     fn unanswered(&self, topic: &str, why: &str) {
