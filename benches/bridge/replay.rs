@@ -1,7 +1,7 @@
 //! A replay: how fast it is beside the live path with the same writes, and what it does to the latency of live traffic.
 use crate::bed::{Bed, refresh};
 use crate::drain::drain;
-use crate::latency;
+use crate::latency::{self, Load};
 use crate::report::{Part, Table, progress};
 use crate::stats::{Spread, Times, median, thousands};
 use crate::support::daemon::binary;
@@ -93,7 +93,7 @@ fn beside(bed: &Bed) -> (Table, Value) {
         [("nothing", None), ("a replay at full speed", Some(prefixed(&[]))), ("a replay at 20,000 records/s", Some(prefixed(&["--rate", "20000/s"])))]
     {
         let neighbour = || arguments.as_ref().map(|arguments| start(&variant, &topic, &redis, arguments));
-        let turns: Vec<Times> = (0..bed.scale.rounds).map(|_| latency::to_the_subscriber(bed, LIVE, neighbour)).collect();
+        let turns: Vec<Times> = (0..bed.scale.rounds).map(|_| latency::to_the_subscriber(bed, Load::of(LIVE), neighbour)).collect();
         progress(&format!("beside {name}: p99 {:?} ms", turns.iter().map(|t| t.p99).collect::<Vec<_>>()));
         let cell = |pick: fn(&Times) -> f64| format!("{:.2}", median(turns.iter().map(pick)));
         table.rows.push(vec![name.into(), cell(|t| t.p50), cell(|t| t.p99), cell(|t| t.p999), cell(|t| t.max)]);
