@@ -2,9 +2,9 @@
 use super::offer::Offer;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::value::RawValue;
-use serde_json::{Number, json};
-use std::collections::BTreeMap;
+use serde_json::Number;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,39 +47,65 @@ impl FromStr for Id {
 /// An entry as Redis gives it: id, fields.
 pub type Raw = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
-/// An entry as an object: `id`, then its fields. A number's text stays as it is, so that nothing is rounded; bytes that are
-/// no text are an object with their base64. A field that is itself named `id` becomes `field.id`.
-pub fn json((id, fields): &Raw, offer: &Offer) -> String {
-    // In the entry's order; of two fields of one name the last counts, as in JSON.
-    let mut order: Vec<String> = Vec::with_capacity(fields.len());
-    let mut values: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in fields {
-        let name = String::from_utf8_lossy(name).into_owned();
-        let shown = if name == "id" { "field.id".to_owned() } else { name.clone() };
-        if values.insert(shown.clone(), value_of(value, offer.strings.contains(&name))).is_none() {
-            order.push(shown);
-        }
+/// Adds an entry as an object: `id`, then its fields. A number's text stays as it is, so that nothing is rounded; bytes that are
+/// no text are an object with their base64. A field that is itself named `id` becomes `field.id`. In the entry's order; of two
+/// fields of one name the last counts, as in JSON.
+pub fn write_json((id, fields): &Raw, offer: &Offer, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"id\":");
+    write_text(id, out);
+    let names: Vec<Cow<'_, str>> = fields.iter().map(|(name, _)| shown(name)).collect();
+    let mut last: HashMap<&str, &[u8]> = HashMap::new();
+    let repeats = repeats(&names);
+    if repeats {
+        last.extend(names.iter().zip(fields).map(|(name, (_, value))| (name.as_ref(), value.as_slice())));
     }
-    let mut out = format!("{{\"id\":{}", json!(id));
-    for name in order {
-        out.push_str(&format!(",{}:{}", json!(name), values[&name]));
+    for (shown, (name, value)) in names.iter().zip(fields) {
+        // The first place of a name, with its last value.
+        let value = if repeats { last.remove(shown.as_ref()) } else { Some(value.as_slice()) };
+        let Some(value) = value else { continue };
+        out.push(b',');
+        write_text(shown, out);
+        out.push(b':');
+        write_value(value, offer.strings.iter().any(|s| s.as_bytes() == name), out);
     }
-    out.push('}');
-    out
+    out.push(b'}');
 }
 
-fn value_of(bytes: &[u8], is_string: bool) -> String {
+/// A field's name as it is shown beside the entry's `id`.
+fn shown(name: &[u8]) -> Cow<'_, str> {
+    if name == b"id" { Cow::Borrowed("field.id") } else { String::from_utf8_lossy(name) }
+}
+
+/// Whether a name is there twice. Most entries have few fields; many are sorted, so that none costs by the square.
+fn repeats(names: &[Cow<'_, str>]) -> bool {
+    if names.len() <= 16 {
+        return names.iter().enumerate().any(|(i, name)| names[..i].contains(name));
+    }
+    let mut sorted: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a text becomes JSON, and memory takes it");
+}
+
+fn write_value(bytes: &[u8], is_string: bool, out: &mut Vec<u8>) {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !is_string && is_number(text) => text.to_owned(),
-        Ok(text) => json!(text).to_string(),
-        Err(_) => json!({"base64": BASE64_STANDARD.encode(bytes)}).to_string(),
+        Ok(text) if !is_string && is_number(text) => out.extend_from_slice(bytes),
+        Ok(text) => write_text(text, out),
+        Err(_) => {
+            out.extend_from_slice(b"{\"base64\":");
+            write_text(&BASE64_STANDARD.encode(bytes), out);
+            out.push(b'}');
+        }
     }
 }
 
 /// Whether a text is a JSON number that a reader can hold.
 fn is_number(text: &str) -> bool {
     let bare = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit()) && text.bytes().last().is_some_and(|b| b.is_ascii_digit());
-    bare && serde_json::from_str::<Number>(text).is_ok() && serde_json::from_str::<&RawValue>(text).is_ok()
+    bare && serde_json::from_str::<Number>(text).is_ok()
 }
 
 #[cfg(test)]
@@ -89,6 +115,12 @@ mod tests {
     fn offer(strings: &[&str]) -> Offer {
         let strings = strings.iter().map(|s| (*s).to_owned()).collect();
         Offer { name: "r".into(), latest: None, history: None, live: None, topic: None, strings, index: None, lacks: Vec::new() }
+    }
+
+    fn told(raw: &Raw, strings: &[&str]) -> String {
+        let mut out = Vec::new();
+        write_json(raw, &offer(strings), &mut out);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -105,14 +137,26 @@ mod tests {
                 field("id", "7"),
             ],
         );
-        let told = json(&raw, &offer(&["big"]));
-        assert_eq!(told, r#"{"id":"1-0","price":42000.0,"big":"12345678901234567890123","zip":"007","n":"1e999","t":"a\"b","field.id":7}"#);
+        assert_eq!(told(&raw, &["big"]), r#"{"id":"1-0","price":42000.0,"big":"12345678901234567890123","zip":"007","n":"1e999","t":"a\"b","field.id":7}"#);
     }
 
     #[test]
     fn bytes_that_are_no_text_and_fields_of_one_name_are_told_apart() {
         let raw = ("1-0".into(), vec![(b"a".to_vec(), b"\xff".to_vec()), (b"b".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
-        assert_eq!(json(&raw, &offer(&[])), r#"{"id":"1-0","a":{"base64":"/w=="},"b":2}"#);
+        assert_eq!(told(&raw, &[]), r#"{"id":"1-0","a":{"base64":"/w=="},"b":2}"#);
+    }
+
+    #[test]
+    fn of_many_fields_too_the_last_of_a_name_counts_at_its_first_place() {
+        for more in [0, 20] {
+            let field = |n: String, v: &str| (n.into_bytes(), v.as_bytes().to_vec());
+            let others = (0..more).map(|n| field(format!("f{n}"), "0"));
+            let fields: Vec<_> = [field("a".into(), "1"), field("id".into(), "2"), field("field.id".into(), "3")].into_iter().chain(others).collect();
+            let fields = fields.into_iter().chain([field("a".into(), "4")]).collect();
+            let told: serde_json::Value = serde_json::from_str(&told(&("1-0".into(), fields), &[])).unwrap();
+            assert_eq!((&told["a"], &told["field.id"], told.as_object().unwrap().len()), (&4.into(), &3.into(), more + 3));
+            assert_eq!(told.as_object().unwrap().keys().take(3).collect::<Vec<_>>(), ["id", "a", "field.id"]);
+        }
     }
 
     #[test]

@@ -49,7 +49,9 @@ pub(super) struct Update {
 pub(super) fn update(key: &[u8], raw: &Raw, offer: &super::offer::Offer) -> Option<Update> {
     let id: Id = raw.0.parse().ok()?;
     let shown = std::str::from_utf8(key).map_or_else(|_| json!({"encoded": super::path::encode(key)}), |text| json!(text));
-    let frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{shown},\"entry\":{}}}\n\n", super::path::encode(key), entry::json(raw, offer));
+    let mut frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{shown},\"entry\":", super::path::encode(key)).into_bytes();
+    entry::write_json(raw, offer, &mut frame);
+    frame.extend_from_slice(b"}\n\n");
     Some(Update { id, key: key.to_vec(), frame: frame.into() })
 }
 

@@ -64,8 +64,15 @@ impl Api {
         if order.is_none() {
             entries.reverse();
         }
-        let shown: Vec<String> = entries.iter().map(|raw| entry::json(raw, offer)).collect();
-        Ok(Page::json(format!("[{}]", shown.join(",")), next))
+        let mut body = vec![b'['];
+        for (n, raw) in entries.iter().enumerate() {
+            if n > 0 {
+                body.push(b',');
+            }
+            entry::write_json(raw, offer, &mut body);
+        }
+        body.push(b']');
+        Ok(Page { body, content: "application/json", next })
     }
 
     /// The keys that have data, in the order of their bytes, under this name.
