@@ -56,10 +56,19 @@ fn spent(from: &Cpu, to: &Cpu) -> Cpu {
     to.iter().map(|(name, ns)| (name.clone(), ns.saturating_sub(from.get(name).copied().unwrap_or(0)))).collect()
 }
 
+fn memory_kib(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|l| l.strip_prefix(figure)?.trim().split(' ').next()?.parse().ok()).unwrap()
+}
+
 /// The largest that a process has been, in KiB.
 pub(crate) fn peak_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().split(' ').next()?.parse().ok()).unwrap()
+    memory_kib(pid, "VmHWM:")
+}
+
+/// How large a process is, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    memory_kib(pid, "VmRSS:")
 }
 
 /// How often Redis has run a command since its statistics were reset.
