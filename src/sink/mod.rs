@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`connection`] | a connection; bytes in, replies out |
 //! | [`claim`] | the claimer: becoming a partition's owner |
+//! | [`figures`] | its memory and the lengths of streams, for /metrics |
 //! | [`lane`] | a lane's thread around [`crate::core::lane`] |
 //! | `plain` | sockets without TLS, and the core's own decoder |
 //! | [`preflight`] | whether this Redis can keep what is promised |
@@ -12,6 +13,7 @@
 pub mod claim;
 mod commands;
 pub mod connection;
+pub mod figures;
 pub mod lane;
 mod permits;
 mod plain;
