@@ -273,8 +273,8 @@ fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
     let mut live = Events::open(port, "/api/v1/streaming/live", None);
     assert!(live.update().unwrap().data.contains("realized_vol"));
     let routes = get(port, "/api/v1/routes").json();
-    let names: Vec<&str> = routes["routes"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["volatility", "alerts"]);
+    let fixed = &routes["routes"][0]["fixed"][0];
+    assert_eq!((fixed["key"].as_str(), &fixed["offers"]), (Some("alerts"), &serde_json::json!(["history", "live"])), "{routes}");
     signal(demo.id(), "TERM");
     assert!(lines.last().unwrap().contains("ticks are in Redis, each once"));
     assert_eq!(demo.wait().unwrap().code(), Some(0));

@@ -119,9 +119,16 @@ impl Api {
         Ok(Of { route: self.streaming.ok_or_else(none)?, key: segment(&parts.uri, 3) })
     }
 
+    /// A name that the route itself writes comes before a record's key.
     fn routed(&self, parts: &Parts) -> Result<Of, Problem> {
+        let of = self.routed_by_key(parts)?;
+        let fixed = self.offers.iter().position(|o| o.name == self.offers[of.route].name && o.only.as_ref() == Some(&of.key));
+        Ok(Of { route: fixed.unwrap_or(of.route), ..of })
+    }
+
+    fn routed_by_key(&self, parts: &Parts) -> Result<Of, Problem> {
         let name = segment(&parts.uri, 3);
-        let known = || self.offers.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = || self.offers.iter().filter(|o| o.only.is_none()).map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ");
         let none =
             || Problem::new(StatusCode::NOT_FOUND, "no-route", format!("no route {:?}; there are: {}", String::from_utf8_lossy(&name), known())).about("route");
         Ok(Of { route: self.offers.iter().position(|o| o.name.as_bytes() == name).ok_or_else(none)?, key: segment(&parts.uri, 4) })
@@ -154,7 +161,7 @@ impl Api {
     async fn show_live(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, all: bool) -> Result<Response, Problem> {
         let of = of?;
         super::query::Params::read(&parts.uri, &[])?;
-        offered(&self.offers[of.route], self.offers[of.route].live.as_ref(), "live")?;
+        offered(&self.offers[of.route], self.offers[of.route].live.first(), "live")?;
         let after = match parts.headers.get("last-event-id") {
             Some(id) => Some(Place::parse(id.to_str().unwrap_or_default())?),
             None => None,
@@ -238,14 +245,14 @@ async fn route_list(State(api): Shared, parts: Parts) -> Response {
 #[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
     responses((status = 200, description = "The keys, in the order of their bytes", body = Keys), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_keys(State(api): Shared, parts: Parts) -> Response {
-    api.show_keys(&parts, api.routed(&parts), "keys").await
+    api.show_keys(&parts, api.routed_by_key(&parts), "keys").await
 }
 
 /// Live updates of all keys of a route.
 #[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
-    let of = api.routed(&parts);
+    let of = api.routed_by_key(&parts);
     api.show_live(&parts, of, true).await
 }
 
@@ -276,6 +283,6 @@ async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Pr
     params(("route" = String, Path), ("key" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
     responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let of = api.routed(&parts);
+    let of = api.routed_by_key(&parts);
     api.take(&parts, of, body).await
 }

@@ -9,7 +9,7 @@
 use super::Api;
 use super::access::Client;
 use super::entry::{self, Id, Raw};
-use super::offer::Named;
+use super::offer::Channels;
 use super::problem::Problem;
 use super::store::Failure;
 use axum::body::Bytes;
@@ -33,7 +33,7 @@ const KEYS_MAX: usize = 256;
 /// Entries of a key that are read at once.
 const ENTRIES_MAX: usize = 1000;
 
-/// A key of a route.
+/// A key of an offer.
 pub(super) type Key = (usize, Vec<u8>);
 
 /// An entry on its way.
@@ -92,11 +92,11 @@ impl Hub {
     }
 
     /// A pushed message.
-    fn pushed(&self, message: &PushInfo, channels: &[(Vec<u8>, usize, Named)]) {
+    fn pushed(&self, message: &PushInfo, channels: &[(usize, Channels)]) {
         let (PushKind::PMessage, [Value::BulkString(pattern), Value::BulkString(channel), ..]) = (&message.kind, message.data.as_slice()) else { return };
-        for (_, route, named) in channels.iter().filter(|(p, ..)| p == pattern) {
-            if let Some(key) = named.key(channel) {
-                self.news.lock().insert((*route, key.to_vec()));
+        for (offer, channels) in channels.iter().filter(|(_, c)| c.pattern == *pattern) {
+            if let Some(key) = channels.key(channel) {
+                self.news.lock().insert((*offer, key.to_vec()));
                 self.woken.notify_one();
             }
         }
@@ -131,15 +131,15 @@ impl Rounds {
         while self.listeners.is_empty() && self.api.hub.newcomers.lock().is_empty() {
             self.api.hub.woken.notified().await;
         }
-        let channels: Vec<(Vec<u8>, usize, Named)> =
-            self.api.offers.iter().enumerate().filter_map(|(r, o)| o.live.as_ref().map(|named| (named.pattern(), r, named.clone()))).collect();
+        let channels: Vec<(usize, Channels)> =
+            self.api.offers.iter().enumerate().flat_map(|(o, offer)| offer.live.iter().map(move |c| (o, c.clone()))).collect();
         let (api, heard) = (self.api.clone(), channels.clone());
         let pushed = move |message: PushInfo| -> Result<(), redis::aio::SendError> {
             api.hub.pushed(&message, &heard);
             Ok(())
         };
         let mut redis = self.api.store.connect(Some(pushed)).await?;
-        for pattern in channels.iter().map(|(p, ..)| p).collect::<BTreeSet<_>>() {
+        for pattern in channels.iter().map(|(_, c)| &c.pattern).collect::<BTreeSet<_>>() {
             redis.psubscribe(pattern.as_slice()).await?;
         }
         if self.listeners.is_empty() {

@@ -2,7 +2,7 @@
 use super::Api;
 use super::answer::Page;
 use super::entry::{self, Id, Raw};
-use super::offer::{Named, Offer};
+use super::offer::Offer;
 use super::problem::Problem;
 use super::query::Params;
 use axum::http::{StatusCode, Uri};
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 const TAKE_OUT: &str = "if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end return 0";
 
 /// What a route does not offer can't be asked for.
-pub(super) fn offered<'a>(offer: &Offer, named: Option<&'a Named>, what: &str) -> Result<&'a Named, Problem> {
-    let why = || offer.lacks.iter().find(|l| l.starts_with(&format!("no {what}"))).cloned().unwrap_or_default();
-    named.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {}", offer.name, why())))
+pub(super) fn offered<T>(offer: &Offer, part: Option<T>, what: &str) -> Result<T, Problem> {
+    let why = || offer.lacks.iter().find(|l| l.starts_with(&format!("no {what}"))).cloned().unwrap_or_else(|| format!("no {what} under this name"));
+    part.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {}", offer.name, why())))
 }
 
 fn nothing(offer: &Offer, key: &[u8], what: &str) -> Problem {
@@ -120,24 +120,12 @@ impl Api {
 
     /// What there is.
     pub(super) fn routes(&self) -> Page {
-        let routes: Vec<Value> = self
-            .offers
-            .iter()
-            .map(|o| {
-                let offers: Vec<&str> = [
-                    ("latest", o.latest.is_some()),
-                    ("history", o.history.is_some()),
-                    ("live", o.live.is_some()),
-                    ("publish", o.topic.is_some()),
-                    ("keys", o.index.is_some()),
-                ]
-                .into_iter()
-                .filter(|(_, has)| *has)
-                .map(|(name, _)| name)
-                .collect();
-                json!({"name": o.name, "offers": offers, "lacks": o.lacks})
-            })
-            .collect();
+        let fixed = |of: &Offer| -> Vec<Value> {
+            let all = self.offers.iter().filter(|o| o.name == of.name);
+            all.filter_map(|o| Some(json!({"key": String::from_utf8_lossy(o.only.as_ref()?), "offers": o.offered(), "lacks": o.lacks}))).collect()
+        };
+        let keyed = self.offers.iter().filter(|o| o.only.is_none());
+        let routes: Vec<Value> = keyed.map(|o| json!({"name": o.name, "offers": o.offered(), "lacks": o.lacks, "fixed": fixed(o)})).collect();
         Page::json(json!({"routes": routes, "streaming": self.streaming.map(|s| &self.offers[s].name)}).to_string(), None)
     }
 
