@@ -25,6 +25,7 @@ mod replay_troubles;
 mod rewind;
 mod secured;
 mod serve;
+mod serve_contract;
 mod serve_fixed;
 mod serve_live;
 mod serve_publish;

@@ -35,7 +35,8 @@ impl Place {
     /// Reads a `Last-Event-ID`.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let (id, key) = text.split_once('/').unwrap_or((text, ""));
-        let id = id.parse().map_err(|()| Problem::field("Last-Event-ID", text, "the id of an event of this stream, or of an entry"))?;
+        let id = id.parse().ok().filter(|_| id.contains('-'));
+        let id = id.ok_or_else(|| Problem::field("Last-Event-ID", text, "the id of an event of this stream, or of an entry"))?;
         Ok(Self { id, key: percent_encoding::percent_decode_str(key).collect() })
     }
 
@@ -240,6 +241,6 @@ mod tests {
         assert!(place.is_before(&update(5, "ETH/USD"), false) && !place.is_before(&update(5, "ETH/USD"), true));
         assert!(!place.is_before(&update(5, "BTC/USD"), false) && !place.is_before(&update(4, "Z"), false));
         assert!(place.is_before(&update(6, "A"), false) && place.is_before(&update(6, "A"), true));
-        assert!(Place::parse("x").is_err());
+        assert!(Place::parse("x").is_err() && Place::parse("5").is_err());
     }
 }

@@ -44,7 +44,7 @@ impl Api {
         let order = params.one_of("order", &["asc", "desc"])?;
         let bound = |name, seq, open: &str| Ok::<_, Problem>(params.id(name, seq)?.map_or_else(|| open.to_owned(), |id| id.to_string()));
         let (mut from, mut to) = (bound("from", 0, "-")?, bound("to", u64::MAX, "+")?);
-        if let Some(cursor) = params.id("cursor", 0)? {
+        if let Some(cursor) = params.cursor()? {
             let (bound, beyond) = if order == Some("asc") { (&mut from, cursor.next()) } else { (&mut to, cursor.before()) };
             let Some(beyond) = beyond else { return Ok(Page::json("[]".into(), None)) };
             *bound = beyond.to_string();
@@ -73,7 +73,7 @@ impl Api {
         let params = Params::read(uri, &["count", "cursor"])?;
         let count = params.count(self.serve.count_max)?;
         let after = match params.text("cursor") {
-            Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before"))?),
+            Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before, as its Link has it"))?),
             None => None,
         };
         let (keys, next) = self.listed(offer, after, count).await?;
@@ -152,6 +152,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    let pair = |p: &[u8]| std::str::from_utf8(p).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|t| u8::from_str_radix(t, 16).ok());
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let pair = |p: &[u8]| std::str::from_utf8(p).ok().filter(|t| t.bytes().all(digit)).and_then(|t| u8::from_str_radix(t, 16).ok());
     digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(pair).collect())?
 }
