@@ -27,6 +27,7 @@ mod secured;
 mod serve;
 mod serve_contract;
 mod serve_fixed;
+mod serve_hostile;
 mod serve_live;
 mod serve_publish;
 mod structure;
