@@ -1,7 +1,7 @@
 // The bridge's state, from /status.
 
 const figures = {};
-for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['up', 'Running']]) {
+for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['memory', 'Redis memory'], ['up', 'Running']]) {
   const value = make('span', 'value', '–');
   const note = make('span', 'note', '');
   const card = make('div', '', make('dt', '', label), make('dd', '', value), make('dd', '', note));
@@ -99,6 +99,9 @@ function drawStatus() {
   const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
   say(figures.dead.value, count(dead));
   say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
+  const { used_memory_bytes: used, maxmemory_bytes: most, streams = [] } = status.redis ?? {};
+  say(figures.memory.value, bytes(used));
+  say(figures.memory.note, status.redis ? `${most ? `of ${bytes(most)}` : 'no limit'}, ${count(streams.reduce((sum, s) => sum + s.entries, 0))} entries` : 'not known');
   say(figures.up.value, span(status.uptime_seconds));
   say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })}`);
   drawConditions();
