@@ -86,6 +86,7 @@ fn show(args: &Args) -> Result<Exit, String> {
         format!("redis.state_prefix={PREFIX}"),
         format!("dead_letter.stream={PREFIX}:dead"),
         "serve.enabled=true".to_owned(),
+        "http.redis_every=1s".to_owned(),
         format!("serve.streaming={TOPIC}"),
     ];
     let valid = load_text(&format!("{REFERENCE}{ALERTS}"), "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;

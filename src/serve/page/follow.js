@@ -20,7 +20,7 @@ function trouble(route, text) {
 
 const of = (route) => `api/v1/routes/${encode(route.of ?? route.name)}${route.only === undefined ? '' : `/${encode(route.only)}`}`;
 /** The routes as they are followed: what one writes under one name for all records stands behind it, with that as its `only` key. */
-const each = (found) => found.flatMap((r) => [r, ...r.fixed.map((f) => ({ ...f, name: readable(r) ? `${r.name}: ${f.key}` : f.key, of: r.name, only: f.key }))]);
+const each = (found) => found.flatMap((r) => [r, ...r.fixed.map((f) => ({ ...f, name: readable(r) ? `${f.key} (${r.name})` : f.key, of: r.name, only: f.key }))]);
 
 /** A latest value as an entry of now: what is no JSON object is its only field. */
 function latest(text) {

@@ -106,7 +106,7 @@ function drawStatus() {
   say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })}`);
   drawConditions();
   table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
-    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(p.end), String(p.epoch)]));
+    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
   say(by('partitions-sum'), `${status.partitions.length}`);
   table(by('routes'), ['Route', 'a second', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
     [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
