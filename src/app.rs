@@ -23,6 +23,7 @@ use crate::ops::http::Source;
 use crate::ops::status::{RouteStatus, Status};
 use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
+use crate::sink::figures::{Figures, Seen};
 use crate::sink::lane::{LaneHandle, Load, Room, Shell, Undertaker};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
@@ -94,6 +95,8 @@ pub struct View {
     conditions: Conditions,
     routes: Arc<[Route]>,
     tallies: Arc<[Tally]>,
+    /// What Redis held when it was last looked at.
+    redis: Arc<Seen>,
     clock: Clock,
 }
 
@@ -150,12 +153,17 @@ impl Bridge {
             poller::commit(&of_committer, &to_commit, &notes);
             drop((of_committer, committing));
         })?;
+        let redis = Arc::new(Seen::default());
+        if config.http.enabled && !config.http.redis_every.0.is_zero() {
+            let figures = Figures::new(&config, &routes, Connector::new(config.redis.clone()), &redis);
+            spawn("figures", &to_poller, move || figures.run())?;
+        }
         let of_poller = driver.clone();
         let polls = move || poller::run(consumer, &of_poller, &committer);
         let poller = std::thread::Builder::new().name("poller".into()).spawn(polls).map_err(|e| e.to_string())?;
         let wheels = wheels(&driver.lock());
         let still_max = STILL_MAX.max(2 * (config.redis.connect_timeout.0 + config.redis.response_timeout.0));
-        let view = Arc::new(View { driver: driver.clone(), wheels: Mutex::new(wheels), still_max, conditions, routes, tallies, clock });
+        let view = Arc::new(View { driver: driver.clone(), wheels: Mutex::new(wheels), still_max, conditions, routes, tallies, redis, clock });
         Ok(Self { driver, poller, view, deadline: config.drain.deadline.0 })
     }
 
@@ -221,6 +229,7 @@ impl Source for View {
             uptime_seconds: self.clock.now().as_secs(),
             partitions,
             routes: routes.collect(),
+            redis: self.redis.lock().clone(),
             conditions: self.conditions.all(),
         }
     }

@@ -193,6 +193,46 @@ fn the_endpoints_tell_what_is_and_what_holds() {
 }
 
 #[test]
+fn redis_memory_and_the_lengths_of_streams_are_told_without_a_search_of_the_keyspace() {
+    let mut redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let alert = "[[route.write]]\nwhen = \"value.n > 1\"\nxadd = { key = \"alerts\", fields = \"*\" }\n";
+    let mut setup = Setup::new(&topic, &redis.url()).extra("redis_every = \"100ms\"\n[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nindex = true\n");
+    setup.routes += alert;
+    let ticks = [("A", 0), ("A", 1), ("A", 2), ("B", 3)].map(|(key, n)| (key, format!("{{\"n\":{n}}}")));
+    kafka::produce(&topic, ticks.iter().map(|(key, tick)| Produce::new(key, tick)).chain([Produce::new("poison", "{")]));
+    let daemon = setup.start();
+    daemon.wait_settled(5);
+    let has = |lines: &[&str]| daemon.get("/metrics").is_some_and(|metrics| lines.iter().all(|line| metrics.lines().any(|l| l == *line)));
+    redis.command("CONFIG SET maxmemory 1gb");
+    let told = |what: &str, lines: &[&str]| eventually(what, 20, || has(lines));
+    told(
+        "all of it is told",
+        &[
+            "bridge_streams{route=\"volatility\",key=\"volatility:{key}\"} 2",
+            "bridge_stream_entries{route=\"volatility\",key=\"volatility:{key}\"} 4",
+            "bridge_stream_entries_longest{route=\"volatility\",key=\"volatility:{key}\"} 3",
+            "bridge_stream_entries{route=\"volatility\",key=\"alerts\"} 2",
+            "bridge_stream_entries{route=\"\",key=\"bridge:dead\"} 1",
+            "bridge_redis_maxmemory_bytes 1073741824",
+        ],
+    );
+    let used: u64 = daemon.get("/metrics").unwrap().lines().find_map(|l| l.strip_prefix("bridge_redis_used_memory_bytes ")?.parse().ok()).unwrap();
+    assert!((100_000..1 << 30).contains(&used), "{used}");
+    let text = daemon.status().unwrap().to_string();
+    assert!(text.contains("maxmemory 1024.0 MiB") && text.contains("4 entries in 2 streams, 3 in the longest"), "{text}");
+    let ran: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.connect()).unwrap();
+    assert!(ran.contains("cmdstat_xlen:") && !ran.contains("cmdstat_keys:") && !ran.contains("cmdstat_scan:"), "{ran}");
+    // What it may not ask is left out; all else goes on.
+    redis.command("ACL SETUSER default -xlen");
+    eventually("the lengths are left out", 20, || !has(&["bridge_stream_entries{route=\"volatility\",key=\"alerts\"} 2"]));
+    told("the memory is told", &["bridge_redis_maxmemory_bytes 1073741824", "bridge_ready 1"]);
+    assert_eq!(daemon.log().matches("figures of Redis are left out").count(), 1, "{}", daemon.log());
+    redis.kill();
+    eventually("of a Redis that is away nothing is told", 20, || daemon.get("/metrics").is_some_and(|m| !m.contains("bridge_redis_used_memory_bytes")));
+}
+
+#[test]
 fn no_bridge_is_no_readiness() {
     let status = Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]).output().unwrap();
     assert_eq!(status.status.code(), Some(1));
@@ -233,8 +273,8 @@ fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
     let mut live = Events::open(port, "/api/v1/streaming/live", None);
     assert!(live.update().unwrap().data.contains("realized_vol"));
     let routes = get(port, "/api/v1/routes").json();
-    let names: Vec<&str> = routes["routes"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["volatility", "alerts"]);
+    let fixed = &routes["routes"][0]["fixed"][0];
+    assert_eq!((fixed["key"].as_str(), &fixed["offers"]), (Some("alerts"), &serde_json::json!(["history", "live"])), "{routes}");
     signal(demo.id(), "TERM");
     assert!(lines.last().unwrap().contains("ticks are in Redis, each once"));
     assert_eq!(demo.wait().unwrap().code(), Some(0));

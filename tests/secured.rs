@@ -1,10 +1,11 @@
 //! Both ends secured: Redis by TLS, ACL user, unix socket; Kafka by SSL and SASL.
 use crate::support::certificates::Certificates;
-use crate::support::daemon::Setup;
-use crate::support::eventually;
+use crate::support::daemon::{Setup, binary};
+use crate::support::http::{Events, ask, get};
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::kafka_server::KafkaServer;
 use crate::support::redis_server::{Kind, RedisServer};
+use crate::support::{eventually, signal};
 use rdkafka::ClientConfig;
 
 /// The least that an ACL user needs for the reference routes.
@@ -47,6 +48,60 @@ fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
 }
 
 #[test]
+fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::make(folder.path());
+    let tls = crate::support::free_port();
+    let path = |p: &std::path::Path| p.to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path(&certificates.ca), path(&certificates.cert), path(&certificates.key));
+    let redis = RedisServer::with(
+        Kind::System,
+        &["--tls-port", &tls.to_string(), "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "yes"],
+    );
+    // As docs/api.md has them.
+    redis.command(&format!("{} +zadd", ACL.split_whitespace().collect::<Vec<_>>().join(" ")));
+    redis.command(
+        "ACL SETUSER server on >s3rver resetkeys resetchannels ~bridge:* ~volatility:* ~latest:* &updates:* -@all \
+         +get +xrange +xrevrange +exists +zrangebylex +eval +zrem +time +psubscribe +set +del +hello",
+    );
+    let topic = kafka::topic("ticks", 1);
+    kafka::produce(&topic, ["A", "B"].map(|key| Produce::new(key, r#"{"a":1}"#)));
+    let port = crate::support::free_port();
+    let extra = format!("[serve]\nindex = true\nlisten = \"127.0.0.1:{port}\"\npublish = \"loopback\"\n");
+    let files = |user: &str, password: &str| {
+        format!("user = \"{user}\"\npassword = \"{password}\"\nca_file = \"{ca}\"\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
+    };
+    let setup = Setup::new(&topic, &format!("rediss://127.0.0.1:{tls}/0")).extra(&extra).redis_extra(&files("bridge", "s3cret"));
+    let daemon = setup.start();
+    daemon.wait_settled(2);
+    let file = folder.path().join("server.toml");
+    std::fs::write(&file, setup.redis_extra(&files("server", "s3rver")).toml(0)).unwrap();
+    let mut server = std::process::Command::new(binary()).arg("--config").arg(&file).arg("serve").stderr(std::process::Stdio::null()).spawn().unwrap();
+    eventually("the API listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert_eq!(get(port, "/api/v1/streaming/A/latest").text(), r#"{"a":1}"#);
+    let mut live = Events::open(port, "/api/v1/streaming/live", None);
+    assert_eq!(live.next().unwrap().name, "open");
+    let posted = ask(port, "POST", "/api/v1/streaming/A", &[("Idempotency-Key", "k")], r#"{"a":2}"#);
+    assert_eq!(posted.status, 201, "{}", posted.text());
+    assert!(live.update().unwrap().data.contains(r#""a":2"#));
+    assert_eq!(get(port, "/api/v1/streaming/A/history?order=asc").json().as_array().unwrap().len(), 2);
+    redis.command("DEL volatility:B");
+    redis.command("DEL latest:B");
+    assert_eq!(get(port, "/api/v1/streaming/pairs").json(), serde_json::json!({"pairs": ["A"]}));
+    let left: Vec<String> =
+        redis::cmd("ZRANGE").arg(format!("bridge:keys:{}:volatility", daemon_group(&file))).arg(0).arg(-1).query(&mut redis.connect()).unwrap();
+    assert_eq!(left, ["A"], "what has no data is taken out");
+    signal(server.id(), "TERM");
+    assert!(server.wait().unwrap().success());
+}
+
+/// The group of a configuration.
+fn daemon_group(file: &std::path::Path) -> String {
+    let text: toml::Table = std::fs::read_to_string(file).unwrap().parse().unwrap();
+    text["kafka"]["group"].as_str().unwrap().to_owned()
+}
+
+#[test]
 fn redis_by_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("redis.sock");
@@ -77,12 +132,15 @@ fn kafka_by_ssl_and_sasl_through_its_properties() {
     producer.send("secured", Produce::new("K", "poison"));
     producer.flush();
     let redis = RedisServer::start();
-    let setup = Setup::new("secured", &redis.url()).brokers(&brokers).extra("[dead_letter]\ntopic = \"dead\"\n");
+    let extra = "[dead_letter]\ntopic = \"dead\"\n[serve]\nenabled = true\npublish = \"loopback\"\n";
+    let setup = Setup::new("secured", &redis.url()).brokers(&brokers).extra(extra);
     let setup = properties.iter().fold(setup, |s, (n, v)| s.property(n, v));
     let mut daemon = setup.start();
     daemon.wait_settled(101);
     assert_eq!(length(&redis, "volatility:K"), 100);
     eventually("the letter is acknowledged", 20, || daemon.status().unwrap().routes[0].dead == 1);
+    assert_eq!(ask(daemon.http, "POST", "/api/v1/streaming/K", &[], r#"{"a":2}"#).status, 201);
+    daemon.wait_settled(102);
     assert_eq!(daemon.stop(), 0);
     let daemon = setup.property("sasl.password", "wrong").start();
     daemon.wait_holds("kafka-refused");

@@ -3,14 +3,18 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::eventually;
 use crate::support::http::{Event, Events};
 use crate::support::kafka::{self, Produce, Producer};
-use crate::support::redis_server::RedisServer;
+use crate::support::redis_server::{Kind, RedisServer};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 
 const PAIRS: [&str; 3] = ["BTC/USD", "ETH/USD", "NEO/USD"];
 
 fn serving(extra: &str) -> (RedisServer, Daemon, String) {
-    let redis = RedisServer::start();
+    serving_with(extra, &[])
+}
+
+fn serving_with(extra: &str, redis: &[&str]) -> (RedisServer, Daemon, String) {
+    let redis = RedisServer::with(Kind::System, redis);
     let topic = kafka::topic("live", 3);
     let setup = Setup::new(&topic, &redis.url()).extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\n{extra}"));
     let daemon = setup.start();
@@ -131,6 +135,56 @@ fn clients_stay_while_redis_is_away_and_get_what_came_meanwhile() {
         let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connect()).unwrap();
         list.contains("psub=1")
     });
+}
+
+#[test]
+fn clients_stay_while_redis_restarts_and_miss_nothing_of_what_survived() {
+    let (mut redis, daemon, topic) = serving_with("", &["--appendonly", "yes", "--appendfsync", "always"]);
+    let begin = |path: &str| Events::open(daemon.http, path, None);
+    let mut clients = [begin("/api/v1/streaming/live"), begin("/api/v1/streaming/live"), begin("/api/v1/streaming/BTC/USD/live")];
+    clients.iter_mut().for_each(|c| assert_eq!(c.next().unwrap().name, "open"));
+    let mut found: [Vec<(String, usize)>; 3] = Default::default();
+    let mut read = |clients: &mut [Events], count: usize| {
+        for (n, client) in clients.iter_mut().enumerate() {
+            for _ in 0..if n == 2 { count } else { count * PAIRS.len() } {
+                let event = client.next().unwrap();
+                assert_eq!(event.name, "update", "nothing is lost: {event:?}");
+                found[n].push(of(&event));
+            }
+        }
+    };
+    produce(&topic, 0, 5);
+    read(&mut clients, 5);
+    for round in 1..=2 {
+        redis.kill();
+        produce(&topic, round * 5, round * 5 + 5);
+        redis.run();
+        read(&mut clients, 5);
+    }
+    found[..2].iter().for_each(|found| check_each_once_in_order(found, &PAIRS, 15));
+    check_each_once_in_order(&found[2], &PAIRS[..1], 15);
+}
+
+#[test]
+fn clients_are_told_where_redis_came_back_without_what_they_have() {
+    let (mut redis, daemon, topic) = serving("");
+    let paths = ["/api/v1/streaming/live", "/api/v1/streaming/BTC/USD/live"];
+    let mut clients = paths.map(|path| Events::open(daemon.http, path, None));
+    clients.iter_mut().for_each(|c| assert_eq!(c.next().unwrap().name, "open"));
+    produce(&topic, 0, 3);
+    let last = clients.each_mut().map(|c| (0..3).map(|_| c.update().unwrap()).last().unwrap());
+    redis.kill();
+    redis.run();
+    let gap = clients[1].next().unwrap();
+    let told: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!((gap.name.as_str(), &told["key"], &told["first"]), ("gap", &serde_json::json!("BTC/USD"), &serde_json::Value::Null));
+    assert!(last[1].id.starts_with(told["after"].as_str().unwrap()), "{told} after {:?}", last[1]);
+    // One that follows all, and one that only comes back now.
+    let told = |client: &mut Events| std::iter::from_fn(|| client.next()).map(|e| e.name).find(|name| name != "update");
+    assert_eq!(told(&mut clients[0]).as_deref(), Some("gap"));
+    for (path, last) in paths.iter().zip(&last) {
+        assert_eq!(Events::open(daemon.http, path, Some(&last.id)).next().unwrap().name, "gap", "{path}");
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! An update that is published goes through Kafka, once for each key of a request, and is answered for when Kafka has it.
-use crate::support::daemon::{Daemon, Setup};
-use crate::support::eventually;
+use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::http::{ask, get, raw};
 use crate::support::kafka;
 use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
+use crate::support::{eventually, signal};
 use serde_json::json;
+use std::process::{Command, Stdio};
 
 const SERVE: &str = "[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\npublish = \"loopback\"\ntimeout = \"5s\"\nbody_max = \"64KiB\"\n";
 
@@ -52,6 +53,33 @@ fn a_repeated_request_is_harmless_and_its_key_serves_one_update() {
     redis.kill();
     assert_eq!(post("three", r#"{"n":3}"#).status, 503);
     assert_eq!(kafka::ends(&topic, 1), [2]);
+}
+
+#[test]
+fn a_request_that_is_repeated_at_another_server_is_harmless_too() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("publish", 1);
+    let port = crate::support::free_port();
+    let daemon = Setup::new(&topic, &redis.url()).extra(&format!("{SERVE}listen = \"127.0.0.1:{port}\"\n")).start();
+    daemon.wait_ready();
+    let mut other = Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(Stdio::null()).spawn().unwrap();
+    eventually("the other server listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let post = |port: u16, key: &str, body: &str| ask(port, "POST", "/api/v1/streaming/K", &[("Idempotency-Key", key)], body);
+    let first = post(daemon.http, "one", r#"{"n":1}"#);
+    let again = post(port, "one", r#"{"n":1}"#);
+    assert_eq!((first.status, again.status, again.header("idempotency-replayed")), (201, 200, Some("true")));
+    assert_eq!((first.json(), post(port, "one", r#"{"n":2}"#).status), (again.json(), 422));
+    // At both at once: one publishes it, and nobody else does.
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ports = [daemon.http, port];
+        let asked: Vec<_> = (0..20).map(|n| scope.spawn(move || post(ports[n % 2], "two", r#"{"n":2}"#).status)).collect();
+        asked.into_iter().map(|a| a.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|s| **s == 201).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|s| [200, 201, 409].contains(s)), "{statuses:?}");
+    assert_eq!(kafka::ends(&topic, 1), [2]);
+    signal(other.id(), "TERM");
+    assert!(other.wait().unwrap().success());
 }
 
 #[test]

@@ -223,11 +223,13 @@ pub struct Http {
     pub enabled: bool,
     /// `address:port`; port 0 takes a free one and logs it.
     pub listen: String,
+    /// How often Redis is asked for its memory and for the lengths of streams, which /metrics and /status tell. `0ms`: never.
+    pub redis_every: Period,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:9650".into() }
+        Self { enabled: true, listen: "127.0.0.1:9650".into(), redis_every: Period::secs(15) }
     }
 }
 

@@ -78,6 +78,8 @@ impl Checker<'_> {
     }
 }
 
+/// The shortest time between two looks at what Redis holds.
+const LOOK_MIN: Period = Period(std::time::Duration::from_millis(100));
 /// The longest of the bridge's own waits: with centuries the time to wait until would overflow.
 const PERIOD_MAX: Period = Period::secs(24 * 60 * 60);
 
@@ -101,6 +103,10 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     if config.http.listen.parse::<std::net::SocketAddr>().is_err() {
         c.add("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"");
     }
+    if !config.http.redis_every.0.is_zero() && config.http.redis_every.0 < LOOK_MIN.0 {
+        c.add("http.redis_every", String::from(config.http.redis_every), "0ms, which is never, or 100ms at the least");
+    }
+    c.period("http.redis_every", config.http.redis_every);
     c.period("batch.linger", config.batch.linger);
     c.period("drain.deadline", config.drain.deadline);
     super::serve::check(&mut c);

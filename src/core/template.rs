@@ -87,6 +87,12 @@ impl Template {
         if let Some(Part::Literal(text)) = self.parts.first() { text } else { b"" }
     }
 
+    /// What every rendering matches, as Redis' patterns go.
+    pub fn pattern(&self) -> Vec<u8> {
+        let escaped = |text: &[u8]| text.iter().flat_map(|b| if b"*?[]^\\".contains(b) { vec![b'\\', *b] } else { vec![*b] }).collect::<Vec<u8>>();
+        self.parts.iter().flat_map(|p| if let Part::Literal(text) = p { escaped(text) } else { b"*".to_vec() }).collect()
+    }
+
     /// A rendering to be, with the same text in the place of each hole.
     pub fn sample(&self, hole: &[u8]) -> Vec<u8> {
         self.parts.iter().flat_map(|p| if let Part::Literal(text) = p { text } else { hole }).copied().collect()

@@ -1,5 +1,5 @@
 //! /metrics, from the same snapshot as /status, in the OpenMetrics text format.
-use super::status::Status;
+use super::status::{RedisStatus, Status, StreamStatus};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -50,7 +50,34 @@ pub fn render(status: &Status) -> String {
     let ready = Gauge::<i64>::default();
     ready.set(status.ready.into());
     registry.register("ready", "1 while the bridge is ready", ready);
+    status.redis.iter().for_each(|redis| tell_redis(redis, &mut registry));
     let mut out = String::new();
     let _ = encode(&mut out, &registry);
     out
+}
+
+/// What Redis held when it was looked at last.
+fn tell_redis(redis: &RedisStatus, registry: &mut Registry) {
+    let memory = [
+        ("redis_used_memory_bytes", "Bytes that Redis' data and buffers take", redis.used_memory_bytes),
+        ("redis_maxmemory_bytes", "Bytes that they may take; 0: as many as there are", redis.maxmemory_bytes),
+    ];
+    for (name, help, bytes) in memory.into_iter().filter_map(|(name, help, bytes)| Some((name, help, bytes?))) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(bytes.try_into().unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+    let gauges = [
+        ("streams", "Streams of a write", (|s| s.count) as fn(&StreamStatus) -> u64),
+        ("stream_entries", "Entries of all streams of a write", |s| s.entries),
+        ("stream_entries_longest", "Entries of the longest stream of a write", |s| s.longest),
+    ];
+    for (name, help, value) in gauges {
+        let family = Family::<Labels, Gauge>::default();
+        for streams in &redis.streams {
+            let labels = vec![("route".into(), streams.route.clone()), ("key".into(), streams.key.clone())];
+            family.get_or_create(&labels).set(value(streams).try_into().unwrap_or(i64::MAX));
+        }
+        registry.register(name, help, family);
+    }
 }

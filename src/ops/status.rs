@@ -43,6 +43,31 @@ pub struct RouteStatus {
     pub condition_errors: u64,
 }
 
+/// What Redis holds, as of the last look (`http.redis_every`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RedisStatus {
+    /// Bytes that its data and buffers take; nothing where it does not tell.
+    pub used_memory_bytes: Option<u64>,
+    /// Bytes that they may take; 0: as many as there are.
+    pub maxmemory_bytes: Option<u64>,
+    pub streams: Vec<StreamStatus>,
+}
+
+/// The streams of one write, or of dead letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Whose write it is; empty for dead letters.
+    pub route: String,
+    /// The template of their names.
+    pub key: String,
+    /// How many streams there are.
+    pub count: u64,
+    /// Entries of all of them.
+    pub entries: u64,
+    /// Entries of the longest.
+    pub longest: u64,
+}
+
 /// Everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -52,6 +77,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     pub partitions: Vec<PartitionStatus>,
     pub routes: Vec<RouteStatus>,
+    /// Nothing where Redis is away, or is not looked at.
+    #[serde(default)]
+    pub redis: Option<RedisStatus>,
     /// What holds now, since when, and what to do.
     pub conditions: Vec<Condition>,
 }
@@ -72,6 +100,14 @@ impl fmt::Display for Status {
         for r in &self.routes {
             let cells = [r.records, r.commands, r.dropped, r.dead, r.expired, r.tombstones, r.condition_errors];
             writeln!(f, "{:<32}{}", r.name, line(cells.map(|n| n.to_string())))?;
+        }
+        if let Some(redis) = &self.redis {
+            let mib = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), |b| format!("{:.1} MiB", b as f64 / f64::from(1 << 20)));
+            let max = if redis.maxmemory_bytes == Some(0) { "no maxmemory".into() } else { format!("maxmemory {}", mib(redis.maxmemory_bytes)) };
+            writeln!(f, "\nredis: {} used, {max}", mib(redis.used_memory_bytes))?;
+            for s in &redis.streams {
+                writeln!(f, "{:<32} {:>10} entries in {} streams, {} in the longest", s.key, s.entries, s.count, s.longest)?;
+            }
         }
         for c in &self.conditions {
             writeln!(f, "\n{} ({}) since {}\n  {}\n  what to do: {}", c.code, c.subject, c.since, c.message, c.remedy)?;

@@ -4,6 +4,7 @@ use super::problem::Problem;
 use crate::config::Serve;
 use crate::config::serve::{Access, Scope};
 use crate::ops::listener::Peer;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -160,6 +161,8 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
         return Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows where this request comes from").into_response();
     };
     match api.gate.admit(scope, peer, request.headers()) {
+        // What says itself that it is too large is not waited for.
+        Ok(_) if HttpBody::size_hint(request.body()).lower() > api.serve.body_max.0 => return api.too_large().into_response(),
         Ok(client) => _ = request.extensions_mut().insert(client),
         Err(problem) => {
             let mut response = problem.into_response();

@@ -5,7 +5,7 @@ use super::feed::{Feed, Place};
 use super::path::{rewrite, segment};
 use super::problem::Problem;
 use super::read::offered;
-use super::schema::{Entry, Keys, Pairs, Placed, Range};
+use super::schema::{After, Entry, Event, Keys, Listed, Once, Pairs, Placed, Range, Update};
 use super::{Api, access};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -119,9 +119,16 @@ impl Api {
         Ok(Of { route: self.streaming.ok_or_else(none)?, key: segment(&parts.uri, 3) })
     }
 
+    /// A name that the route itself writes comes before a record's key.
     fn routed(&self, parts: &Parts) -> Result<Of, Problem> {
+        let of = self.routed_by_key(parts)?;
+        let fixed = self.offers.iter().position(|o| o.name == self.offers[of.route].name && o.only.as_ref() == Some(&of.key));
+        Ok(Of { route: fixed.unwrap_or(of.route), ..of })
+    }
+
+    fn routed_by_key(&self, parts: &Parts) -> Result<Of, Problem> {
         let name = segment(&parts.uri, 3);
-        let known = || self.offers.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = || self.offers.iter().filter(|o| o.only.is_none()).map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ");
         let none =
             || Problem::new(StatusCode::NOT_FOUND, "no-route", format!("no route {:?}; there are: {}", String::from_utf8_lossy(&name), known())).about("route");
         Ok(Of { route: self.offers.iter().position(|o| o.name.as_bytes() == name).ok_or_else(none)?, key: segment(&parts.uri, 4) })
@@ -154,7 +161,7 @@ impl Api {
     async fn show_live(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, all: bool) -> Result<Response, Problem> {
         let of = of?;
         super::query::Params::read(&parts.uri, &[])?;
-        offered(&self.offers[of.route], self.offers[of.route].live.as_ref(), "live")?;
+        offered(&self.offers[of.route], self.offers[of.route].live.first(), "live")?;
         let after = match parts.headers.get("last-event-id") {
             Some(id) => Some(Place::parse(id.to_str().unwrap_or_default())?),
             None => None,
@@ -162,6 +169,10 @@ impl Api {
         let client =
             parts.extensions.get::<Client>().cloned().ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
         Ok(Feed::open(self, client, of.route, (!all).then_some(of.key), after).await?.into_response())
+    }
+
+    pub(super) fn too_large(&self) -> Problem {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("at most serve.body_max, {}", String::from(self.serve.body_max))).about("body")
     }
 
     async fn take(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
@@ -172,9 +183,7 @@ impl Api {
             .cloned()
             .ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
         let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("at most serve.body_max, {}", String::from(self.serve.body_max))).about("body")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => self.too_large(),
             _ => Problem::field("body", rejection.body_text(), "a whole body"),
         })?;
         self.publish(of.route, of.key, &client, &parts.headers, body).await
@@ -182,15 +191,15 @@ impl Api {
 }
 
 /// The pairs that have data.
-#[utoipa::path(get, path = "/api/v1/streaming/pairs", params(("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
+#[utoipa::path(get, path = "/api/v1/streaming/pairs", params(Listed),
     responses((status = 200, description = "The pairs, in the order of their bytes", body = Pairs), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn pairs(State(api): Shared, parts: Parts) -> Response {
     api.show_keys(&parts, api.streamed(&parts), "pairs").await
 }
 
 /// Live updates of all pairs.
-#[utoipa::path(get, path = "/api/v1/streaming/live", params(("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
-    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/streaming/live", params(After),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
     api.show_live(&parts, of, true).await
@@ -211,16 +220,16 @@ async fn streaming_history(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// Live updates of a pair.
-#[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
-    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), After),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
     api.show_live(&parts, of, false).await
 }
 
 /// Publishes an update of a pair into Kafka.
-#[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
-    params(("pair" = String, Path, description = "Such as BTC/USD"), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
+#[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = Update, description = "The update, which goes into Kafka untouched"),
+    params(("pair" = String, Path, description = "Such as BTC/USD"), Once),
     responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn streaming_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
@@ -235,17 +244,17 @@ async fn route_list(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// The keys of a route that have data.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Keys of a page at most; the bound is serve.count_max"), ("cursor" = Option<String>, Query, pattern = "^([0-9a-f]{2})+$", description = "From the page before")),
+#[utoipa::path(get, path = "/api/v1/routes/{route}/keys", params(("route" = String, Path), Listed),
     responses((status = 200, description = "The keys, in the order of their bytes", body = Keys), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_keys(State(api): Shared, parts: Parts) -> Response {
-    api.show_keys(&parts, api.routed(&parts), "keys").await
+    api.show_keys(&parts, api.routed_by_key(&parts), "keys").await
 }
 
 /// Live updates of all keys of a route.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
-    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), After),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
-    let of = api.routed(&parts);
+    let of = api.routed_by_key(&parts);
     api.show_live(&parts, of, true).await
 }
 
@@ -264,18 +273,18 @@ async fn route_history(State(api): Shared, parts: Parts) -> Response {
 }
 
 /// Live updates of a key.
-#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,15}-[0-9]{1,15}(/.*)?$", description = "What came last")),
-    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), After),
+    responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
     let of = api.routed(&parts);
     api.show_live(&parts, of, false).await
 }
 
 /// Publishes an update of a key into Kafka.
-#[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = serde_json::Value, description = "The update. What the route could not apply, such as no object where it takes fields, is refused with 422"),
-    params(("route" = String, Path), ("key" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$", description = "Makes a repeated request harmless")),
+#[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = Update, description = "The update, which goes into Kafka untouched"),
+    params(("route" = String, Path), ("key" = String, Path), Once),
     responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
 async fn route_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let of = api.routed(&parts);
+    let of = api.routed_by_key(&parts);
     api.take(&parts, of, body).await
 }

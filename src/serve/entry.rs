@@ -114,7 +114,7 @@ mod tests {
 
     fn offer(strings: &[&str]) -> Offer {
         let strings = strings.iter().map(|s| (*s).to_owned()).collect();
-        Offer { name: "r".into(), latest: None, history: None, live: None, topic: None, strings, index: None, lacks: Vec::new() }
+        Offer { name: "r".into(), only: None, latest: None, history: None, live: Vec::new(), topic: None, strings, index: None, lacks: Vec::new() }
     }
 
     fn told(raw: &Raw, strings: &[&str]) -> String {

@@ -35,7 +35,8 @@ impl Place {
     /// Reads a `Last-Event-ID`.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let (id, key) = text.split_once('/').unwrap_or((text, ""));
-        let id = id.parse().map_err(|()| Problem::field("Last-Event-ID", text, "the id of an event of this stream, or of an entry"))?;
+        let id = id.parse().ok().filter(|_| id.contains('-'));
+        let id = id.ok_or_else(|| Problem::field("Last-Event-ID", text, "the id of an event of this stream, or of an entry"))?;
         Ok(Self { id, key: percent_encoding::percent_decode_str(key).collect() })
     }
 
@@ -100,17 +101,15 @@ impl Feed {
         self.api.hub.join(self.route, self.key.clone(), self.client.clone(), self.api.serve.live_queue).await
     }
 
-    /// Says so where the stream was trimmed beyond what the client has.
+    /// Says so where the entry that the client has last is gone, and so perhaps what came behind it.
     async fn tell_gap(&mut self) -> Result<(), Problem> {
-        let (Some(key), Some(after), Some(named)) = (&self.key, &self.after, &self.api.offers[self.route].history) else { return Ok(()) };
-        if after.key.is_empty() {
-            return Ok(());
-        }
-        let first = self.api.entries(&[(named.name(key), Id::default())], u64::MAX, 1).await?;
-        let first: Option<Id> = first.concat().first().and_then(|(id, _)| id.parse().ok());
-        if let Some(first) = first.filter(|first| *first > after.id) {
-            self.ready.push_back(format!("event: gap\ndata: {{\"after\":\"{}\",\"first\":\"{first}\"}}\n\n", after.id).into());
-        }
+        let Some(after) = &self.after else { return Ok(()) };
+        let key = if after.key.is_empty() { self.key.as_ref() } else { Some(&after.key) };
+        let other = self.key.as_ref().is_some_and(|own| key != Some(own));
+        // The place that an open event names is no entry's.
+        let Some(key) = key.filter(|_| !other && after.id.seq != u64::MAX) else { return Ok(()) };
+        let gaps = self.api.gaps(&[(self.route, key, after.id)]).await?;
+        self.ready.extend(gaps.into_iter().flatten());
         Ok(())
     }
 
@@ -214,6 +213,21 @@ impl Feed {
 }
 
 impl Api {
+    /// For each place of a key whose entry is gone, trimmed or lost with its stream, an event that says so.
+    pub(super) async fn gaps(&self, places: &[(usize, &Vec<u8>, Id)]) -> Result<Vec<Option<Bytes>>, Problem> {
+        let mut found = Vec::new();
+        for places in places.chunks(KEYS_MAX) {
+            let name = |(offer, key, _): &(usize, &Vec<u8>, Id)| self.offers[*offer].history.as_ref().map(|named| named.name(key)).unwrap_or_default();
+            let asked: Vec<(Vec<u8>, Id)> = places.iter().map(|place| (name(place), place.2)).collect();
+            let next = self.entries(&asked, u64::MAX, 1).await?;
+            found.extend(places.iter().zip(next).map(|((_, key, after), next)| {
+                let first: Option<Id> = next.first().and_then(|(id, _)| id.parse().ok());
+                (first != Some(*after)).then(|| gap(key, *after, first))
+            }));
+        }
+        Ok(found)
+    }
+
     /// All keys of a route that have data.
     pub(super) async fn all_keys(&self, route: usize) -> Result<Vec<Vec<u8>>, Problem> {
         let (mut all, mut after) = (Vec::new(), None);
@@ -228,6 +242,12 @@ impl Api {
     }
 }
 
+/// Says that the entry which was the last is gone, and which is the first that there is behind it.
+fn gap(key: &[u8], after: Id, first: Option<Id>) -> Bytes {
+    let told = serde_json::json!({"key": super::live::shown(key), "after": after.to_string(), "first": first.map(|id| id.to_string())});
+    format!("event: gap\ndata: {told}\n\n").into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +260,6 @@ mod tests {
         assert!(place.is_before(&update(5, "ETH/USD"), false) && !place.is_before(&update(5, "ETH/USD"), true));
         assert!(!place.is_before(&update(5, "BTC/USD"), false) && !place.is_before(&update(4, "Z"), false));
         assert!(place.is_before(&update(6, "A"), false) && place.is_before(&update(6, "A"), true));
-        assert!(Place::parse("x").is_err());
+        assert!(Place::parse("x").is_err() && Place::parse("5").is_err());
     }
 }

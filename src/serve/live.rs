@@ -9,14 +9,14 @@
 use super::Api;
 use super::access::Client;
 use super::entry::{self, Id, Raw};
-use super::offer::Named;
+use super::offer::Channels;
 use super::problem::Problem;
 use super::store::Failure;
 use axum::body::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, PushInfo, PushKind, Value, pipe};
-use serde_json::json;
+use redis::{Pipeline, PushInfo, PushKind, pipe};
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const KEYS_MAX: usize = 256;
 /// Entries of a key that are read at once.
 const ENTRIES_MAX: usize = 1000;
 
-/// A key of a route.
+/// A key of an offer.
 pub(super) type Key = (usize, Vec<u8>);
 
 /// An entry on its way.
@@ -45,13 +45,22 @@ pub(super) struct Update {
     pub(super) frame: Bytes,
 }
 
+/// A key in JSON: a text, or where it is none its path segment.
+pub(super) fn shown(key: &[u8]) -> Value {
+    std::str::from_utf8(key).map_or_else(|_| json!({"encoded": super::path::encode(key)}), |text| json!(text))
+}
+
 /// Writes an entry as an event. Its id is its place: the entry's id and the key.
 pub(super) fn update(key: &[u8], raw: &Raw, offer: &super::offer::Offer) -> Option<Update> {
     let id: Id = raw.0.parse().ok()?;
+<<<<<<< HEAD
     let shown = std::str::from_utf8(key).map_or_else(|_| json!({"encoded": super::path::encode(key)}), |text| json!(text));
     let mut frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{shown},\"entry\":", super::path::encode(key)).into_bytes();
     entry::write_json(raw, offer, &mut frame);
     frame.extend_from_slice(b"}\n\n");
+=======
+    let frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{},\"entry\":{}}}\n\n", super::path::encode(key), shown(key), entry::json(raw, offer));
+>>>>>>> issue7
     Some(Update { id, key: key.to_vec(), frame: frame.into() })
 }
 
@@ -94,28 +103,53 @@ impl Hub {
     }
 
     /// A pushed message.
-    fn pushed(&self, message: &PushInfo, channels: &[(Vec<u8>, usize, Named)]) {
-        let (PushKind::PMessage, [Value::BulkString(pattern), Value::BulkString(channel), ..]) = (&message.kind, message.data.as_slice()) else { return };
-        for (_, route, named) in channels.iter().filter(|(p, ..)| p == pattern) {
-            if let Some(key) = named.key(channel) {
-                self.news.lock().insert((*route, key.to_vec()));
+    fn pushed(&self, message: &PushInfo, channels: &[(usize, Channels)]) {
+        let (PushKind::PMessage, [redis::Value::BulkString(pattern), redis::Value::BulkString(channel), ..]) = (&message.kind, message.data.as_slice()) else {
+            return;
+        };
+        for (offer, channels) in channels.iter().filter(|(_, c)| c.pattern == *pattern) {
+            if let Some(key) = channels.key(channel) {
+                self.news.lock().insert((*offer, key.to_vec()));
                 self.woken.notify_one();
             }
         }
     }
 }
 
+/// Those who want the same.
+#[derive(Default)]
+struct Group {
+    listeners: Vec<Listener>,
+    /// The update that they got last.
+    last: Option<Update>,
+}
+
+impl Group {
+    /// Hands an update to all. Who has no room for it is dropped: nobody else waits.
+    fn send(&mut self, update: &Update) {
+        self.listeners.retain(|l| match l.queue.try_send(update.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let waiting = l.queue.max_capacity();
+                tracing::warn!(code = "live-dropped", client = %l.client, "a live client reads too slowly and is dropped: {waiting} updates wait for it (serve.live_queue)");
+                false
+            }
+        });
+    }
+}
+
 /// What a hub's task has.
 struct Rounds {
     api: Arc<Api>,
-    listeners: HashMap<Topic, Vec<Listener>>,
+    groups: HashMap<Topic, Group>,
     /// All entries before this time were sent.
     upto: u64,
 }
 
 /// Runs the hub, while the server does.
 pub(super) async fn run(api: Arc<Api>) {
-    let mut rounds = Rounds { api, listeners: HashMap::new(), upto: 0 };
+    let mut rounds = Rounds { api, groups: HashMap::new(), upto: 0 };
     loop {
         if let Err(failure) = rounds.follow().await {
             let hub = &rounds.api.hub;
@@ -130,29 +164,30 @@ pub(super) async fn run(api: Arc<Api>) {
 impl Rounds {
     /// Follows the streams until nobody wants to know any more, or Redis is lost.
     async fn follow(&mut self) -> Result<(), Failure> {
-        while self.listeners.is_empty() && self.api.hub.newcomers.lock().is_empty() {
+        while self.groups.is_empty() && self.api.hub.newcomers.lock().is_empty() {
             self.api.hub.woken.notified().await;
         }
-        let channels: Vec<(Vec<u8>, usize, Named)> =
-            self.api.offers.iter().enumerate().filter_map(|(r, o)| o.live.as_ref().map(|named| (named.pattern(), r, named.clone()))).collect();
+        let channels: Vec<(usize, Channels)> =
+            self.api.offers.iter().enumerate().flat_map(|(o, offer)| offer.live.iter().map(move |c| (o, c.clone()))).collect();
         let (api, heard) = (self.api.clone(), channels.clone());
         let pushed = move |message: PushInfo| -> Result<(), redis::aio::SendError> {
             api.hub.pushed(&message, &heard);
             Ok(())
         };
         let mut redis = self.api.store.connect(Some(pushed)).await?;
-        for pattern in channels.iter().map(|(p, ..)| p).collect::<BTreeSet<_>>() {
+        for pattern in channels.iter().map(|(_, c)| &c.pattern).collect::<BTreeSet<_>>() {
             redis.psubscribe(pattern.as_slice()).await?;
         }
-        if self.listeners.is_empty() {
+        if self.groups.is_empty() {
             self.upto = time(&mut redis).await?;
         } else {
-            // What was published meanwhile nobody heard: all that is listened to may have news.
+            // What was published meanwhile nobody heard: all that is listened to may have news; or Redis came back without.
+            self.tell_gaps().await?;
             self.suspect_all().await?;
         }
         loop {
             self.round(&mut redis).await?;
-            if self.listeners.is_empty() && self.api.hub.newcomers.lock().is_empty() {
+            if self.groups.is_empty() && self.api.hub.newcomers.lock().is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(PACE).await;
@@ -162,9 +197,23 @@ impl Rounds {
         }
     }
 
+    /// Tells those whose last update is no longer in its stream.
+    async fn tell_gaps(&mut self) -> Result<(), Failure> {
+        let told: Vec<(Topic, Update)> = self.groups.iter().filter_map(|(topic, group)| Some((topic.clone(), group.last.clone()?))).collect();
+        let places: Vec<(usize, &Vec<u8>, Id)> = told.iter().map(|((offer, _), last)| (*offer, &last.key, last.id)).collect();
+        let gaps = self.api.gaps(&places).await.map_err(|_| Failure::Away("the streams can't be read".into()))?;
+        for ((topic, last), gap) in told.into_iter().zip(gaps) {
+            let (Some(frame), Some(group)) = (gap, self.groups.get_mut(&topic)) else { continue };
+            group.last = None;
+            // Behind all that a client may have come with.
+            group.send(&Update { id: Id { ms: u64::MAX, seq: u64::MAX }, key: last.key, frame });
+        }
+        Ok(())
+    }
+
     async fn suspect_all(&self) -> Result<(), Failure> {
-        let mut suspects: BTreeSet<Key> = self.listeners.keys().filter_map(|(route, key)| Some((*route, key.clone()?))).collect();
-        for route in self.listeners.keys().filter(|(_, key)| key.is_none()).map(|(route, _)| *route) {
+        let mut suspects: BTreeSet<Key> = self.groups.keys().filter_map(|(route, key)| Some((*route, key.clone()?))).collect();
+        for route in self.groups.keys().filter(|(_, key)| key.is_none()).map(|(route, _)| *route) {
             suspects.extend(self.api.all_keys(route).await.map_err(|_| Failure::Away("the keys can't be listed".into()))?.into_iter().map(|k| (route, k)));
         }
         self.api.hub.news.lock().append(&mut suspects);
@@ -172,16 +221,16 @@ impl Rounds {
     }
 
     async fn round(&mut self, redis: &mut MultiplexedConnection) -> Result<(), Failure> {
-        self.listeners.retain(|_, all| {
-            all.retain(|l| !l.queue.is_closed());
-            !all.is_empty()
+        self.groups.retain(|_, group| {
+            group.listeners.retain(|l| !l.queue.is_closed());
+            !group.listeners.is_empty()
         });
         let newcomers = std::mem::take(&mut *self.api.hub.newcomers.lock());
         let now = time(redis).await?;
         // Where the clock went back, it is waited until it is there again.
         let until = now.max(self.upto);
         let news = std::mem::take(&mut *self.api.hub.news.lock());
-        let wants = |topic: Topic| self.listeners.contains_key(&topic);
+        let wants = |topic: Topic| self.groups.contains_key(&topic);
         let wanted: Vec<&Key> = news.iter().filter(|(route, key)| wants((*route, None)) || wants((*route, Some(key.clone())))).collect();
         let mut later = BTreeSet::new();
         let mut updates = Vec::new();
@@ -201,7 +250,7 @@ impl Rounds {
         self.api.hub.news.lock().append(&mut later);
         for newcomer in newcomers {
             if newcomer.told.send(self.upto).is_ok() {
-                self.listeners.entry(newcomer.topic).or_default().push(newcomer.listener);
+                self.groups.entry(newcomer.topic).or_default().listeners.push(newcomer.listener);
             }
         }
         Ok(())
@@ -248,19 +297,12 @@ impl Rounds {
         Ok(())
     }
 
-    /// Hands an update to all who want it. Who has no room for it is dropped: nobody else waits.
-    fn send(&mut self, route: usize, update: &Update) {
-        for topic in [(route, None), (route, Some(update.key.clone()))] {
-            let Some(listeners) = self.listeners.get_mut(&topic) else { continue };
-            listeners.retain(|l| match l.queue.try_send(update.clone()) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    let waiting = l.queue.max_capacity();
-                    tracing::warn!(code = "live-dropped", client = %l.client, "a live client reads too slowly and is dropped: {waiting} updates wait for it (serve.live_queue)");
-                    false
-                }
-            });
+    /// Hands an update to all who want it.
+    fn send(&mut self, offer: usize, update: &Update) {
+        for topic in [(offer, None), (offer, Some(update.key.clone()))] {
+            let Some(group) = self.groups.get_mut(&topic) else { continue };
+            group.send(update);
+            group.last = Some(update.clone());
         }
     }
 }

@@ -80,7 +80,7 @@ impl Api {
         let config = &valid.config;
         let serve = config.serve.clone();
         let offers = Offer::all(config, &valid.lane.routes);
-        let streaming = if serve.streaming.is_empty() && offers.len() == 1 { Some(0) } else { offers.iter().position(|o| o.name == serve.streaming) };
+        let streaming = if serve.streaming.is_empty() && config.route.len() == 1 { Some(0) } else { offers.iter().position(|o| o.name == serve.streaming) };
         // Kafka is given up on before the client's time is over.
         let publisher = Publisher::new(&config.kafka, serve.timeout.0 * 4 / 5).map_err(|e| format!("Kafka: {e}"))?;
         Ok(Arc::new(Self {

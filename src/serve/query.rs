@@ -41,13 +41,20 @@ impl Params {
         count.ok_or_else(|| Problem::field("count", text, format!("1 to {max}")))
     }
 
-    /// An entry's id, or a time: where one is given without its last part, that is `seq`.
+    /// An entry's id, or a time: where one is given without its last part, that is `seq`. Before 1970 there are no ids.
     pub fn id(&self, name: &'static str, seq: u64) -> Result<Option<Id>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let id = Id::from_str(text).map(|id| if text.contains('-') { id } else { Id { seq, ..id } }).ok();
-        let time = || jiff::Timestamp::from_str(text).ok().and_then(|t| u64::try_from(t.as_millisecond()).ok()).map(|ms| Id { ms, seq });
+        let time = || jiff::Timestamp::from_str(text).ok().map(|t| u64::try_from(t.as_millisecond()).map_or(Id::default(), |ms| Id { ms, seq }));
         let allowed = "an entry's id such as 1701878400000-0, milliseconds, or an RFC 3339 time";
         id.or_else(time).map(Some).ok_or_else(|| Problem::field(name, text, allowed))
+    }
+
+    /// The id of an entry, as the link to the next page has it.
+    pub fn cursor(&self) -> Result<Option<Id>, Problem> {
+        let Some(text) = self.text("cursor") else { return Ok(None) };
+        let id = Id::from_str(text).ok().filter(|_| text.contains('-'));
+        id.map(Some).ok_or_else(|| Problem::field("cursor", text, "the cursor of the page before, as its Link has it"))
     }
 
     /// One of some words.
@@ -73,6 +80,8 @@ mod tests {
         assert_eq!(params.one_of("order", &["asc", "desc"]).ok().flatten(), Some("asc"));
         let timed = read("from=2025-12-06T14:00:00Z").unwrap_or_else(|_| panic!("it is right"));
         assert_eq!(timed.id("from", 0).ok().flatten(), Some(Id { ms: 1_765_029_600_000, seq: 0 }));
+        let long_ago = read("from=1960-12-06T14:00:00%2B01:00").unwrap_or_else(|_| panic!("it is right"));
+        assert_eq!(long_ago.id("from", 7).ok().flatten(), Some(Id::default()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use super::Api;
 use super::answer::Page;
 use super::entry::{self, Id, Raw};
-use super::offer::{Named, Offer};
+use super::offer::Offer;
 use super::problem::Problem;
 use super::query::Params;
 use axum::http::{StatusCode, Uri};
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 const TAKE_OUT: &str = "if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end return 0";
 
 /// What a route does not offer can't be asked for.
-pub(super) fn offered<'a>(offer: &Offer, named: Option<&'a Named>, what: &str) -> Result<&'a Named, Problem> {
-    let why = || offer.lacks.iter().find(|l| l.starts_with(&format!("no {what}"))).cloned().unwrap_or_default();
-    named.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {}", offer.name, why())))
+pub(super) fn offered<T>(offer: &Offer, part: Option<T>, what: &str) -> Result<T, Problem> {
+    let why = || offer.lacks.iter().find(|l| l.starts_with(&format!("no {what}"))).cloned().unwrap_or_else(|| format!("no {what} under this name"));
+    part.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {}", offer.name, why())))
 }
 
 fn nothing(offer: &Offer, key: &[u8], what: &str) -> Problem {
@@ -44,7 +44,7 @@ impl Api {
         let order = params.one_of("order", &["asc", "desc"])?;
         let bound = |name, seq, open: &str| Ok::<_, Problem>(params.id(name, seq)?.map_or_else(|| open.to_owned(), |id| id.to_string()));
         let (mut from, mut to) = (bound("from", 0, "-")?, bound("to", u64::MAX, "+")?);
-        if let Some(cursor) = params.id("cursor", 0)? {
+        if let Some(cursor) = params.cursor()? {
             let (bound, beyond) = if order == Some("asc") { (&mut from, cursor.next()) } else { (&mut to, cursor.before()) };
             let Some(beyond) = beyond else { return Ok(Page::json("[]".into(), None)) };
             *bound = beyond.to_string();
@@ -57,7 +57,8 @@ impl Api {
         ask.arg("COUNT").arg(count);
         ask.cmd("EXISTS").arg(&name);
         let (mut entries, exists): (Vec<Raw>, bool) = self.store.ask(&ask).await?;
-        if !exists {
+        // That there is none of a key may be a typo of the key; of a name that the route itself writes it is an empty one.
+        if !exists && offer.only.is_none() {
             return Err(nothing(offer, key, "stream"));
         }
         let next = entries.last().filter(|_| entries.len() == count).map(|(id, _)| id.clone());
@@ -80,7 +81,7 @@ impl Api {
         let params = Params::read(uri, &["count", "cursor"])?;
         let count = params.count(self.serve.count_max)?;
         let after = match params.text("cursor") {
-            Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before"))?),
+            Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before, as its Link has it"))?),
             None => None,
         };
         let (keys, next) = self.listed(offer, after, count).await?;
@@ -127,24 +128,12 @@ impl Api {
 
     /// What there is.
     pub(super) fn routes(&self) -> Page {
-        let routes: Vec<Value> = self
-            .offers
-            .iter()
-            .map(|o| {
-                let offers: Vec<&str> = [
-                    ("latest", o.latest.is_some()),
-                    ("history", o.history.is_some()),
-                    ("live", o.live.is_some()),
-                    ("publish", o.topic.is_some()),
-                    ("keys", o.index.is_some()),
-                ]
-                .into_iter()
-                .filter(|(_, has)| *has)
-                .map(|(name, _)| name)
-                .collect();
-                json!({"name": o.name, "offers": offers, "lacks": o.lacks})
-            })
-            .collect();
+        let fixed = |of: &Offer| -> Vec<Value> {
+            let all = self.offers.iter().filter(|o| o.name == of.name);
+            all.filter_map(|o| Some(json!({"key": String::from_utf8_lossy(o.only.as_ref()?), "offers": o.offered(), "lacks": o.lacks}))).collect()
+        };
+        let keyed = self.offers.iter().filter(|o| o.only.is_none());
+        let routes: Vec<Value> = keyed.map(|o| json!({"name": o.name, "offers": o.offered(), "lacks": o.lacks, "fixed": fixed(o)})).collect();
         Page::json(json!({"routes": routes, "streaming": self.streaming.map(|s| &self.offers[s].name)}).to_string(), None)
     }
 
@@ -171,6 +160,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    let pair = |p: &[u8]| std::str::from_utf8(p).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|t| u8::from_str_radix(t, 16).ok());
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let pair = |p: &[u8]| std::str::from_utf8(p).ok().filter(|t| t.bytes().all(digit)).and_then(|t| u8::from_str_radix(t, 16).ok());
     digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(pair).collect())?
 }

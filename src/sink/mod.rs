@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`connection`] | a connection; bytes in, replies out |
 //! | [`claim`] | the claimer: becoming a partition's owner |
+//! | [`figures`] | its memory and the lengths of streams, for /metrics |
 //! | [`lane`] | a lane's thread around [`crate::core::lane`] |
 //! | `plain` | sockets without TLS, and the core's own decoder |
 //! | `low_water` | how many bytes wake a reader |
@@ -13,6 +14,7 @@
 pub mod claim;
 mod commands;
 pub mod connection;
+pub mod figures;
 pub mod lane;
 mod low_water;
 mod permits;

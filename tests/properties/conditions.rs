@@ -166,6 +166,33 @@ mod tests {
         }
     }
 
+    /// One of several things.
+    fn among() -> impl Strategy<Value = Piece> {
+        let in_numbers = (numbers(), proptest::collection::vec((0..9i32).prop_map(|n| n.to_string()), 1..4)).prop_map(|(a, list)| {
+            Piece::new(format!("{} in ({})", a.text, list.join(", ")), false, move |o| {
+                let a = number(&(a.meaning)(o)?)?;
+                Ok(json!(list.iter().any(|n| n.parse() == Ok(a))))
+            })
+        });
+        let in_texts = (texts(), proptest::collection::vec(texts(), 1..4)).prop_filter_map("of what is known to be a text", |(a, list)| {
+            (!a.text.starts_with("value.")).then(|| {
+                let written = list.iter().map(|t| t.text.clone()).collect::<Vec<_>>().join(", ");
+                Piece::new(format!("{} in ({written})", a.text), false, move |o| {
+                    let a = text(&(a.meaning)(o)?)?;
+                    let found: Vec<_> = list.iter().map(|b| (b.meaning)(o).and_then(|v| text(&v)).map(|b| a == b)).collect();
+                    if found.contains(&Ok(true)) {
+                        Ok(json!(true))
+                    } else if found.contains(&Err(())) {
+                        Err(())
+                    } else {
+                        Ok(json!(false))
+                    }
+                })
+            })
+        });
+        prop_oneof![in_numbers, in_texts]
+    }
+
     fn truths() -> BoxedStrategy<Piece> {
         let sign = || proptest::sample::select(&["==", "!=", "<", "<=", ">", ">="][..]);
         let of_numbers = (numbers(), sign(), numbers()).prop_filter_map("of what is known to be a number", |(a, sign, b)| {
@@ -208,7 +235,7 @@ mod tests {
                 _ => Err(()),
             })
         });
-        let leaf = prop_oneof![4 => of_numbers, 2 => of_texts, 2 => of_fields, 1 => has, 1 => within, 1 => parsed, 1 => constant.clone(), 1 => fields(constant, Value::is_boolean)];
+        let leaf = prop_oneof![4 => of_numbers, 2 => of_texts, 2 => of_fields, 2 => among(), 1 => has, 1 => within, 1 => parsed, 1 => constant.clone(), 1 => fields(constant, Value::is_boolean)];
         leaf.prop_recursive(4, 24, 4, |inner| {
             let list = |parts: Vec<Piece>, word: &'static str, decides: bool| {
                 let written = parts.iter().map(Piece::operand).collect::<Vec<_>>().join(&format!(" {word} "));
@@ -274,7 +301,7 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_refused_with_its_place(
-            words in proptest::collection::vec("value\\.a|value|header\\.h|key|offset|and|or|not|true|has|number|abs|length|lower|contains|matches|[-+*/%<>=!?(),.\\[\\]'\"&|]|==|\\?\\?|0\\.5|1e9|7|'x'|\\PC", 0..14),
+            words in proptest::collection::vec("value\\.a|value|header\\.h|key|offset|and|or|not|in|true|has|number|abs|length|lower|contains|matches|[-+*/%<>=!?(),.\\[\\]'\"&|]|==|\\?\\?|0\\.5|1e9|7|'x'|\\PC", 0..14),
             key in ".{0,3}",
             payload in prop_oneof![".{0,10}", Just("{\"a\":1}".to_owned()), Just("{\"a\":true}".to_owned())],
         ) {

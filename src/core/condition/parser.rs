@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! any   := all ("or" all)*            all  := not ("and" not)*         not := "not" not | comparison
-//! comparison := sum (relation sum)?   sum  := product (("+" | "-") product)*
-//! product    := unary (("*" | "/" | "%") unary)*                       unary := "-" unary | one
+//! comparison := sum (relation sum | "in" "(" sum ("," sum)* ")")?
+//! sum   := product (("+" | "-") product)*      product := unary (("*" | "/" | "%") unary)*      unary := "-" unary | one
 //! one   := number | text | "true" | "false" | "(" any ")" | function "(" any ("," any)* ")" | reference ("??" ("-" unary | one))?
 //! ```
 use super::Mistake;
@@ -23,7 +23,7 @@ const REFERENCES: &str = "key, payload, value.FIELD, header.NAME, topic, partiti
 const FUNCTIONS: &str = "has(FIELD), number(FIELD), abs(NUMBER), length(TEXT), lower(TEXT), contains(TEXT, PART), starts_with(TEXT, PART), \
                          ends_with(TEXT, PART), matches(TEXT, 'PATTERN')";
 /// All names there are.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "key",
     "payload",
     "value",
@@ -35,6 +35,7 @@ const NAMES: [&str; 22] = [
     "and",
     "or",
     "not",
+    "in",
     "true",
     "false",
     "has",
@@ -49,6 +50,7 @@ const NAMES: [&str; 22] = [
 ];
 
 /// What is read, and what it gives.
+#[derive(Clone)]
 enum Typed {
     Truth(Truth),
     Amount(Amount),
@@ -58,6 +60,7 @@ enum Typed {
 }
 
 /// A part with its place, and how deep it is.
+#[derive(Clone)]
 struct Part {
     typed: Typed,
     from: usize,
@@ -195,12 +198,43 @@ impl Parser<'_> {
         ];
         let a = self.sum()?;
         let sign = self.peek().from;
-        let Some(relation) = self.skip_any(&RELATIONS) else { return Ok(a) };
-        let b = self.sum()?;
+        let whole = if self.skip_word("in") {
+            self.among(&a, sign)?
+        } else {
+            let Some(relation) = self.skip_any(&RELATIONS) else { return Ok(a) };
+            let b = self.sum()?;
+            self.compare(relation, sign, a, b)?
+        };
         let third = self.peek().clone();
-        if self.skip_any(&RELATIONS).is_some() {
+        if self.skip_any(&RELATIONS).is_some() || self.skip_word("in") {
             return self.unexpected(&third, "one comparison: two of them are joined by and, such as 1 < value.x and value.x < 2");
         }
+        Ok(whole)
+    }
+
+    /// One of several things: what is alike with any of them.
+    fn among(&mut self, a: &Part, sign: usize) -> Result<Part, Mistake> {
+        if !self.skip("(") {
+            return self.unexpected(&self.peek().clone(), "a list in parentheses, such as value.side in ('buy', 'sell')");
+        }
+        let (mut all, mut depth) = (Vec::new(), 0);
+        loop {
+            let b = self.inside(Self::sum)?;
+            let one = self.compare(Relation::Equal, sign, a.clone(), b)?;
+            depth = depth.max(one.depth);
+            all.push(self.truth(one)?);
+            if !self.skip(",") {
+                break;
+            }
+        }
+        let to = self.close()?;
+        match <[Truth; 1]>::try_from(all) {
+            Ok([one]) => self.part(Typed::Truth(one), a.from, to, depth),
+            Err(all) => self.part(Typed::Truth(Truth::Any(all)), a.from, to, depth + 1),
+        }
+    }
+
+    fn compare(&self, relation: Relation, sign: usize, a: Part, b: Part) -> Result<Part, Mistake> {
         let (from, to, depth) = (a.from, b.to, 1 + a.depth.max(b.depth));
         let truth = match (&a.typed, &b.typed) {
             (Typed::Field(a), Typed::Field(b)) => Truth::Fields(relation, a.clone(), b.clone()),
@@ -257,7 +291,7 @@ impl Parser<'_> {
             Kind::Symbol(_) | Kind::End => return self.unexpected(&token, ALLOWED),
             Kind::Name(ref name, ref path) => match (name.as_str(), path.is_empty()) {
                 ("true" | "false", true) => Typed::Truth(Truth::Constant(name == "true")),
-                ("and" | "or" | "not", true) => return self.unexpected(&token, ALLOWED),
+                ("and" | "or" | "not" | "in", true) => return self.unexpected(&token, ALLOWED),
                 (_, true) if self.skip("(") => return self.function(&token, name),
                 _ => {
                     let reference = self.reference(&token, name, path)?;
@@ -369,7 +403,7 @@ impl Parser<'_> {
                 if let Some(signature) = signature {
                     return self.mistake(token.from, format!("{name} of {count}"), signature);
                 }
-                let nearest = nearest(&NAMES[13..], name).map(str::to_owned);
+                let nearest = nearest(&NAMES[14..], name).map(str::to_owned);
                 return self.mistake(token.from, format!("the function {name:?}"), FUNCTIONS).map_err(|m: Mistake| Mistake { nearest, ..m });
             }
         };

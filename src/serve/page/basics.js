@@ -61,6 +61,7 @@ function show(value, places) {
 }
 
 const count = (n) => (n === null || n === undefined ? '–' : n < 100000 ? whole.format(n) : short.format(n));
+const bytes = (n) => (n === null || n === undefined ? '–' : n < 2 ** 30 ? `${digits[n < 2 ** 24 ? 1 : 0].format(n / 2 ** 20)} MiB` : `${digits[1].format(n / 2 ** 30)} GiB`);
 const clock = (time) => new Date(time).toLocaleTimeString('en-GB');
 
 function span(seconds) {

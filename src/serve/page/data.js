@@ -155,8 +155,7 @@ const alerts = []; // {label, entry, time, more}, newest first
 let alertsSeen = 0;
 let alertsDirty = false;
 
-function alarm(key, entry) {
-  const [, label] = named(key);
+function alarm(label, entry) {
   const time = timeOf(entry);
   // What a key says many times at once is one line.
   if (alerts[0] && alerts[0].label === label && time - alerts[0].time < 1000) {
@@ -181,8 +180,9 @@ function drawAlerts() {
       li.alert = alert;
     }
     li.said = said;
+    const words = ['alert', 'kind', 'reason'].map((f) => alert.entry[f]).filter((v) => typeof v === 'string').map((v) => show(v));
     const fields = Object.entries(alert.entry).filter(([f, v]) => f !== 'id' && typeof v === 'number').slice(0, FIELDS_MAX);
-    const values = fields.map(([f, v]) => `${f} ${show(v)}`).join(' · ') || show(alert.entry);
+    const values = [...words, ...fields.map(([f, v]) => `${f} ${show(v)}`)].join(' · ') || show(alert.entry);
     li.replaceChildren(
       make('div', 'top', make('strong', '', alert.label), make('span', 'quiet', clock(alert.time))),
       make('div', 'quiet', values + (alert.more ? ` · and ${alert.more} more` : '')));

@@ -18,7 +18,9 @@ function trouble(route, text) {
   wake();
 }
 
-const of = (route) => `api/v1/routes/${encode(route.name)}`;
+const of = (route) => `api/v1/routes/${encode(route.of ?? route.name)}${route.only === undefined ? '' : `/${encode(route.only)}`}`;
+/** The routes as they are followed: what one writes under one name for all records stands behind it, with that as its `only` key. */
+const each = (found) => found.flatMap((r) => [r, ...r.fixed.map((f) => ({ ...f, name: readable(r) ? `${f.key} (${r.name})` : f.key, of: r.name, only: f.key }))]);
 
 /** A latest value as an entry of now: what is no JSON object is its only field. */
 function latest(text) {
@@ -33,7 +35,7 @@ function latest(text) {
 
 /** The keys that there are, with their histories; a few at once. */
 async function load(route, signal, on) {
-  const page = route.offers.includes('keys') ? await json(`${of(route)}/keys`, signal) : { keys: [] };
+  const page = route.only !== undefined ? { keys: [route.only] } : route.offers.includes('keys') ? await json(`${of(route)}/keys`, signal) : { keys: [] };
   const keys = [...page.keys, ...(page.encoded ?? []).map((encoded) => ({ encoded }))];
   unseen ||= keys.length > KEYS_MAX;
   const left = keys.slice(0, KEYS_MAX);
@@ -41,7 +43,7 @@ async function load(route, signal, on) {
   const work = async () => {
     for (let key = left.shift(); key !== undefined; key = left.shift()) {
       try {
-        const text = await (await ask(`${of(route)}/${named(key)[0]}/${view}`, signal)).text();
+        const text = await (await ask(`${of(route)}${route.only === undefined ? `/${named(key)[0]}` : ''}/${view}`, signal)).text();
         if (!signal.aborted) on(key, view === 'history' ? JSON.parse(text) : [latest(text)]);
       } catch (e) {
         // It has expired meanwhile.
@@ -90,9 +92,12 @@ async function follow(route, signal, on, history) {
   }
 }
 
+/** Whose alert it is: its key's; where there is one for all, a field says so. */
+const whose = (route, key, entry) => String((route.only !== undefined && ['pair', 'key', 'symbol', 'name'].map((f) => entry[f]).find((v) => v !== undefined)) || named(key)[1]);
+
 let following = null;
 let routes = [];
-/** A route of alerts is one that is called so. */
+/** A route of alerts is one that is called so, or what is written under such a name. */
 const isAlerts = (route) => /alert/i.test(route.name);
 const readable = (route) => ['live', 'history', 'latest'].some((o) => route.offers.includes(o));
 
@@ -129,13 +134,13 @@ function choose(name) {
     drawAlerts();
     follow(alerting, signal, (key, entry) => {
       alertsSeen += 1;
-      alarm(key, entry);
+      alarm(whose(alerting, key, entry), entry);
       wake();
     }, (key, entries) => {
       // The last ones of before, among those that are here.
       const have = new Set(alerts.map((a) => a.label + a.entry.id));
       for (const entry of entries.slice(-ALERTS_MAX)) {
-        const [label, id] = [named(key)[1], entry.id ?? ''];
+        const [label, id] = [whose(alerting, key, entry), entry.id ?? ''];
         if (!have.has(label + id)) alerts.push({ label, entry: { id, ...entry }, time: timeOf(entry), more: 0 });
       }
       alerts.sort((a, b) => b.time - a.time);
@@ -155,7 +160,7 @@ async function begin() {
   for (let failures = 0; ; failures += 1) {
     try {
       const found = await json('api/v1/routes');
-      routes = found.routes;
+      routes = each(found.routes);
       const shown = routes.filter((r) => readable(r) && !isAlerts(r));
       by('pick').hidden = shown.length < 2;
       by('route').replaceChildren(...shown.map((r) => make('option', '', r.name)));

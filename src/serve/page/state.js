@@ -1,7 +1,7 @@
 // The bridge's state, from /status.
 
 const figures = {};
-for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['up', 'Running']]) {
+for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['memory', 'Redis memory'], ['up', 'Running']]) {
   const value = make('span', 'value', '–');
   const note = make('span', 'note', '');
   const card = make('div', '', make('dt', '', label), make('dd', '', value), make('dd', '', note));
@@ -99,11 +99,14 @@ function drawStatus() {
   const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
   say(figures.dead.value, count(dead));
   say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
+  const { used_memory_bytes: used, maxmemory_bytes: most, streams = [] } = status.redis ?? {};
+  say(figures.memory.value, bytes(used));
+  say(figures.memory.note, status.redis ? `${most ? `of ${bytes(most)}` : 'no limit'}, ${count(streams.reduce((sum, s) => sum + s.entries, 0))} entries` : 'not known');
   say(figures.up.value, span(status.uptime_seconds));
   say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })}`);
   drawConditions();
   table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
-    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(p.end), String(p.epoch)]));
+    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
   say(by('partitions-sum'), `${status.partitions.length}`);
   table(by('routes'), ['Route', 'a second', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
     [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));

@@ -1,0 +1,208 @@
+//! Hostile keys, bodies, bytes, and clients that are slow or many: nobody else feels them, and nothing of theirs is obeyed.
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::http::{Events, ask, get, raw};
+use crate::support::kafka;
+use crate::support::redis_server::RedisServer;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+fn serving(extra: &str) -> (RedisServer, Daemon, String) {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("hostile", 1);
+    let serve = format!("[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\npublish = \"loopback\"\n{extra}");
+    let daemon = Setup::new(&topic, &redis.url()).extra(&serve).start();
+    daemon.wait_ready();
+    (redis, daemon, topic)
+}
+
+fn path(key: &[u8], view: &str) -> String {
+    format!("/api/v1/streaming/{}{view}", percent_encode(key, NON_ALPHANUMERIC))
+}
+
+#[test]
+fn a_key_of_any_bytes_is_published_listed_read_and_followed_as_it_is() {
+    let (redis, daemon, _) = serving("");
+    let long = vec![b'k'; 8 << 10];
+    let keys: [&[u8]; 12] = [
+        b"../../../etc/passwd",
+        b"..",
+        b"K\r\nSET x y\r\n",
+        b"*1\r\n$8\r\nFLUSHALL\r\n",
+        b"K\n\nevent: gap\ndata: {}\n\n",
+        b"{key}{payload}",
+        b"K\0",
+        b"\xff\xfe/latest",
+        b"%41?x=1#y",
+        "<script>\u{202e}\u{2028}".as_bytes(),
+        b"K/live",
+        &long,
+    ];
+    for (n, key) in keys.iter().enumerate() {
+        let posted = ask(daemon.http, "POST", &path(key, ""), &[], &format!(r#"{{"n":{n}}}"#));
+        assert_eq!(posted.status, 201, "{n}: {}", posted.text());
+    }
+    daemon.wait_settled(12);
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(get(daemon.http, &path(key, "/latest")).text(), format!(r#"{{"n":{n}}}"#), "{n}");
+        assert_eq!(get(daemon.http, &path(key, "/history")).json()[0]["n"], n, "{n}");
+    }
+    let listed = get(daemon.http, "/api/v1/streaming/pairs").json();
+    let texts: Vec<&str> = listed["pairs"].as_array().unwrap().iter().map(|k| k.as_str().unwrap()).collect();
+    assert_eq!((texts.len(), listed["encoded"].as_array().unwrap().len()), (11, 1));
+    assert!(keys.iter().filter_map(|k| std::str::from_utf8(k).ok()).all(|k| texts.contains(&k)), "{texts:?}");
+    // All of them again, from the streams: each is one event, and none speaks out of its place.
+    let mut events = Events::open(daemon.http, "/api/v1/streaming/live", Some("1-0"));
+    let mut found = BTreeMap::new();
+    for _ in keys {
+        let event = events.next().unwrap();
+        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+        let segment = event.id.split_once('/').unwrap().1;
+        let key: Vec<u8> = percent_encoding::percent_decode_str(segment).collect();
+        assert_eq!(event.name, "update");
+        found.insert(data["entry"]["n"].as_u64().unwrap() as usize, key);
+    }
+    assert!(keys.iter().enumerate().all(|(n, key)| found[&n] == *key), "{found:?}");
+    let there: bool = redis::cmd("EXISTS").arg("x").query(&mut redis.connect()).unwrap();
+    assert!(!there, "a key was obeyed");
+}
+
+#[test]
+fn bodies_and_bytes_that_are_no_request_are_refused_and_leave_the_server_well() {
+    let (_redis, daemon, topic) = serving("body_max = \"64KiB\"\n");
+    let post = |body: &str| ask(daemon.http, "POST", &path(b"K", ""), &[], body);
+    // As deep as a body can be.
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let depth = (60 << 10) / (open.len() + close.len());
+        let deep = format!(r#"{{"deep":{}1{}}}"#, open.repeat(depth), close.repeat(depth));
+        let posted = post(&deep);
+        assert!([201, 422].contains(&posted.status), "{}: {}", posted.status, posted.text());
+    }
+    let head = "POST /api/v1/streaming/K HTTP/1.1\r\nHost: 127.0.0.1\r\n";
+    let chunks = format!("{:x}\r\n{}\r\n0\r\n\r\n", 80 << 10, "x".repeat(80 << 10));
+    let refused: Vec<(String, &[u16])> = vec![
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}"), &[413]),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx"), &[400]),
+        (format!("{head}Content-Length: 5\r\nContent-Length: 6\r\n\r\n{{\"a\":1}}"), &[400]),
+        (format!("{head}Content-Length: -1\r\n\r\n"), &[400]),
+        (format!("{head}Content-Length: 99999999999999999999999\r\n\r\n"), &[400]),
+        (format!("{head}Content-Length: 1073741824\r\n\r\n"), &[413]),
+        ("GET /api/v1/routes HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n".into(), &[400]),
+        ("GET /api/v1/routes HTTP/9.9\r\n\r\n".into(), &[400]),
+    ];
+    for (request, allowed) in refused {
+        let answer = raw(daemon.http, request.as_bytes()).map(|a| a.status);
+        assert!(answer.is_some_and(|s| allowed.contains(&s)), "{answer:?} to {request:.120}");
+    }
+    // What is no HTTP/1 at all: answered as wrong, or hung up on.
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"*1\r\n$4\r\nPING\r\n", b"\0\0\0\0\r\n\r\n"] {
+        let answer = raw(daemon.http, bytes).map(|a| a.status);
+        assert!(answer.is_none_or(|s| (400..506).contains(&s) && s != 500), "{answer:?}");
+    }
+    let before = kafka::ends(&topic, 1)[0];
+    assert_eq!(post(r#"{"a":1}"#).status, 201);
+    assert_eq!(kafka::ends(&topic, 1), [before + 1], "nothing of what was refused was published");
+    assert!(daemon.status().unwrap().ready && !daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+#[test]
+fn those_who_never_end_their_request_hold_up_nobody_and_are_hung_up_on() {
+    let (_redis, daemon, _) = serving("");
+    let begun = Instant::now();
+    let mut slow: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(("127.0.0.1", daemon.http)).unwrap()).collect();
+    for (n, stream) in slow.iter_mut().enumerate() {
+        let part = ["G", "GET /api/v1/routes HTTP/1.1\r\n", "GET /api/v1/routes HTTP/1.1\r\nHost: x\r\nX-", ""][n % 4];
+        stream.write_all(part.as_bytes()).unwrap();
+    }
+    // One byte a second: that is no end either.
+    let mut drip = TcpStream::connect(("127.0.0.1", daemon.http)).unwrap();
+    drip.write_all(b"GET /api/v1/routes HTTP/1.1\r\nX-Slow: ").unwrap();
+    drip.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    for _ in 0..100 {
+        assert_eq!(get(daemon.http, "/api/v1/routes").status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "others wait");
+    while drip.write_all(b"x").is_ok() {
+        match drip.read(&mut [0; 1024]) {
+            Err(e) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&e.kind()) => assert!(begun.elapsed() < Duration::from_secs(90), "it is not ended"),
+            _ => break,
+        }
+    }
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut rest = Vec::new();
+        // What it is told first does not matter; that it ends, does.
+        let end = stream.read_to_end(&mut rest).map_err(|e| e.kind());
+        assert!(end.is_ok() || end == Err(ErrorKind::ConnectionReset), "{end:?}");
+    }
+}
+
+/// What the server takes of memory, in KiB.
+fn resident(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok()).unwrap()
+}
+
+#[test]
+fn those_who_do_not_read_their_answers_cost_a_bounded_memory_and_nobody_else_waits() {
+    let (_redis, daemon, _) = serving("");
+    let filler = "x".repeat(900 << 10);
+    assert_eq!(ask(daemon.http, "POST", &path(b"K", ""), &[], &format!(r#"{{"filler":"{filler}"}}"#)).status, 201);
+    daemon.wait_settled(1);
+    let before = resident(&daemon);
+    let request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", path(b"K", "/latest"));
+    // Each asks for 45 MiB, and reads none of it.
+    let deaf: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", daemon.http)).unwrap();
+            socket2::SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+            stream.write_all(request.repeat(50).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        let asked = Instant::now();
+        assert_eq!(get(daemon.http, "/api/v1/routes").status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(5), "others wait");
+    }
+    let grown = resident(&daemon).saturating_sub(before);
+    assert!(grown < 200 << 10, "{grown} KiB for 40 clients that are owed 1.8 GiB");
+    drop(deaf);
+}
+
+#[test]
+fn more_clients_than_there_is_room_for_wait_and_come_to_their_turn() {
+    let (_redis, daemon, _) = serving("connections_max = 20\n");
+    let connect = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", daemon.http)).unwrap();
+        stream.write_all(b"GET /api/v1/routes HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream
+    };
+    let answered = |stream: &mut TcpStream| stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0);
+    let mut all: Vec<TcpStream> = (0..60).map(|_| connect()).collect();
+    let mut served = 0;
+    while let Some(at) = all.iter_mut().position(answered) {
+        // It has its answer and leaves; who waits comes next.
+        all.remove(at);
+        served += 1;
+        if all.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(served, 60);
+    let held: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = connect();
+            assert!(answered(&mut stream));
+            stream
+        })
+        .collect();
+    let mut late = connect();
+    assert!(!answered(&mut late), "there is no room");
+    drop(held);
+    late.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(answered(&mut late), "there is room again");
+}
