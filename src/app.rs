@@ -11,6 +11,7 @@ use crate::config::validate::Valid;
 use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
+use crate::core::latency;
 use crate::core::poller::{Note, Poller};
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
@@ -20,7 +21,7 @@ use crate::kafka::log::KafkaLog;
 use crate::kafka::poller;
 use crate::ops::conditions::Conditions;
 use crate::ops::http::Source;
-use crate::ops::status::{RouteStatus, Status};
+use crate::ops::status::{LatencyStatus, RouteStatus, Status};
 use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
 use crate::sink::figures::{Figures, Seen};
@@ -221,6 +222,7 @@ impl Source for View {
             tombstones: t.tombstones.load(Ordering::Relaxed),
             dropped: t.dropped.load(Ordering::Relaxed),
             condition_errors: t.condition_errors.load(Ordering::Relaxed),
+            latency: LatencyStatus { bounds_ms: latency::BOUNDS_MS.to_vec(), counts: t.latency.counts(), sum_ms: t.latency.sum_ms() },
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),

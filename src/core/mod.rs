@@ -21,6 +21,7 @@
 //! | [`letter`] | dead letters |
 //! | [`rebuild`] | what is applied anew after the state was lost |
 //! | [`lane`] | the ordered path of some partitions: queue → batch → transaction → settled |
+//! | [`latency`] | how late records are applied |
 //! | [`ledger`] | what has been settled per partition |
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
@@ -39,6 +40,7 @@ pub mod fingerprint;
 pub mod flow;
 pub mod json;
 pub mod lane;
+pub mod latency;
 pub mod ledger;
 pub mod letter;
 pub mod poller;

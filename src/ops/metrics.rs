@@ -1,10 +1,13 @@
 //! /metrics, from the same snapshot as /status, in the OpenMetrics text format.
-use super::status::{RedisStatus, Status, StreamStatus};
+use super::status::{LatencyStatus, RedisStatus, Status, StreamStatus};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::fmt;
 
 type Labels = Vec<(String, String)>;
 
@@ -27,6 +30,7 @@ pub fn render(status: &Status) -> String {
         }
         registry.register(name, help, family);
     }
+    registry.register("latency_seconds", "Seconds from a record's timestamp to Redis' answer, records of a route", Latencies(latencies(status)));
     let gauges = [
         ("position", "The next offset to be settled", (|p| p.position) as fn(&super::status::PartitionStatus) -> Option<i64>),
         ("lag_records", "Records between the position and the end", |p| p.lag),
@@ -54,6 +58,30 @@ pub fn render(status: &Status) -> String {
     let mut out = String::new();
     let _ = encode(&mut out, &registry);
     out
+}
+
+fn latencies(status: &Status) -> Vec<(Labels, LatencyStatus)> {
+    status.routes.iter().map(|r| (vec![("route".into(), r.name.clone())], r.latency.clone())).collect()
+}
+
+/// Histograms that are counted elsewhere, by route.
+#[derive(Debug)]
+struct Latencies(Vec<(Labels, LatencyStatus)>);
+
+impl EncodeMetric for Latencies {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (labels, latency) in &self.0 {
+            let seconds = |ms: u64| ms as f64 / 1000.0;
+            let bounds = latency.bounds_ms.iter().map(|ms| seconds(*ms)).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts.iter().copied()).collect();
+            encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds(latency.sum_ms), latency.counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 /// What Redis held when it was looked at last.

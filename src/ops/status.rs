@@ -41,6 +41,17 @@ pub struct RouteStatus {
     pub dropped: u64,
     /// Conditions that could not be applied to a record, and were taken as not holding.
     pub condition_errors: u64,
+    pub latency: LatencyStatus,
+}
+
+/// How late records were when Redis had answered for them, by their timestamps, since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// Upper bounds of the buckets, in milliseconds.
+    pub bounds_ms: Vec<u64>,
+    /// Records in each, and those above the last bound.
+    pub counts: Vec<u64>,
+    pub sum_ms: u64,
 }
 
 /// What Redis holds, as of the last look (`http.redis_every`).

@@ -53,14 +53,9 @@ pub(super) fn shown(key: &[u8]) -> Value {
 /// Writes an entry as an event. Its id is its place: the entry's id and the key.
 pub(super) fn update(key: &[u8], raw: &Raw, offer: &super::offer::Offer) -> Option<Update> {
     let id: Id = raw.0.parse().ok()?;
-<<<<<<< HEAD
-    let shown = std::str::from_utf8(key).map_or_else(|_| json!({"encoded": super::path::encode(key)}), |text| json!(text));
-    let mut frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{shown},\"entry\":", super::path::encode(key)).into_bytes();
+    let mut frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{},\"entry\":", super::path::encode(key), shown(key)).into_bytes();
     entry::write_json(raw, offer, &mut frame);
     frame.extend_from_slice(b"}\n\n");
-=======
-    let frame = format!("id: {id}/{}\nevent: update\ndata: {{\"key\":{},\"entry\":{}}}\n\n", super::path::encode(key), shown(key), entry::json(raw, offer));
->>>>>>> issue7
     Some(Update { id, key: key.to_vec(), frame: frame.into() })
 }
 

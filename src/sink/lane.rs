@@ -166,6 +166,7 @@ impl Shell {
         });
         match made {
             Ok(Ok(answer)) => {
+                self.lane.set_wall_clock(jiff::Timestamp::now().as_millisecond());
                 self.lane.answered(answer, self.clock.now(), rand::random());
             }
             Ok(Err(failure)) => {

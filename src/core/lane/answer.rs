@@ -1,5 +1,5 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
-use super::batch::{Batch, Sent};
+use super::batch::{Batch, Entry, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
@@ -172,6 +172,7 @@ impl Lane {
             _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
         }
         self.tally(&batch);
+        self.time(&batch);
         for entry in &batch.entries {
             self.release(&entry.pending.record);
         }
@@ -302,6 +303,17 @@ impl Lane {
     pub(super) fn halt_all(&mut self, halts: Vec<(u64, &'static str, String)>) {
         for (generation, code, reason) in halts {
             self.halt(generation, code, reason);
+        }
+    }
+
+    /// How late a batch's records are, of each route that its partition's topic goes through.
+    fn time(&self, batch: &Batch) {
+        let now_ms = self.context.now_ms;
+        let late = |e: &Entry| Some(u64::try_from(now_ms.saturating_sub(e.pending.record.timestamp_ms?)).unwrap_or(0));
+        for run in batch.entries.chunk_by(|a, b| a.generation == b.generation) {
+            for route in self.parts.get(&run[0].generation).iter().flat_map(|p| p.through.iter()) {
+                self.tallies[*route].latency.add(run.iter().filter_map(late));
+            }
         }
     }
 

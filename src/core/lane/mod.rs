@@ -44,6 +44,7 @@ use self::part::{Part, Pending};
 use self::recheck::Recheck;
 use self::survey::Survey;
 use super::encode::Encoder;
+use super::latency::Latency;
 use super::letter::Letter;
 use super::record::{Record, TopicPartition};
 use super::retry::Backoff;
@@ -107,6 +108,7 @@ pub struct Tally {
     pub tombstones: AtomicU64,
     pub dropped: AtomicU64,
     pub condition_errors: AtomicU64,
+    pub latency: Latency,
 }
 
 /// What comes into a lane.

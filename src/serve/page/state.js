@@ -1,7 +1,7 @@
 // The bridge's state, from /status.
 
 const figures = {};
-for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['dead', 'Dead letters'], ['memory', 'Redis memory'], ['up', 'Running']]) {
+for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['open', 'Partitions open'], ['latency', 'Latency'], ['dead', 'Dead letters'], ['memory', 'Redis memory'], ['up', 'Running']]) {
   const value = make('span', 'value', '–');
   const note = make('span', 'note', '');
   const card = make('div', '', make('dt', '', label), make('dd', '', value), make('dd', '', note));
@@ -38,6 +38,7 @@ async function watchStatus() {
         const eachSecond = (n) => (n * 1000) / (now - earlier.time);
         rates.push([now, eachSecond(settledSince(earlier.status, fresh))]);
         if (rates.length > RATES_MAX) rates.shift();
+        fresh.late = fresh.routes.map((r, i) => r.latency.counts.map((n, b) => n - (earlier.status.routes[i]?.latency.counts[b] ?? 0)));
         fresh.rates = fresh.routes.map((r, i) => eachSecond(r.records - (earlier.status.routes[i]?.records ?? 0)));
       } else {
         rates.length = 0;
@@ -56,6 +57,16 @@ async function watchStatus() {
     wake();
     await pause(STATUS_MS);
   }
+}
+
+/** In what time this share of some records was there, as a bound. */
+function within(counts, bounds, share) {
+  const all = counts.reduce((a, b) => a + b, 0);
+  if (!all) return '–';
+  let seen = 0;
+  const at = counts.findIndex((n) => (seen += n) >= share * all);
+  const told = (ms) => (ms < 1000 ? `${ms} ms` : span(ms / 1000));
+  return at < bounds.length ? `≤ ${told(bounds[at])}` : `> ${told(bounds[bounds.length - 1])}`;
 }
 
 function verdict() {
@@ -96,6 +107,10 @@ function drawStatus() {
   say(figures.open.value, `${open} of ${status.partitions.length}`);
   const others = [...new Set(status.partitions.map((p) => p.phase).filter((p) => p !== 'open'))];
   say(figures.open.note, others.length ? others.join(', ') : open ? 'none is halted' : 'none is assigned');
+  const late = status.late?.reduce((sum, counts) => counts.map((n, b) => n + (sum[b] ?? 0)), []) ?? [];
+  const bounds = status.routes[0]?.latency.bounds_ms ?? [];
+  say(figures.latency.value, within(late, bounds, 0.5));
+  say(figures.latency.note, late.some((n) => n) ? `99 % ${within(late, bounds, 0.99)}, from the record’s time` : 'nothing in the last second');
   const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
   say(figures.dead.value, count(dead));
   say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
@@ -108,8 +123,8 @@ function drawStatus() {
   table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
     [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
   say(by('partitions-sum'), `${status.partitions.length}`);
-  table(by('routes'), ['Route', 'a second', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
-    [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
+  table(by('routes'), ['Route', 'a second', 'Latency (99 %)', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
+    [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', status.late ? within(status.late[i], r.latency.bounds_ms, 0.99) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
   say(by('routes-sum'), `${status.routes.length}`);
 }
 
