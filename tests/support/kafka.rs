@@ -5,6 +5,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -71,7 +72,14 @@ pub(crate) fn create_on(client: &ClientConfig, name: &str, partitions: i32, sett
     for (k, v) in settings {
         topic = topic.set(k, v);
     }
-    admin_of(client, async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().unwrap();
+    // A broker that has just started may answer late, and have done it.
+    super::eventually("the topic is created", 60, || match admin_of(client, async |a, o| a.create_topics([&topic], o).await) {
+        Ok(mut created) => match created.pop().unwrap() {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => true,
+            Err((name, why)) => panic!("{name}: {why}"),
+        },
+        Err(_) => false,
+    });
 }
 
 pub(crate) fn add_partitions(name: &str, to: usize) {

@@ -124,6 +124,9 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         }
     }
     let others = Others::new(&valid.lane.routes, &unread);
+    // What came of each partition before the range, by the writes that do not keep them apart.
+    let older = spans.iter().enumerate().filter(|(_, s)| s.from > 0);
+    let older: Vec<(usize, Others)> = older.map(|(source, span)| (source, Others::shared(&valid.lane.routes, &span.at()))).collect();
     let routes = valid.lane.routes.clone();
     let chosen = (0..routes.len()).filter(|r| asked.routes.is_empty() || asked.routes.contains(&routes[*r].name)).collect();
     let mut model = Model::new(routes, chosen, jiff::Timestamp::now().as_millisecond());
@@ -146,7 +149,6 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         read(valid, asked, &tail, &mut model, Pass::Tail)?;
         tail.iter_mut().for_each(|span| span.from = span.to);
         look.further(&mut redis, &model, &keys)?;
-        let older = spans.iter().enumerate().filter(|(_, s)| s.from > 0).map(|(source, _)| source).collect();
         found.extend(keys.drain(..).filter_map(|key| {
             let one = compared(&model, &look, &key, &older, &others, args)?;
             Some((key, one))
@@ -182,12 +184,18 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
 }
 
 /// One key; `None`: it can't be followed.
-fn compared(model: &Model, look: &Look, key: &[u8], older: &BTreeSet<usize>, others: &Others, args: &Args) -> Option<Result<Equal, String>> {
+fn compared(model: &Model, look: &Look, key: &[u8], older: &[(usize, Others)], others: &Others, args: &Args) -> Option<Result<Equal, String>> {
     let tolerance = i64::try_from(args.ttl_tolerance.0.as_millis()).unwrap_or(i64::MAX / 4);
     let may = others.of(key);
     match &model.keys[key] {
         Expected::Unknown => None,
-        Expected::Stream(stream) => Some(look.stream(key).and_then(|found| compare::stream(stream, &found, older, &may))),
+        Expected::Stream(stream) => {
+            // Where its key does not keep partitions apart, others may have added to it as well.
+            let shared = |(source, shared): &&(usize, Others)| stream.sources.len() > 1 || stream.sources.contains_key(source) || shared.of(key).add.is_some();
+            let before: BTreeSet<usize> = older.iter().filter(shared).map(|(source, _)| *source).collect();
+            let before = (!older.is_empty()).then_some(&before);
+            Some(look.stream(key).and_then(|found| compare::stream(stream, &found, before, &may)))
+        }
         Expected::Value(value) => {
             let times = |now| Times { now, tolerance, ahead: model.ahead_ms };
             Some(look.value(key).and_then(|(found, at_ms)| compare::value(value, found, times(at_ms), &may)))

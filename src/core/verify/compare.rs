@@ -53,19 +53,26 @@ impl Equal {
     }
 }
 
-/// Compares a stream. `older`: the sources that something came from before the range. `may`: what others may have done to it.
+/// Compares a stream. `older`: the sources that may have added something before the range; `None`: nothing was ever before it.
+/// `may`: what others may have done to it.
 ///
 /// # Errors
 /// How they differ.
-pub fn stream(expected: &Stream, found: &FoundStream, older: &BTreeSet<usize>, may: &May) -> Result<Equal, String> {
-    let whole = expected.whole || older.is_empty();
+pub fn stream(expected: &Stream, found: &FoundStream, older: Option<&BTreeSet<usize>>, may: &May) -> Result<Equal, String> {
+    let whole = expected.whole || older.is_none();
     let sources: Vec<&Entries> = expected.sources.values().collect();
     let alone = match sources.as_slice() {
         [] if found.prints.is_empty() => return Ok(Equal::default()),
-        [one] => sequence(one, found, whole).and_then(|missing| trimmed(missing, expected.kept, found)),
+        [one] if older.into_iter().flatten().all(|source| expected.sources.contains_key(source)) => {
+            sequence(one, found, whole).and_then(|missing| trimmed(missing, expected.kept, found))
+        }
+        // Older entries of others may stand among those of one.
         several => {
             let equal = multiset(several, found, whole).and_then(|missing| mingled(missing, expected.kept, found));
-            equal.and_then(|equal| if whole { Ok(equal) } else { once(expected, found, older, equal) })
+            equal.and_then(|equal| match older {
+                Some(older) if !whole => once(expected, found, older, equal),
+                _ => Ok(equal),
+            })
         }
     };
     let Err(why) = alone else { return alone };

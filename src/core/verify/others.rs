@@ -5,6 +5,7 @@
 use super::model::Kept;
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone, through};
+use crate::core::template::Template;
 use crate::core::write::{Kind, Ttl};
 use std::collections::BTreeSet;
 
@@ -37,10 +38,19 @@ pub struct Others(BTreeSet<(Pattern, May)>);
 impl Others {
     /// Of the records of these partitions.
     pub fn new<'a>(routes: &[Route], unread: impl IntoIterator<Item = &'a TopicPartition>) -> Self {
+        Self::by(routes, unread, |_| true)
+    }
+
+    /// Of the records of a partition, by the writes whose keys do not have the record's: that keeps partitions apart.
+    pub fn shared(routes: &[Route], at: &TopicPartition) -> Self {
+        Self::by(routes, [at], |key| !key.has_key())
+    }
+
+    fn by<'a>(routes: &[Route], partitions: impl IntoIterator<Item = &'a TopicPartition>, counts: impl Fn(&Template) -> bool) -> Self {
         let mut all = BTreeSet::new();
-        for at in unread {
+        for at in partitions {
             for route in through(routes, &at.topic).into_iter().map(|r| &routes[r]) {
-                let keyed = route.writes.iter().filter_map(|w| Some((w.kind.key_template()?, &w.kind)));
+                let keyed = route.writes.iter().filter_map(|w| Some((w.kind.key_template().filter(|key| counts(key))?, &w.kind)));
                 all.extend(keyed.map(|(key, kind)| (key.pieces(at), may(kind, route.tombstone))));
             }
         }
@@ -85,7 +95,6 @@ fn matches(pattern: &[Option<Vec<u8>>], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::template::Template;
     use crate::core::write::{Fields, Trim, TrimBy, Write, Xadd};
 
     fn template(text: &str) -> Template {
@@ -119,6 +128,13 @@ mod tests {
         assert_eq!(may(Kind::Publish { channel: template("c"), message: template("m") }, "c"), May::default());
         let both = others(vec![xadd("s", Some(5)), xadd("{key}", Some(3)), set("other")], Tombstone::Skip);
         assert_eq!(both.of(b"s"), May { add: Some(Kept::AtLeast(3)), ..May::default() }, "the least that is kept");
+    }
+
+    #[test]
+    fn partitions_share_the_keys_of_writes_that_do_not_have_the_records_key() {
+        let writes = ["all", "of:{partition}", "s:{key}"].map(|key| Write::new(xadd(key, None)));
+        let shared = Others::shared(&[Route::new("r", "t", writes.into())], &TopicPartition::new("t", 1));
+        assert_eq!(["all", "of:1", "of:0", "s:a"].map(|key| shared.of(key.as_bytes()).add.is_some()), [true, true, false, false]);
     }
 
     #[test]

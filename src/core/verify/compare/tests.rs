@@ -17,8 +17,8 @@ fn found(prints: &[Print]) -> FoundStream {
 
 /// Whether something came before the range, of all its sources or of none.
 fn stream(expected: &Stream, found: &FoundStream, from_start: bool, may: &May) -> Result<Equal, String> {
-    let older = if from_start { BTreeSet::new() } else { expected.sources.keys().copied().collect() };
-    super::stream(expected, found, &older, may)
+    let older: Option<BTreeSet<usize>> = (!from_start).then(|| expected.sources.keys().copied().collect());
+    super::stream(expected, found, older.as_ref(), may)
 }
 
 fn value(expected: &Value, found: Option<FoundValue>, now: i64, tolerance: i64, may: &May) -> Result<Equal, String> {
@@ -95,8 +95,16 @@ fn an_entry_of_several_partitions_that_stands_twice_is_found_behind_the_ranges_f
         (&[1, 3, 2, 4, 4], [0, 2], Ok(true)),
         (&[1, 3, 2, 4, 7], [0, 2], Ok(false)),
     ] {
-        let told = super::stream(&e, &found(f), &older.into(), &ALONE).map(|equal| equal.untold.is_some());
+        let told = super::stream(&e, &found(f), Some(&older.into()), &ALONE).map(|equal| equal.untold.is_some());
         assert_eq!(told.map_err(drop), equal, "{f:?} {older:?}");
+    }
+}
+
+#[test]
+fn older_entries_of_another_partition_may_stand_among_those_of_the_only_one_that_the_range_has() {
+    let e = expected(&[entries(&[1, 2, 3], &[])], Kept::All);
+    for (f, older, equal) in [(&[7, 1, 8, 2, 3][..], &[0, 1][..], true), (&[7, 1, 8, 2, 3], &[0], false), (&[7, 1, 8, 3], &[0, 1], false)] {
+        assert_eq!(super::stream(&e, &found(f), Some(&older.iter().copied().collect()), &ALONE).is_ok(), equal, "{f:?} {older:?}");
     }
 }
 
