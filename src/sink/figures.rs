@@ -1,6 +1,6 @@
 //! What Redis holds, in figures for /metrics and /status: its memory, and how long the streams of the routes are.
 //!
-//! A look is two exchanges. It asks for the length of each stream with a name of its own, and of [`KEYS_MAX`] streams at most of each
+//! A look is two exchanges. It asks for the length of each stream with a name of its own, and of `KEYS_MAX` streams at most of each
 //! write whose streams are named by the record's key: those come from the route's index of keys, the next ones with each
 //! look, and what is told is the last walk through all of them. So a look costs the same however many keys there are, and
 //! the keyspace is never searched.
@@ -75,7 +75,7 @@ impl Walk {
         self.after.as_ref().map_or_else(|| b"-".to_vec(), |key| [b"(", key.as_slice()].concat())
     }
 
-    /// Takes the lengths of the next keys, of which there could have been [`KEYS_MAX`].
+    /// Takes the lengths of the next keys, of which there could have been `KEYS_MAX`.
     fn take(&mut self, keys: Vec<Vec<u8>>, lengths: impl Iterator<Item = u64>) {
         lengths.for_each(|entries| self.sofar.add(entries));
         let full = keys.len() == KEYS_MAX;
