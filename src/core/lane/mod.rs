@@ -9,6 +9,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `mod` | the machine: parts, stages, what comes next |
+//! | `terms` | its settings, what goes in, what comes out |
 //! | `part` | one open partition: queue, guard, checks |
 //! | `ahead` | the next batch, rendered while the last one is in flight |
 //! | `index` | the index of keys, kept with the data |
@@ -31,6 +32,7 @@ mod index;
 mod part;
 mod recheck;
 mod survey;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -43,16 +45,12 @@ pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
 use self::survey::Survey;
+pub use self::terms::{Event, Input, Letters, Next, Settings, Span, Tally, Unburied};
 use super::encode::Encoder;
-use super::latency::Latency;
-use super::letter::Letter;
-use super::record::{Record, TopicPartition};
+use super::record::Record;
 use super::retry::Backoff;
 use super::route::{self, Route};
-use super::state::Last;
-use super::throttle::Throttle;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -63,109 +61,6 @@ const GUARD_AGE_MAX: Duration = Duration::from_secs(1);
 const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
 /// How often every open partition's state is compared, quiet ones too.
 const AUDIT_EVERY: Duration = Duration::from_secs(10);
-
-/// What one transaction may span. Cluster adds "one slot".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// All partitions of the lane.
-    Lane,
-}
-
-/// Where dead letters go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Letters {
-    /// Nowhere: a poison record halts its partition.
-    Halt,
-    /// A stream in the same Redis, exactly once.
-    Stream { name: String, maxlen: Option<u64> },
-    /// A Kafka topic, at least once.
-    Topic,
-}
-
-/// A lane's settings, all from the configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub routes: Arc<[Route]>,
-    pub records_max: usize,
-    /// No further record begins in a batch that has so many commands.
-    pub commands_max: usize,
-    pub bytes_max: usize,
-    pub linger: Duration,
-    pub letters: Letters,
-    pub span: Span,
-    /// One a route, then the one of all.
-    pub route_limits: Vec<Option<Throttle>>,
-    pub limit: Option<Throttle>,
-}
-
-/// Counts of a route, shared by the lanes.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub records: AtomicU64,
-    pub commands: AtomicU64,
-    pub dead: AtomicU64,
-    pub expired: AtomicU64,
-    pub tombstones: AtomicU64,
-    pub dropped: AtomicU64,
-    pub condition_errors: AtomicU64,
-    pub latency: Latency,
-}
-
-/// What comes into a lane.
-#[derive(Debug)]
-pub enum Input {
-    /// A claimed partition. Its records follow under the same generation.
-    Open(Box<Opening>),
-    /// Some records of a partition, in order.
-    Records(u64, Vec<Record>),
-    /// Between a partition's position and this offset there is no record.
-    Advance(u64, i64),
-    /// Let a partition go: what was not sent is discarded. Answered by [`Event::Closed`].
-    Close(u64),
-    /// The letters of [`Next::Bury`] are durable, or why they can't be.
-    Buried(Result<(), Vec<Unburied>>),
-    /// Write what the queues hold, then let every partition go.
-    Drain,
-}
-
-/// A partition whose letters can't be produced, and why.
-pub type Unburied = (TopicPartition, String);
-
-/// What the rest of the bridge must know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// These offsets are applied, dead-lettered or dropped by a rule.
-    Settled {
-        generation: u64,
-        range: Range<i64>,
-        /// The last record of the range, if it has one.
-        last: Option<Last>,
-    },
-    /// Nothing more is known of this partition's state in Redis: claim it again, and read from there.
-    Reclaim { generation: u64, why: Doubt },
-    /// A person is needed. The position stays.
-    Halt { generation: u64, code: &'static str, reason: String },
-    /// Fetch no more of this partition for now, or go on.
-    Hold { generation: u64, hold: bool },
-    /// Let go, after [`Input::Close`] or [`Input::Drain`]. `left`: what came of its last batch is for the next owner to find
-    /// out.
-    Closed { generation: u64, left: bool },
-    /// Redis refuses everything for now, for this reason; `None`: it no longer does.
-    Trouble(Option<(&'static str, String)>),
-    /// A dead letter became durable.
-    Buried { route: String, code: &'static str, reason: String },
-}
-
-/// What the shell is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Send [`Lane::outgoing`], read this many replies, which take that many bytes at least, call [`Lane::answered`] (or [`Lane::lost`]).
-    Exchange { replies: usize, bytes_min: usize },
-    /// Make these durable in the dead-letter topic, beside all else, then hand in [`Input::Buried`].
-    Bury(Vec<Letter>),
-    /// Nothing to do before this time, unless something comes in.
-    Wait(Option<Duration>),
-}
 
 enum Stage {
     Idle,

@@ -10,6 +10,7 @@ use crate::core::template::Template;
 use crate::core::throttle::Throttle;
 use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 mod batching;
 mod closing;

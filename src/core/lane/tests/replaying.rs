@@ -5,6 +5,7 @@ mod random;
 
 use self::random::Random;
 use super::*;
+use crate::core::letter::Letter;
 use crate::core::replay::job::Keys;
 use std::collections::BTreeMap;
 
