@@ -1,5 +1,5 @@
 //! /metrics, from the same snapshot as /status, in the OpenMetrics text format.
-use super::status::{LatencyStatus, RedisStatus, Status, StreamStatus};
+use super::status::{RedisStatus, RouteStatus, Status, StreamStatus};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -15,7 +15,7 @@ type Labels = Vec<(String, String)>;
 pub fn render(status: &Status) -> String {
     let mut registry = Registry::with_prefix("bridge");
     let counters = [
-        ("records", "Records settled through a route", (|r| r.records) as fn(&super::status::RouteStatus) -> u64),
+        ("records", "Records settled through a route", (|r| r.records) as fn(&RouteStatus) -> u64),
         ("commands", "Commands applied by a route's writes", |r| r.commands),
         ("dead_letters", "Records, or some of their writes, kept as dead letters", |r| r.dead),
         ("expired", "Writes whose TTL had run out before they were made", |r| r.expired),
@@ -30,7 +30,7 @@ pub fn render(status: &Status) -> String {
         }
         registry.register(name, help, family);
     }
-    registry.register("latency_seconds", "Seconds from a record's timestamp to Redis' answer, records of a route", Latencies(latencies(status)));
+    registry.register("latency_seconds", "Seconds from a record's timestamp to Redis' answer, records of a route", Latencies(status.routes.clone()));
     let gauges = [
         ("position", "The next offset to be settled", (|p| p.position) as fn(&super::status::PartitionStatus) -> Option<i64>),
         ("lag_records", "Records between the position and the end", |p| p.lag),
@@ -60,21 +60,22 @@ pub fn render(status: &Status) -> String {
     out
 }
 
-fn latencies(status: &Status) -> Vec<(Labels, LatencyStatus)> {
-    status.routes.iter().map(|r| (vec![("route".into(), r.name.clone())], r.latency.clone())).collect()
-}
-
-/// Histograms that are counted elsewhere, by route.
+/// Histograms that the lanes have counted, by route.
 #[derive(Debug)]
-struct Latencies(Vec<(Labels, LatencyStatus)>);
+struct Latencies(Vec<RouteStatus>);
 
 impl EncodeMetric for Latencies {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (labels, latency) in &self.0 {
+        for RouteStatus { name, latency, .. } in &self.0 {
             let seconds = |ms: u64| ms as f64 / 1000.0;
             let bounds = latency.bounds_ms.iter().map(|ms| seconds(*ms)).chain([f64::MAX]);
             let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts.iter().copied()).collect();
-            encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds(latency.sum_ms), latency.counts.iter().sum(), &buckets, None)?;
+            encoder.encode_family(&[("route", name.as_str())])?.encode_histogram::<NoLabelSet>(
+                seconds(latency.sum_ms),
+                latency.counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ impl<L: Log> Claimer<L> {
     fn connected(&self, requests: &Receiver<Request>, queue: &mut VecDeque<Request>, first: bool) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (code, reason, remedy) = match self.connect() {
+            let (kind, reason, remedy) = match self.connect() {
                 Ok((connection, notes)) => {
                     for note in notes.iter().filter(|_| first) {
                         tracing::warn!(code = "redis-unchecked", "{note}");
@@ -89,21 +89,19 @@ impl<L: Log> Claimer<L> {
                     self.conditions.clear_subject("redis");
                     return Some(connection);
                 }
-                Err(Unfit::Refused(problems)) => {
-                    ("redis-refused", format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names")
-                }
+                Err(Unfit::Refused(problems)) => (Kind::Refused, format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names"),
                 Err(Unfit::Failed(f)) if f.kind == Kind::Refused => {
-                    (f.code(), format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL")
+                    (f.kind, format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL")
                 }
-                Err(Unfit::Failed(f)) => (f.code(), f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers"),
+                Err(Unfit::Failed(f)) => (f.kind, f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers"),
             };
-            match code {
-                "redis-refused" if first => {
+            match kind {
+                Kind::Refused if first => {
                     let _ = self.to_poller.send(Note::Fatal(format!("{reason}. What to do: {remedy}")));
                     return None;
                 }
-                "redis-refused" => self.conditions.alert(code, "redis", &reason, remedy),
-                _ => self.conditions.raise(code, "redis", &reason, remedy),
+                Kind::Refused => self.conditions.alert(kind.code(), "redis", &reason, remedy),
+                _ => self.conditions.raise(kind.code(), "redis", &reason, remedy),
             }
             let until = Instant::now() + backoff.next(rand::random());
             loop {

@@ -49,10 +49,17 @@ impl Failure {
 
     /// The condition that it is.
     pub fn code(&self) -> &'static str {
-        match self.kind {
-            Kind::Unreachable => "redis-unreachable",
-            Kind::Refuses => "redis-refuses",
-            Kind::Refused => "redis-refused",
+        self.kind.code()
+    }
+}
+
+impl Kind {
+    /// The condition that it is.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "redis-unreachable",
+            Self::Refuses => "redis-refuses",
+            Self::Refused => "redis-refused",
         }
     }
 }

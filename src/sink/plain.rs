@@ -114,8 +114,8 @@ impl Plain {
         Ok(())
     }
 
-    /// Reads that many replies. Where they take many bytes at least, it sleeps until those have come, and not from piece to
-    /// piece: that spares Redis the wake-ups, too.
+    /// Reads that many replies. Where they take many bytes at least, it sleeps for several of Redis' answers at a time
+    /// ([`SLEEP_MAX`]), which spares Redis the wake-ups, too.
     pub(super) fn receive(&mut self, count: usize, bytes_min: usize) -> Result<Vec<Reply>, Failure> {
         let mut replies = Vec::with_capacity(count);
         let (mut lacking, stride) = (bytes_min, bytes_min * SLEEP_MAX.min(self.sent) / self.sent.max(1));
