@@ -17,24 +17,31 @@ fn length(redis: &RedisServer, key: &str) -> i64 {
     redis::cmd("XLEN").arg(key).query(&mut redis.connect()).unwrap_or(0)
 }
 
+/// A Redis that asks for a certificate, and its port for that.
+fn tls_redis(Certificates { ca, cert, key }: &Certificates) -> (RedisServer, u16) {
+    let tls = crate::support::free_port();
+    let [ca, cert, key] = [ca, cert, key].map(|file| file.to_str().unwrap());
+    let arguments = ["--tls-port", &tls.to_string(), "--tls-ca-cert-file", ca, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "yes"];
+    (RedisServer::with(Kind::System, &arguments), tls)
+}
+
+/// The settings of `[redis]` by which a bridge trusts it, and shows its own certificate.
+fn tls_files(Certificates { ca, cert, key }: &Certificates) -> String {
+    format!("ca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n", ca.display(), cert.display(), key.display())
+}
+
 #[test]
 fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::make(folder.path());
-    let tls = crate::support::free_port();
-    let path = |p: &std::path::Path| p.to_str().unwrap().to_owned();
-    let (ca, cert, key) = (path(&certificates.ca), path(&certificates.cert), path(&certificates.key));
-    let redis = RedisServer::with(
-        Kind::System,
-        &["--tls-port", &tls.to_string(), "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "yes"],
-    );
+    let (redis, tls) = tls_redis(&certificates);
     redis.command(&ACL.split_whitespace().collect::<Vec<_>>().join(" "));
     let password = folder.path().join("password");
     std::fs::write(&password, "s3cret\n").unwrap();
     let topic = kafka::topic("ticks", 2);
     kafka::produce(&topic, (0..100).map(|_| Produce::new("K", r#"{"a":1}"#)));
     kafka::produce(&topic, [Produce::new("K", "poison")]);
-    let files = format!("user = \"bridge\"\npassword_file = \"{}\"\nca_file = \"{ca}\"\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n", path(&password));
+    let files = format!("user = \"bridge\"\npassword_file = \"{}\"\n{}", password.display(), tls_files(&certificates));
     let setup = Setup::new(&topic, &format!("rediss://127.0.0.1:{tls}/0"));
     let mut daemon = setup.clone().redis_extra(&files).start();
     daemon.wait_settled(101);
@@ -42,7 +49,7 @@ fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
     assert_eq!(daemon.stop(), 0);
     assert!(!daemon.log().contains("s3cret"));
     // Without the CA the server is not trusted: said, and waited for, with nothing sent.
-    let daemon = setup.redis_extra(&files.replace(&format!("ca_file = \"{ca}\"\n"), "")).start();
+    let daemon = setup.redis_extra(&files.replace(&format!("ca_file = \"{}\"\n", certificates.ca.display()), "")).start();
     daemon.wait_holds("redis-unreachable");
     assert!(daemon.message("redis-unreachable").to_lowercase().contains("certificate"), "{}", daemon.message("redis-unreachable"));
 }
@@ -51,13 +58,7 @@ fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
 fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::make(folder.path());
-    let tls = crate::support::free_port();
-    let path = |p: &std::path::Path| p.to_str().unwrap().to_owned();
-    let (ca, cert, key) = (path(&certificates.ca), path(&certificates.cert), path(&certificates.key));
-    let redis = RedisServer::with(
-        Kind::System,
-        &["--tls-port", &tls.to_string(), "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "yes"],
-    );
+    let (redis, tls) = tls_redis(&certificates);
     // As docs/api.md has them.
     redis.command(&format!("{} +zadd", ACL.split_whitespace().collect::<Vec<_>>().join(" ")));
     redis.command(
@@ -68,9 +69,7 @@ fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
     kafka::produce(&topic, ["A", "B"].map(|key| Produce::new(key, r#"{"a":1}"#)));
     let port = crate::support::free_port();
     let extra = format!("[serve]\nindex = true\nlisten = \"127.0.0.1:{port}\"\npublish = \"loopback\"\n");
-    let files = |user: &str, password: &str| {
-        format!("user = \"{user}\"\npassword = \"{password}\"\nca_file = \"{ca}\"\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
-    };
+    let files = |user: &str, password: &str| format!("user = \"{user}\"\npassword = \"{password}\"\n{}", tls_files(&certificates));
     let setup = Setup::new(&topic, &format!("rediss://127.0.0.1:{tls}/0")).extra(&extra).redis_extra(&files("bridge", "s3cret"));
     let daemon = setup.start();
     daemon.wait_settled(2);

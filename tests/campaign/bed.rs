@@ -144,10 +144,8 @@ impl<'b> Bed<'b> {
         let produced = feed.stop();
         let ends: Vec<Option<i64>> = kafka::ends(&topic, PARTITIONS).into_iter().map(Some).collect();
         eventually("everything is settled and committed", 90, || kafka::committed(&setups[0].group, &topic, PARTITIONS) == ends);
-        // While a claim is being confirmed, what came of the last batch is left to the next owner: then a drain ends with 75.
-        let open = |b: &Daemon| b.status().is_some_and(|s| s.partitions.iter().all(|p| p.phase == "open"));
         for (n, bridge) in bridges.iter_mut().enumerate() {
-            eventually("all its partitions are open", 30, || open(bridge));
+            bridge.wait_all_open();
             assert_eq!(bridge.stop(), 0, "a drain leaves nothing");
             std::fs::write(logs.join(["bridge-a-last.log", "bridge-b-last.log"][n]), bridge.log()).unwrap();
         }

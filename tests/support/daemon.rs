@@ -169,6 +169,12 @@ impl Daemon {
         self.status().map_or(0, |s| s.partitions.iter().filter(|p| p.phase == "open").count())
     }
 
+    /// Waits until none of its partitions is being claimed: a drain before that ends with 75, for what came of the last batch is
+    /// then left to the next owner.
+    pub(crate) fn wait_all_open(&self) {
+        super::eventually("all its partitions are open", 30, || self.status().is_some_and(|s| s.partitions.iter().all(|p| p.phase == "open")));
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }

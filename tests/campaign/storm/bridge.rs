@@ -24,9 +24,7 @@ pub(crate) fn kill_both(bed: &mut Bed<'_>, _: &mut StdRng) {
 
 pub(crate) fn term(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let one = rng.random_range(0..2);
-    // While a claim is being confirmed, what came of the last batch is left to the next owner: then it ends with 75.
-    let open = || bed.bridges[one].status().is_some_and(|s| s.partitions.iter().all(|p| p.phase == "open"));
-    eventually("all its partitions are open", 30, open);
+    bed.bridges[one].wait_all_open();
     assert_eq!(bed.bridges[one].stop(), 0, "it drains");
     bed.start_again(one);
 }
