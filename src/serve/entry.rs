@@ -1,5 +1,6 @@
 //! A stream's entries as JSON.
 use super::offer::Offer;
+use crate::core::reply::Reply;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Number;
@@ -45,28 +46,45 @@ impl FromStr for Id {
 }
 
 /// An entry as Redis gives it: id, fields.
-pub type Raw = (String, Vec<(Vec<u8>, Vec<u8>)>);
+pub type Raw<B = Vec<u8>> = (String, Vec<(B, B)>);
+
+/// The entries of a reply to XRANGE or XREVRANGE; `None` where it is not one.
+pub(super) fn raws(reply: &Reply) -> Option<Vec<Raw<&[u8]>>> {
+    let Reply::Array(entries) = reply else { return None };
+    entries.iter().map(raw).collect()
+}
+
+fn raw(entry: &Reply) -> Option<Raw<&[u8]>> {
+    let Reply::Array(entry) = entry else { return None };
+    let [Reply::Text(id), Reply::Array(fields)] = entry.as_slice() else { return None };
+    let (pairs, []) = fields.as_chunks() else { return None };
+    Some((String::from_utf8_lossy(id).into_owned(), pairs.iter().map(pair).collect::<Option<_>>()?))
+}
+
+fn pair(pair: &[Reply; 2]) -> Option<(&[u8], &[u8])> {
+    if let [Reply::Text(name), Reply::Text(value)] = pair { Some((name, value)) } else { None }
+}
 
 /// Adds an entry as an object: `id`, then its fields. A number's text stays as it is, so that nothing is rounded; bytes that are
 /// no text are an object with their base64. A field that is itself named `id` becomes `field.id`. In the entry's order; of two
 /// fields of one name the last counts, as in JSON.
-pub fn write_json((id, fields): &Raw, offer: &Offer, out: &mut Vec<u8>) {
+pub fn write_json<B: AsRef<[u8]>>((id, fields): &Raw<B>, offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
     write_text(id, out);
-    let names: Vec<Cow<'_, str>> = fields.iter().map(|(name, _)| shown(name)).collect();
+    let names: Vec<Cow<'_, str>> = fields.iter().map(|(name, _)| shown(name.as_ref())).collect();
     let mut last: HashMap<&str, &[u8]> = HashMap::new();
     let repeats = repeats(&names);
     if repeats {
-        last.extend(names.iter().zip(fields).map(|(name, (_, value))| (name.as_ref(), value.as_slice())));
+        last.extend(names.iter().zip(fields).map(|(name, (_, value))| (name.as_ref(), value.as_ref())));
     }
     for (shown, (name, value)) in names.iter().zip(fields) {
         // The first place of a name, with its last value.
-        let value = if repeats { last.remove(shown.as_ref()) } else { Some(value.as_slice()) };
+        let value = if repeats { last.remove(shown.as_ref()) } else { Some(value.as_ref()) };
         let Some(value) = value else { continue };
         out.push(b',');
         write_text(shown, out);
         out.push(b':');
-        write_value(value, offer.strings.iter().any(|s| s.as_bytes() == name), out);
+        write_value(value, offer.strings.iter().any(|s| s.as_bytes() == name.as_ref()), out);
     }
     out.push(b'}');
 }

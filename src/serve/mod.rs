@@ -51,7 +51,6 @@ use crate::config::serve::Scope;
 use crate::config::validate::Valid;
 use crate::core::route::Route;
 use crate::kafka::publisher::Publisher;
-use crate::sink::connection::Connector;
 use axum::Router;
 use std::sync::Arc;
 
@@ -90,7 +89,7 @@ impl Api {
             prefix: config.redis.state_prefix.clone(),
             group: config.kafka.group.clone(),
             gate: Gate::new(&serve)?,
-            store: Store::new(Connector::new(config.redis.clone())),
+            store: Store::new(config.redis.clone()),
             known: Known::default(),
             hub: Hub::default(),
             publisher,

@@ -5,6 +5,8 @@ use super::entry::{self, Id, Raw};
 use super::offer::Offer;
 use super::problem::Problem;
 use super::query::Params;
+use crate::core::encode::Encoder;
+use crate::core::reply::Reply;
 use axum::http::{StatusCode, Uri};
 use redis::{Pipeline, pipe};
 use serde_json::{Value, json};
@@ -23,6 +25,10 @@ fn nothing(offer: &Offer, key: &[u8], what: &str) -> Problem {
     let key: String = String::from_utf8_lossy(key).chars().take(100).collect();
     let detail = format!("the route {:?} has no {what} of {key:?}: none was written, or it has expired; the list of keys tells which there are", offer.name);
     Problem::new(StatusCode::NOT_FOUND, "no-data", detail).about("key")
+}
+
+fn unexpected() -> Problem {
+    Problem::new(StatusCode::BAD_GATEWAY, "redis-refused", "Redis answered something else than entries of a stream")
 }
 
 impl Api {
@@ -49,14 +55,14 @@ impl Api {
             let Some(beyond) = beyond else { return Ok(Page::json("[]".into(), None)) };
             *bound = beyond.to_string();
         }
-        let mut ask = Pipeline::new();
-        match order {
-            Some("asc") => ask.cmd("XRANGE").arg(&name).arg(from).arg(to),
-            _ => ask.cmd("XREVRANGE").arg(&name).arg(to).arg(from),
-        };
-        ask.arg("COUNT").arg(count);
-        ask.cmd("EXISTS").arg(&name);
-        let (mut entries, exists): (Vec<Raw>, bool) = self.store.ask(&ask).await?;
+        let mut ask = Encoder::default();
+        let count_text = count.to_string();
+        let (command, bounds) = if order == Some("asc") { ("XRANGE", [from, to]) } else { ("XREVRANGE", [to, from]) };
+        ask.command(&[command.as_bytes(), &name, bounds[0].as_bytes(), bounds[1].as_bytes(), b"COUNT", count_text.as_bytes()]);
+        ask.command(&[b"EXISTS".as_slice(), &name]);
+        let replies = self.store.ask_many(ask).await?;
+        let [range, exists] = replies.as_slice() else { return Err(unexpected()) };
+        let (mut entries, exists) = (entry::raws(range).ok_or_else(unexpected)?, *exists != Reply::Int(0));
         // That there is none of a key may be a typo of the key; of a name that the route itself writes it is an empty one.
         if !exists && offer.only.is_none() {
             return Err(nothing(offer, key, "stream"));
