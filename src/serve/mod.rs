@@ -21,6 +21,7 @@
 //! | [`store`] | Redis |
 //! | `live` | the hub: from one connection to any number of clients |
 //! | `feed` | what one live client gets |
+//! | `stretch` | the entries behind what somebody has, and whether any may be missing |
 //! | `publish` | updates into Kafka |
 //! | `schema` | what the OpenAPI document says of bodies |
 //! | `page` | the dashboard at `/` |
@@ -40,6 +41,7 @@ pub mod query;
 mod read;
 mod schema;
 pub mod store;
+mod stretch;
 
 use self::access::Gate;
 use self::known::Known;
