@@ -120,6 +120,9 @@ fn the_list_of_keys_has_what_has_data_through_expiry_and_flushall() {
     kafka::produce(&topic, [Produce::new("A", &tick(3))]);
     daemon.wait_settled(3);
     assert_eq!(listed(), json!(["A", "B"]), "and comes again with its data");
+    // Nobody lists them, and all the same they go with their data.
+    redis.command("DEL latest:A volatility:A");
+    eventually("A is taken out", 30, || index() == ["B"]);
 }
 
 #[test]

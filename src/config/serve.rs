@@ -5,7 +5,6 @@ use super::{Config, Secret};
 use crate::core::lane::Index;
 use crate::core::route::Route;
 use crate::core::state::StateKey;
-use crate::core::write::{Kind, Xadd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -20,7 +19,7 @@ pub struct Serve {
     /// Where `kafka-redis-bridge serve` listens: `address:port`; port 0 takes a free one and logs it.
     pub listen: String,
     /// Keep the index of each route's keys, which the lists of keys come from, though the bridge does not serve itself: one
-    /// more command a transaction. `enabled` keeps it too.
+    /// ZADD more of each route that a transaction writes data of. `enabled` keeps it too.
     pub index: bool,
     /// The route behind `/api/v1/streaming`. Empty: the only one, where there is one.
     pub streaming: String,
@@ -155,7 +154,7 @@ impl Token {
 
 /// The index of each route's keys, where it is kept: of the routes that have a key of `{key}` to read from.
 pub fn index(config: &Config, routes: &[Route]) -> Option<Index> {
-    let kept = |r: &Route| r.writes.iter().any(|w| matches!(&w.kind, Kind::Xadd(Xadd { key, .. }) | Kind::Set { key, .. } if key.around_key().is_some()));
+    let kept = |r: &Route| r.writes.iter().any(|w| w.kind.is_read_by_key());
     let key = |r: &Route| kept(r).then(|| StateKey::keys(&config.redis.state_prefix, &config.kafka.group, &r.name));
     (config.serve.enabled || config.serve.index).then(|| routes.iter().map(key).collect())
 }
