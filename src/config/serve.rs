@@ -38,6 +38,9 @@ pub struct Serve {
     pub burst: u32,
     /// Connections at once; more wait. 1 to 100,000.
     pub connections_max: usize,
+    /// Connections at once of one address (of IPv6 a /64); more are hung up on. Behind a proxy all have its address. 0: as many as
+    /// in all.
+    pub connections_per_client: usize,
     /// What is published is at most as large.
     pub body_max: Size,
     /// How long an answer may take, and a request to come.
@@ -66,6 +69,7 @@ impl Default for Serve {
             requests_per_second: 0,
             burst: 0,
             connections_max: 4096,
+            connections_per_client: 0,
             body_max: Size::mib(1),
             timeout: Period::secs(10),
             count_max: 1000,
@@ -173,6 +177,7 @@ pub(super) fn check(c: &mut Checker<'_>) {
         c.add("serve.enabled", "true, without http.enabled", "http.enabled = true: the API is served on http.listen");
     }
     c.range("serve.connections_max", serve.connections_max, 1, 100_000);
+    c.range("serve.connections_per_client", serve.connections_per_client, 0, serve.connections_max.max(1));
     c.range("serve.count_max", serve.count_max, 1, 100_000);
     c.range("serve.live_queue", serve.live_queue, 1, 1_000_000);
     c.range("serve.body_max", usize::try_from(serve.body_max.0).unwrap_or(usize::MAX), 1, 64 << 20);

@@ -3,7 +3,7 @@ use super::Api;
 use super::problem::Problem;
 use crate::config::Serve;
 use crate::config::serve::{Access, Scope};
-use crate::ops::listener::Peer;
+use crate::ops::listener::{Peer, network};
 use axum::body::HttpBody;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -14,7 +14,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
@@ -158,14 +158,6 @@ fn from_here(peer: SocketAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost");
     let bare = host.strip_prefix('[').and_then(|h| h.split(']').next()).unwrap_or_else(|| host.split(':').next().unwrap_or_default());
     peer.ip().to_canonical().is_loopback() && (bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok())
-}
-
-/// The addresses that count as one client: of IPv6 a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
 }
 
 /// Lets through who may, as often as they may, within a request's time.
