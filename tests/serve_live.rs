@@ -1,9 +1,10 @@
 //! Live updates: nothing missed, nothing twice, and nobody waits for a slow client.
+use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::eventually;
-use crate::support::http::{Event, Events};
+use crate::support::http::{Event, Events, get};
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::{Kind, RedisServer};
+use crate::support::{eventually, free_port, signal};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 
@@ -203,6 +204,10 @@ fn a_client_is_told_where_the_stream_was_trimmed_beyond_what_it_has() {
     assert_eq!(names(&ids[6]), ["7", "8", "9"]);
     redis.command("XTRIM volatility:BTC/USD MAXLEN 2");
     assert_eq!(names(&ids[0]), ["gap", "8", "9"]);
+    // However long it was away, it is told once, and what there is.
+    let mut events = Events::open(daemon.http, path, Some("5-0"));
+    assert_eq!(gap(&events.next().unwrap()), ("BTC/USD".into(), ids[8].split('/').next().map(Into::into)));
+    assert_eq!([(); 2].map(|()| of(&events.next().unwrap()).1), [8, 9]);
 }
 
 /// The key of a gap, and the first entry behind it.
@@ -316,4 +321,32 @@ fn a_key_that_is_no_stream_holds_up_no_other() {
     let mut back = Events::open(daemon.http, "/api/v1/streaming/live", Some("1-0"));
     let found: Vec<(String, usize)> = (0..6).map(|_| of(&back.next().unwrap())).collect();
     check_each_once_in_order(&found, &PAIRS, 2);
+}
+
+#[test]
+fn without_a_list_of_keys_each_is_followed_and_all_together_are_not() {
+    let (mut bed, port) = (Bed::new(1), free_port());
+    bed.setup = bed.setup.clone().extra(&format!("[serve]\nlisten = \"127.0.0.1:{port}\"\n"));
+    let mut server = bed.start(&["serve"]);
+    eventually("the API listens", 20, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let all = get(port, "/api/v1/streaming/live");
+    assert_eq!((all.status, all.json()["code"].as_str()), (404, Some("not-offered")));
+    assert!(all.text().contains("serve.index"), "{}", all.text());
+    let mut one = Events::open(port, "/api/v1/streaming/BTC/USD/live", None);
+    assert_eq!(one.next().unwrap().name, "open");
+    bed.redis.command("XADD volatility:BTC/USD * n 7");
+    bed.redis.command("CLIENT KILL TYPE pubsub");
+    assert_eq!(of(&one.next().unwrap()).1, 7);
+    signal(server.id(), "TERM");
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn where_redis_refuses_to_be_followed_the_api_says_so() {
+    let (redis, daemon, _) = serving("");
+    redis.command("ACL SETUSER default -psubscribe");
+    let refused = get(daemon.http, "/api/v1/streaming/live");
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (502, Some("redis-refused")), "{}", refused.text());
+    redis.command("ACL SETUSER default +psubscribe");
+    let [_client] = following(&daemon, ["/api/v1/streaming/live"]);
 }

@@ -75,6 +75,8 @@ pub(super) struct Feed {
     upto: u64,
     /// And these entries last.
     newest: Newest,
+    /// Keys of which nothing came since a gap was told.
+    told: BTreeSet<Key>,
     /// How much time is read at once, in ms.
     window: u64,
     ready: VecDeque<Bytes>,
@@ -91,6 +93,7 @@ impl Feed {
             upto: after.as_ref().map_or(0, |p| p.id.ms),
             after,
             newest: Newest::default(),
+            told: BTreeSet::new(),
             window: 1 << 20,
             ready: VecDeque::new(),
             stage: Stage::CatchUp,
@@ -204,11 +207,15 @@ impl Feed {
             if let Some((gaps, mut found)) = self.read(&keys, until).await? {
                 for (key, gap) in gaps {
                     self.newest.lower(&key, gap.newest);
-                    self.ready.push_back(gap.frame);
+                    if self.told.insert(key) {
+                        self.ready.push_back(gap.frame);
+                    }
                 }
                 found.sort_by(|a, b| (a.id, &a.key).cmp(&(b.id, &b.key)));
                 for update in found {
-                    self.newest.raise(&(self.route, update.key.clone()), update.id);
+                    let key = (self.route, update.key.clone());
+                    self.newest.raise(&key, update.id);
+                    self.told.remove(&key);
                     if self.lacks(&update) {
                         self.ready.push_back(update.frame);
                     }

@@ -50,7 +50,7 @@ impl Had {
     /// Whether a page that was read from its start shows that nothing is missing.
     fn continued(self, page: &[Raw]) -> bool {
         match self {
-            Self::Entry(id) => page.first().and_then(|(first, _)| first.parse().ok()) == Some(id),
+            Self::Entry(id) => first_id(page) == Some(id),
             Self::Before(_) => page.is_empty(),
         }
     }
@@ -61,6 +61,8 @@ impl Had {
 struct Look {
     /// Its newest entry before the place.
     newest: Option<Id>,
+    /// Its first entry behind it, however far.
+    first: Option<Id>,
     /// Whether it has never lost an entry.
     whole: bool,
 }
@@ -79,11 +81,11 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// What there is of one in a page that was read behind what somebody had.
-    fn find(key: &[u8], had: Had, page: &[Raw], look: Look) -> Option<Self> {
-        let all = look.newest.is_none() && !page.is_empty() && !look.whole;
+    /// What there is of one behind what somebody had.
+    fn find(key: &[u8], had: Had, look: Look) -> Option<Self> {
+        let all = look.newest.is_none() && look.first.is_some() && !look.whole;
         let gone = if let Had::Entry(id) = had { Some(id) } else { None };
-        let first = page.first().map(|(id, _)| id.as_str());
+        let first = look.first.map(|id| id.to_string());
         let told = serde_json::json!({"key": shown(key), "after": had.end().to_string(), "first": first});
         let frame = format!("event: gap\ndata: {told}\n\n").into();
         (all || gone.is_some()).then_some(Self { frame, gone, all, newest: look.newest })
@@ -114,10 +116,12 @@ pub(super) async fn read(ask: &impl Ask, offers: &[Offer], keys: &[(Key, Had)], 
     }
     let pages = of_streams(ask, &mut range).await?;
     let doubtful: Vec<usize> = (0..keys.len()).filter(|n| !keys[*n].1.continued(&pages[*n])).collect();
-    let mut looks: HashMap<usize, Look> = doubtful.iter().copied().zip(look(ask, offers, keys, &doubtful).await?).collect();
+    let there: Vec<(Key, Had)> = doubtful.iter().map(|n| keys[*n].clone()).collect();
+    let looks = look(ask, offers, &there).await?;
+    let mut looks: HashMap<usize, Look> = doubtful.into_iter().zip(looks).collect();
     let stretch = |(n, ((key, had), page)): (usize, (&(Key, Had), Vec<Raw>))| {
         let (full, had_it) = (page.len() == count, matches!(had, Had::Entry(_)) && had.continued(&page));
-        let gap = looks.remove(&n).and_then(|look| Gap::find(&key.1, *had, &page, look));
+        let gap = looks.remove(&n).and_then(|look| Gap::find(&key.1, *had, look));
         let updates = page.iter().skip(usize::from(had_it)).filter_map(|raw| update(&key.1, raw, &offers[key.0])).collect();
         Stretch { gap, updates, full }
     };
@@ -132,17 +136,22 @@ pub(super) async fn newest(ask: &impl Ask, offers: &[Offer], keys: &[(Key, Had)]
         last.cmd("XREVRANGE").arg(name(offers, key)).arg(before.to_string()).arg("-").arg("COUNT").arg(1);
     }
     let found = of_streams(ask, &mut last).await?;
-    Ok(found.into_iter().map(|page| page.first().and_then(|(id, _)| id.parse().ok())).collect())
+    Ok(found.iter().map(|page| first_id(page)).collect())
 }
 
-async fn look(ask: &impl Ask, offers: &[Offer], keys: &[(Key, Had)], doubtful: &[usize]) -> Result<Vec<Look>, Failure> {
-    if doubtful.is_empty() {
+async fn look(ask: &impl Ask, offers: &[Offer], keys: &[(Key, Had)]) -> Result<Vec<Look>, Failure> {
+    if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let keys: Vec<(Key, Had)> = doubtful.iter().map(|n| keys[*n].clone()).collect();
-    let mut looks: Vec<Look> = newest(ask, offers, &keys).await?.into_iter().map(|newest| Look { newest, whole: false }).collect();
+    let mut next = Pipeline::new();
+    for (key, had) in keys {
+        next.cmd("XRANGE").arg(name(offers, key)).arg(had.start().to_string()).arg("+").arg("COUNT").arg(1);
+    }
+    let (firsts, newest) = (of_streams(ask, &mut next).await?, newest(ask, offers, keys).await?);
+    let look = |(newest, first): (Option<Id>, Vec<Raw>)| Look { newest, first: first_id(&first), whole: false };
+    let mut looks: Vec<Look> = newest.into_iter().zip(firsts).map(look).collect();
     let mut info = Pipeline::new();
-    let open: Vec<usize> = (0..keys.len()).filter(|n| looks[*n].newest.is_none()).collect();
+    let open: Vec<usize> = (0..keys.len()).filter(|n| looks[*n].newest.is_none() && looks[*n].first.is_some()).collect();
     if open.is_empty() {
         return Ok(looks);
     }
@@ -160,6 +169,10 @@ async fn look(ask: &impl Ask, offers: &[Offer], keys: &[(Key, Had)], doubtful: &
 async fn of_streams(ask: &impl Ask, pipeline: &mut Pipeline) -> Result<Vec<Vec<Raw>>, Failure> {
     let found: Vec<RedisResult<Vec<Raw>>> = ask.ask(pipeline.ignore_errors()).await?;
     found.into_iter().map(|page| page.or_else(|e| if e.code() == Some("WRONGTYPE") { Ok(Vec::new()) } else { Err(e.into()) })).collect()
+}
+
+fn first_id(page: &[Raw]) -> Option<Id> {
+    page.first().and_then(|(id, _)| id.parse().ok())
 }
 
 fn name(offers: &[Offer], (offer, key): &Key) -> Vec<u8> {
@@ -230,7 +243,8 @@ mod tests {
     /// For whom there is a gap: who has the key from 1 on, who came at 8.
     fn gap(had: Had, read: &[u64], newest: Option<u64>, whole: bool) -> [bool; 2] {
         let page = page(read);
-        let found = if had.continued(&page) { None } else { Gap::find(b"K", had, &page, Look { newest: newest.map(id), whole }) };
+        let look = Look { newest: newest.map(id), first: first_id(&page), whole };
+        let found = if had.continued(&page) { None } else { Gap::find(b"K", had, look) };
         [1, 8].map(|since| found.as_ref().is_some_and(|gap| gap.is_for(id(since))))
     }
 
