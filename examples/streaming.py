@@ -128,7 +128,7 @@ class Subscription:
         if identity:
             self._last = identity
         if name == "gap":
-            log.warning("%s: updates are missing, for the stream does not have them any more: %s", self._pair, data)
+            log.warning("%s: updates may be missing, for the stream has not kept what came last: %s", self._pair, data)
         if name != "update":
             return
         update = json.loads(data)

@@ -4,6 +4,9 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::eventually;
 use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::RedisServer;
+use rdkafka::Message as _;
+use rdkafka::message::Headers as _;
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -18,6 +21,7 @@ struct Bed {
     redis: RedisServer,
     daemon: Daemon,
     ticks: String,
+    signals: String,
 }
 
 impl Bed {
@@ -30,7 +34,7 @@ impl Bed {
         let setup = Setup::new(&ticks, &redis.url()).extra(&format!("[dead_letter]{sections}")).routes(&format!("[[route]]{routes}"));
         let daemon = setup.start();
         daemon.wait_ready();
-        Self { redis, daemon, ticks }
+        Self { redis, daemon, ticks, signals }
     }
 
     /// Produces ticks of a pair, and waits until they are applied beside `before` others.
@@ -52,6 +56,10 @@ impl Bed {
         let mut command = self.command(&format!("{}/target/testbed/python/bin/python", root()));
         Script::start(command.arg(format!("{}/{}", root(), words[0])).args(&words[1..]))
     }
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
 /// A script on its way, ended with the test.
@@ -180,6 +188,15 @@ fn two_agents_coordinate_over_the_topic_of_signals() {
     }
     let signals = bed.redis.entries::<String>("signals");
     assert_eq!(signals.len(), 4, "one signal for each alert, one answer to each: {signals:?}");
+    // They went through Kafka, each with the key by which it is published once.
+    let records = kafka::read_all(&bed.signals, 4);
+    let told: Vec<(String, serde_json::Value)> = records.iter().map(|r| (text(r.key()), serde_json::from_slice(r.payload().unwrap()).unwrap())).collect();
+    for pair in ["BTC/USD", "ETH/USD"] {
+        let kinds: Vec<&str> = told.iter().filter(|(key, signal)| key == pair && signal["pair"] == pair).filter_map(|(_, s)| s["kind"].as_str()).collect();
+        assert_eq!(kinds, ["risk", "hedged"], "{told:?}");
+    }
+    let keys: BTreeSet<String> = records.iter().filter_map(|r| r.headers()?.iter().find(|h| h.key == "idempotency-key")).map(|h| text(h.value)).collect();
+    assert_eq!((records.len(), keys.len()), (4, 4), "{keys:?}");
 }
 
 #[test]

@@ -120,6 +120,9 @@ fn the_list_of_keys_has_what_has_data_through_expiry_and_flushall() {
     kafka::produce(&topic, [Produce::new("A", &tick(3))]);
     daemon.wait_settled(3);
     assert_eq!(listed(), json!(["A", "B"]), "and comes again with its data");
+    // Nobody lists them, and all the same they go with their data.
+    redis.command("DEL latest:A volatility:A");
+    eventually("A is taken out", 30, || index() == ["B"]);
 }
 
 #[test]
@@ -194,14 +197,21 @@ fn while_redis_is_away_the_api_says_so_and_heals_by_itself() {
 #[test]
 fn the_last_known_answer_is_given_with_its_age_where_that_is_allowed() {
     let (mut redis, daemon, _) = serving("stale = \"allow\"\n", &[("K", 1)]);
-    let path = "/api/v1/streaming/K/latest";
-    let fresh = get(daemon.http, path);
-    assert_eq!((fresh.status, fresh.header("age")), (200, None));
+    let paths = ["/api/v1/streaming/K/latest", "/api/v1/streaming/K/history?count=5", "/api/v1/streaming/pairs", "/api/v1/routes/volatility/keys"];
+    let fresh = paths.map(|path| get(daemon.http, path));
+    fresh.iter().for_each(|f| assert_eq!((f.status, f.header("age"), f.header("warning")), (200, None, None)));
     redis.kill();
-    let stale = get(daemon.http, path);
-    assert_eq!((stale.status, stale.body == fresh.body), (200, true));
-    assert!(stale.header("age").is_some_and(|a| a.parse::<u64>().is_ok()) && stale.header("warning").is_some());
-    assert_eq!(get(daemon.http, "/api/v1/streaming/OTHER/latest").status, 503, "of what was never read nothing is known");
+    for (path, fresh) in paths.iter().zip(&fresh) {
+        let stale = get(daemon.http, path);
+        assert_eq!((stale.status, stale.text()), (200, fresh.text()), "{path}");
+        assert!(stale.header("age").is_some_and(|a| a.parse::<u64>().is_ok()) && stale.header("warning").is_some(), "{path}");
+    }
+    for other in ["/api/v1/streaming/OTHER/latest", "/api/v1/streaming/K/history?count=6", "/api/v1/streaming/pairs?count=1"] {
+        assert_eq!(get(daemon.http, other).status, 503, "of what was never read nothing is known: {other}");
+    }
+    redis.run();
+    eventually("Redis is read again", 20, || get(daemon.http, paths[2]).header("warning").is_none());
+    assert_eq!(get(daemon.http, paths[2]).json(), json!({"pairs": []}), "it came back empty");
 }
 
 #[test]
@@ -228,6 +238,47 @@ fn tokens_scopes_rates_and_origins_are_kept() {
     assert!(!daemon.log().contains(TOKEN));
     // The bridge's own paths are for who runs it.
     assert_eq!(get(daemon.http, "/status").status, 200);
+}
+
+#[test]
+fn who_tries_tokens_or_methods_is_limited_and_the_holder_of_a_token_is_not() {
+    let extra = format!("read = \"token\"\nrequests_per_second = 1\nburst = 5\n[[serve.token]]\nname = \"reader\"\nscopes = [\"read\"]\ntoken = \"{TOKEN}\"\n");
+    let (_redis, daemon, _) = serving(&extra, &[("K", 1)]);
+    let path = "/api/v1/streaming/K/latest";
+    let asked = |method: &str, token: &str| ask(daemon.http, method, path, &[("Authorization", &format!("Bearer {token}"))], "").status;
+    let tried: Vec<u16> = (0..10).map(|n| asked("GET", &format!("{TOKEN}{n}"))).collect();
+    assert_eq!(tried[..5], [401; 5]);
+    assert!(tried[5..].contains(&429), "{tried:?}");
+    let others: Vec<u16> = (0..10).map(|n| asked(["DELETE", "PUT", "OPTIONS"][n % 3], "")).collect();
+    assert!(others.contains(&429) && others.iter().all(|s| [405, 429].contains(s)), "{others:?}");
+    assert_eq!(asked("GET", TOKEN), 200, "it has its own rate");
+}
+
+#[test]
+fn a_page_of_an_origin_that_is_named_may_ask_and_sees_what_the_headers_say() {
+    let (_redis, daemon, _) = serving("cors_origins = [\"https://dash.example\"]\n", &[("K", 1)]);
+    let listed = |answer: &crate::support::http::Answer, name: &str| -> Vec<String> {
+        answer.header(name).unwrap_or_default().split(',').map(|h| h.trim().to_lowercase()).filter(|h| !h.is_empty()).collect()
+    };
+    let preflight = |origin: &str| {
+        let headers = [("Origin", origin), ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "authorization,idempotency-key")];
+        ask(daemon.http, "OPTIONS", "/api/v1/streaming/K", &headers, "")
+    };
+    let allowed = preflight("https://dash.example");
+    assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (200, Some("https://dash.example")));
+    assert_eq!(listed(&allowed, "access-control-allow-methods"), ["get", "post"]);
+    for name in ["authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id"] {
+        assert!(listed(&allowed, "access-control-allow-headers").iter().any(|h| h == name), "{name}");
+    }
+    assert_eq!(preflight("https://evil.example").header("access-control-allow-origin"), None);
+    // What is refused is seen, too.
+    for (path, status) in [("/api/v1/streaming/K/latest", 200), ("/api/v1/streaming/NONE/latest", 404)] {
+        let answer = ask(daemon.http, "GET", path, &[("Origin", "https://dash.example")], "");
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, Some("https://dash.example")));
+        for name in ["age", "etag", "idempotency-replayed", "link", "retry-after", "warning", "www-authenticate"] {
+            assert!(listed(&answer, "access-control-expose-headers").iter().any(|h| h == name), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Hostile keys, bodies, bytes, and clients that are slow or many: nobody else feels them, and nothing of theirs is obeyed.
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::eventually;
 use crate::support::http::{Events, ask, get, raw};
 use crate::support::kafka;
 use crate::support::redis_server::RedisServer;
@@ -205,4 +206,27 @@ fn more_clients_than_there_is_room_for_wait_and_come_to_their_turn() {
     drop(held);
     late.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert!(answered(&mut late), "there is room again");
+}
+
+#[test]
+fn a_client_with_too_many_connections_is_hung_up_on_and_has_room_again_when_some_end() {
+    let (_redis, daemon, _) = serving("connections_per_client = 5\n");
+    // Another client, for all but this.
+    let connect = |from: &str| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&format!("{from}:0").parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], daemon.http)).into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let _ = stream.write_all(b"GET /api/v1/routes HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        stream
+    };
+    let answered = |stream: &mut TcpStream| stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0);
+    let mut held: Vec<TcpStream> = (0..5).map(|_| connect("127.0.0.2")).collect();
+    assert!(held.iter_mut().all(answered));
+    assert!(!answered(&mut connect("127.0.0.2")), "there are five of it");
+    assert!(answered(&mut connect("127.0.0.3")), "nobody else feels it");
+    assert!(daemon.log().contains("client-refused"), "{}", daemon.log());
+    held.truncate(4);
+    eventually("there is room again", 20, || answered(&mut connect("127.0.0.2")));
 }

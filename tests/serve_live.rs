@@ -1,9 +1,10 @@
 //! Live updates: nothing missed, nothing twice, and nobody waits for a slow client.
+use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::eventually;
-use crate::support::http::{Event, Events};
+use crate::support::http::{Event, Events, get};
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::{Kind, RedisServer};
+use crate::support::{eventually, free_port, signal};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 
@@ -16,7 +17,8 @@ fn serving(extra: &str) -> (RedisServer, Daemon, String) {
 fn serving_with(extra: &str, redis: &[&str]) -> (RedisServer, Daemon, String) {
     let redis = RedisServer::with(Kind::System, redis);
     let topic = kafka::topic("live", 3);
-    let setup = Setup::new(&topic, &redis.url()).extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\n{extra}"));
+    let setup = Setup { group: topic.clone(), ..Setup::new(&topic, &redis.url()) };
+    let setup = setup.extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[serve]\nenabled = true\n{extra}"));
     let daemon = setup.start();
     daemon.wait_ready();
     (redis, daemon, topic)
@@ -202,4 +204,149 @@ fn a_client_is_told_where_the_stream_was_trimmed_beyond_what_it_has() {
     assert_eq!(names(&ids[6]), ["7", "8", "9"]);
     redis.command("XTRIM volatility:BTC/USD MAXLEN 2");
     assert_eq!(names(&ids[0]), ["gap", "8", "9"]);
+    // However long it was away, it is told once, and what there is.
+    let mut events = Events::open(daemon.http, path, Some("5-0"));
+    assert_eq!(gap(&events.next().unwrap()), ("BTC/USD".into(), ids[8].split('/').next().map(Into::into)));
+    assert_eq!([(); 2].map(|()| of(&events.next().unwrap()).1), [8, 9]);
+}
+
+/// The key of a gap, and the first entry behind it.
+fn gap(event: &Event) -> (String, Option<String>) {
+    let told: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+    assert_eq!(event.name, "gap", "{event:?}");
+    (told["key"].as_str().unwrap().to_owned(), told["first"].as_str().map(Into::into))
+}
+
+/// Live clients of these paths.
+fn following<const N: usize>(daemon: &Daemon, paths: [&str; N]) -> [Events; N] {
+    let mut clients = paths.map(|path| Events::open(daemon.http, path, None));
+    clients.iter_mut().for_each(|c| assert_eq!(c.next().unwrap().name, "open"));
+    clients
+}
+
+/// Adds a key to the route's index, as a transaction of the bridge would.
+fn list(redis: &RedisServer, group: &str, key: &str) {
+    redis.command(&format!("ZADD bridge:keys:{group}:volatility 0 {key}"));
+}
+
+/// Adds entries to the stream of BTC/USD, of which the last two stay, and tells of them by PUBLISH or not.
+fn add_and_trim(redis: &RedisServer, tell: bool) {
+    let mut all = redis::pipe();
+    all.atomic();
+    (0..10).for_each(|n| _ = all.cmd("XADD").arg("volatility:BTC/USD").arg("*").arg("n").arg(n));
+    all.cmd("XTRIM").arg("volatility:BTC/USD").arg("MAXLEN").arg(2);
+    if tell {
+        all.cmd("PUBLISH").arg("updates:BTC/USD").arg("x");
+    }
+    all.exec(&mut redis.connect()).unwrap();
+}
+
+#[test]
+fn who_had_no_update_yet_is_told_where_entries_were_trimmed_before_they_were_read() {
+    // While the connection stands, and while it is lost.
+    for tell in [true, false] {
+        let (redis, daemon, topic) = serving("");
+        let mut clients = following(&daemon, ["/api/v1/streaming/BTC/USD/live", "/api/v1/streaming/live"]);
+        list(&redis, &topic, "BTC/USD");
+        add_and_trim(&redis, tell);
+        if !tell {
+            redis.command("CLIENT KILL TYPE pubsub");
+        }
+        for client in &mut clients {
+            assert_eq!(gap(&client.next().unwrap()).0, "BTC/USD");
+            assert_eq!([(); 2].map(|()| of(&client.next().unwrap()).1), [8, 9]);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_begins_while_the_connection_is_lost_is_no_gap() {
+    let (redis, daemon, _) = serving("");
+    let [mut client] = following(&daemon, ["/api/v1/streaming/BTC/USD/live"]);
+    redis.command("XADD volatility:BTC/USD * n 7");
+    redis.command("CLIENT KILL TYPE pubsub");
+    assert_eq!(of(&client.next().unwrap()).1, 7);
+}
+
+#[test]
+fn who_follows_all_pairs_is_told_of_each_whose_stream_is_lost_and_who_never_had_it_is_not() {
+    let (redis, daemon, topic) = serving("");
+    let [mut early] = following(&daemon, ["/api/v1/streaming/live"]);
+    produce(&topic, 0, 3);
+    (0..9).for_each(|_| _ = of(&early.next().unwrap()));
+    let [mut late] = following(&daemon, ["/api/v1/streaming/live"]);
+    // Neither is the last that had an update.
+    redis.command("DEL volatility:BTC/USD latest:BTC/USD volatility:ETH/USD");
+    redis.command("CLIENT KILL TYPE pubsub");
+    assert_eq!([(); 2].map(|()| gap(&early.next().unwrap())), [("BTC/USD".into(), None), ("ETH/USD".into(), None)]);
+    produce(&topic, 3, 4);
+    for client in [&mut early, &mut late] {
+        let found: Vec<(String, usize)> = (0..3).map(|_| of(&client.next().unwrap())).collect();
+        assert!(PAIRS.iter().all(|pair| found.contains(&((*pair).into(), 3))), "{found:?}");
+    }
+}
+
+#[test]
+fn who_comes_back_to_all_pairs_is_told_of_each_whose_stream_was_trimmed_meanwhile() {
+    let (redis, daemon, topic) = serving("");
+    let path = "/api/v1/streaming/live";
+    let [mut client] = following(&daemon, [path]);
+    produce(&topic, 0, 3);
+    let last = (0..9).map(|_| client.next().unwrap().id).last().unwrap();
+    drop(client);
+    produce(&topic, 3, 6);
+    daemon.wait_settled(18);
+    redis.command("XTRIM volatility:ETH/USD MAXLEN 2");
+    // Another begins meanwhile.
+    redis.command("XADD volatility:NEW * n 0");
+    list(&redis, &topic, "NEW");
+    let mut client = Events::open(daemon.http, path, Some(&last));
+    assert_eq!(gap(&client.next().unwrap()).0, "ETH/USD");
+    let mut found: Vec<(String, usize)> = (0..9).map(|_| of(&client.next().unwrap())).collect();
+    found.sort();
+    let expected = [("BTC/USD", 3), ("BTC/USD", 4), ("BTC/USD", 5), ("ETH/USD", 4), ("ETH/USD", 5), ("NEO/USD", 3), ("NEO/USD", 4), ("NEO/USD", 5), ("NEW", 0)];
+    assert_eq!(found, expected.map(|(pair, n)| (pair.to_owned(), n)));
+}
+
+#[test]
+fn a_key_that_is_no_stream_holds_up_no_other() {
+    let (redis, daemon, topic) = serving("");
+    let [mut client] = following(&daemon, ["/api/v1/streaming/live"]);
+    redis.command("SET volatility:BAD x");
+    list(&redis, &topic, "BAD");
+    redis.command("CLIENT KILL TYPE pubsub");
+    produce(&topic, 0, 2);
+    let found: Vec<(String, usize)> = (0..6).map(|_| of(&client.next().unwrap())).collect();
+    check_each_once_in_order(&found, &PAIRS, 2);
+    let mut back = Events::open(daemon.http, "/api/v1/streaming/live", Some("1-0"));
+    let found: Vec<(String, usize)> = (0..6).map(|_| of(&back.next().unwrap())).collect();
+    check_each_once_in_order(&found, &PAIRS, 2);
+}
+
+#[test]
+fn without_a_list_of_keys_each_is_followed_and_all_together_are_not() {
+    let (mut bed, port) = (Bed::new(1), free_port());
+    bed.setup = bed.setup.clone().extra(&format!("[serve]\nlisten = \"127.0.0.1:{port}\"\n"));
+    let mut server = bed.start(&["serve"]);
+    eventually("the API listens", 20, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let all = get(port, "/api/v1/streaming/live");
+    assert_eq!((all.status, all.json()["code"].as_str()), (404, Some("not-offered")));
+    assert!(all.text().contains("serve.index"), "{}", all.text());
+    let mut one = Events::open(port, "/api/v1/streaming/BTC/USD/live", None);
+    assert_eq!(one.next().unwrap().name, "open");
+    bed.redis.command("XADD volatility:BTC/USD * n 7");
+    bed.redis.command("CLIENT KILL TYPE pubsub");
+    assert_eq!(of(&one.next().unwrap()).1, 7);
+    signal(server.id(), "TERM");
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn where_redis_refuses_to_be_followed_the_api_says_so() {
+    let (redis, daemon, _) = serving("");
+    redis.command("ACL SETUSER default -psubscribe");
+    let refused = get(daemon.http, "/api/v1/streaming/live");
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (502, Some("redis-refused")), "{}", refused.text());
+    redis.command("ACL SETUSER default +psubscribe");
+    let [_client] = following(&daemon, ["/api/v1/streaming/live"]);
 }

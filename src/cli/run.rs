@@ -5,6 +5,7 @@ use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
 use crate::kafka::driver::Drained;
 use crate::ops::http::{self, Source as _};
+use crate::ops::listener::Bounds;
 use crate::ops::signals::{self, Asked};
 use crate::ops::telemetry;
 use crate::serve::Api;
@@ -57,7 +58,9 @@ pub fn run(args: &Global) -> Exit {
         };
         let (view, served) = (bridge.view.clone(), api.clone());
         let router = move || served.iter().fold(http::router(view), |router, api| router.fallback_service(api.router()));
-        match http::serve(&valid.config.http.listen, valid.config.serve.connections_max, router) {
+        let serve = &valid.config.serve;
+        let bounds = Bounds { all: serve.connections_max, each: serve.connections_per_client };
+        match http::serve(&valid.config.http.listen, bounds, router) {
             Ok(address) => {
                 tracing::info!(%address, "listening: /livez /readyz /metrics /status");
                 api.iter().for_each(|api| api.tell());

@@ -2,6 +2,7 @@
 use super::{Args as Global, Exit, Output, configuration};
 use crate::config::load::load;
 use crate::config::validate::validate;
+use crate::ops::listener::Bounds;
 use crate::ops::signals::{self, Asked};
 use crate::ops::{http, telemetry};
 use crate::serve::Api;
@@ -37,7 +38,8 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         }
     };
     let (serve, served) = (&valid.config.serve, api.clone());
-    match http::serve(&serve.listen, serve.connections_max, move || Router::new().fallback_service(served.router())) {
+    let bounds = Bounds { all: serve.connections_max, each: serve.connections_per_client };
+    match http::serve(&serve.listen, bounds, move || Router::new().fallback_service(served.router())) {
         Ok(address) => tracing::info!(%address, "listening: the page at /, the API at /api/v1"),
         Err(e) => {
             tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);

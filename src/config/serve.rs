@@ -5,7 +5,6 @@ use super::{Config, Secret};
 use crate::core::lane::Index;
 use crate::core::route::Route;
 use crate::core::state::StateKey;
-use crate::core::write::{Kind, Xadd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -20,7 +19,7 @@ pub struct Serve {
     /// Where `kafka-redis-bridge serve` listens: `address:port`; port 0 takes a free one and logs it.
     pub listen: String,
     /// Keep the index of each route's keys, which the lists of keys come from, though the bridge does not serve itself: one
-    /// more command a transaction. `enabled` keeps it too.
+    /// ZADD more of each route that a transaction writes data of. `enabled` keeps it too.
     pub index: bool,
     /// The route behind `/api/v1/streaming`. Empty: the only one, where there is one.
     pub streaming: String,
@@ -39,6 +38,9 @@ pub struct Serve {
     pub burst: u32,
     /// Connections at once; more wait. 1 to 100,000.
     pub connections_max: usize,
+    /// Connections at once of one address (of IPv6 a /64); more are hung up on. Behind a proxy all have its address. 0: as many as
+    /// in all.
+    pub connections_per_client: usize,
     /// What is published is at most as large.
     pub body_max: Size,
     /// How long an answer may take, and a request to come.
@@ -67,6 +69,7 @@ impl Default for Serve {
             requests_per_second: 0,
             burst: 0,
             connections_max: 4096,
+            connections_per_client: 0,
             body_max: Size::mib(1),
             timeout: Period::secs(10),
             count_max: 1000,
@@ -155,7 +158,7 @@ impl Token {
 
 /// The index of each route's keys, where it is kept: of the routes that have a key of `{key}` to read from.
 pub fn index(config: &Config, routes: &[Route]) -> Option<Index> {
-    let kept = |r: &Route| r.writes.iter().any(|w| matches!(&w.kind, Kind::Xadd(Xadd { key, .. }) | Kind::Set { key, .. } if key.around_key().is_some()));
+    let kept = |r: &Route| r.writes.iter().any(|w| w.kind.is_read_by_key());
     let key = |r: &Route| kept(r).then(|| StateKey::keys(&config.redis.state_prefix, &config.kafka.group, &r.name));
     (config.serve.enabled || config.serve.index).then(|| routes.iter().map(key).collect())
 }
@@ -174,6 +177,7 @@ pub(super) fn check(c: &mut Checker<'_>) {
         c.add("serve.enabled", "true, without http.enabled", "http.enabled = true: the API is served on http.listen");
     }
     c.range("serve.connections_max", serve.connections_max, 1, 100_000);
+    c.range("serve.connections_per_client", serve.connections_per_client, 0, serve.connections_max.max(1));
     c.range("serve.count_max", serve.count_max, 1, 100_000);
     c.range("serve.live_queue", serve.live_queue, 1, 1_000_000);
     c.range("serve.body_max", usize::try_from(serve.body_max.0).unwrap_or(usize::MAX), 1, 64 << 20);

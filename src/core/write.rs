@@ -171,6 +171,11 @@ impl Kind {
         }
     }
 
+    /// Whether it writes data that a reader finds by the record's key.
+    pub fn is_read_by_key(&self) -> bool {
+        matches!(self, Self::Xadd(Xadd { key, .. }) | Self::Set { key, .. } if key.around_key().is_some())
+    }
+
     /// See [`Refusable`].
     pub fn refusable(&self) -> Refusable {
         match (self, self.expects()) {

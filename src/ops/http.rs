@@ -1,5 +1,5 @@
 //! /livez /readyz /metrics /status.
-use super::listener;
+use super::listener::{self, Bounds};
 use super::metrics;
 use super::status::Status;
 use axum::Router;
@@ -21,7 +21,7 @@ pub trait Source: Send + Sync + 'static {
 ///
 /// # Errors
 /// The address can't be listened on.
-pub fn serve(listen: &str, connections_max: usize, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<SocketAddr> {
+pub fn serve(listen: &str, bounds: Bounds, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -29,7 +29,7 @@ pub fn serve(listen: &str, connections_max: usize, router: impl FnOnce() -> Rout
     std::thread::Builder::new().name("http".into()).spawn(move || {
         runtime.block_on(async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener::serve(listener, connections_max, router()).await,
+                Ok(listener) => listener::serve(listener, bounds, router()).await,
                 Err(e) => tracing::error!(code = "http-failed", "the listener stopped: {e}"),
             }
         });

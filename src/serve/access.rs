@@ -3,9 +3,10 @@ use super::Api;
 use super::problem::Problem;
 use crate::config::Serve;
 use crate::config::serve::{Access, Scope};
-use crate::ops::listener::Peer;
+use crate::ops::listener::{Peer, network};
 use axum::body::HttpBody;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -13,7 +14,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
@@ -35,6 +36,19 @@ impl fmt::Display for Client {
             Self::Address(address) => write!(f, "{address}"),
         }
     }
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = Problem;
+
+    /// As the guard has found.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(nobody_knows)
+    }
+}
+
+fn nobody_knows() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is")
 }
 
 struct Holder {
@@ -83,39 +97,38 @@ impl Gate {
         }
     }
 
-    /// Whose request it is, if it may be answered.
-    fn admit(&self, scope: Scope, peer: SocketAddr, headers: &HeaderMap) -> Result<Client, Problem> {
+    /// Whose request it is, if it may be answered. Each counts for who sends it, whatever comes of it: so no token is found by
+    /// trying. What needs no scope is none of the API's methods.
+    fn admit(&self, scope: Option<Scope>, peer: SocketAddr, headers: &HeaderMap) -> Result<Client, Problem> {
+        let given = headers.get(header::AUTHORIZATION).map(|given| (given, self.holder(given)));
+        let client = match given {
+            Some((_, Some(holder))) => Client::Token(holder.name.clone()),
+            _ => Client::Address(network(peer.ip())),
+        };
+        self.limit(&client)?;
+        let Some(scope) = scope else { return Ok(client) };
         let access = self.access(scope);
         if access == Access::Nobody {
             return Err(Problem::new(StatusCode::FORBIDDEN, "switched-off", format!("nobody may {} here: serve.{} says so", scope.name(), scope.name())));
         }
-        let given = headers.get(header::AUTHORIZATION);
-        let client = match given {
-            Some(given) => self.holder(scope, given)?,
-            None if access == Access::Anyone || access == Access::Loopback && from_here(peer, headers) => Client::Address(network(peer.ip())),
+        let refused = |status, code, detail: String| Err(Problem::new(status, code, detail).about("Authorization"));
+        match given {
+            Some((_, Some(holder))) if holder.scopes.contains(&scope) => Ok(client),
+            Some((_, Some(_))) => refused(StatusCode::FORBIDDEN, "scope-missing", format!("this token has no scope {:?}", scope.name())),
+            Some((given, None)) if bearer(given).is_none() => refused(StatusCode::UNAUTHORIZED, "token-wrong", "allowed: Bearer TOKEN".into()),
+            Some((_, None)) => refused(StatusCode::UNAUTHORIZED, "token-wrong", "this token is not known here".into()),
+            None if access == Access::Anyone || access == Access::Loopback && from_here(peer, headers) => Ok(client),
             None => {
                 let detail = format!("to {} takes a token of that scope: Authorization: Bearer TOKEN", scope.name());
-                return Err(Problem::new(StatusCode::UNAUTHORIZED, "token-missing", detail).about("Authorization"));
+                refused(StatusCode::UNAUTHORIZED, "token-missing", detail)
             }
-        };
-        self.limit(&client)?;
-        Ok(client)
+        }
     }
 
-    fn holder(&self, scope: Scope, given: &HeaderValue) -> Result<Client, Problem> {
-        let wrong = |status, code, detail: &str| Err(Problem::new(status, code, detail).about("Authorization"));
-        let bytes = given.as_bytes();
-        let token = match bytes.split_at_checked(7) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
-            _ => return wrong(StatusCode::UNAUTHORIZED, "token-wrong", "allowed: Bearer TOKEN"),
-        };
-        // Each is compared, and each whole: how long it takes tells nothing.
-        let known = self.holders.iter().fold(None, |found, h| if bool::from(h.token.as_bytes().ct_eq(token)) { Some(h) } else { found });
-        match known {
-            Some(holder) if holder.scopes.contains(&scope) => Ok(Client::Token(holder.name.clone())),
-            Some(_) => wrong(StatusCode::FORBIDDEN, "scope-missing", &format!("this token has no scope {:?}", scope.name())),
-            None => wrong(StatusCode::UNAUTHORIZED, "token-wrong", "this token is not known here"),
-        }
+    /// Whose token it is. Each is compared, and each whole: how long it takes tells nothing.
+    fn holder(&self, given: &HeaderValue) -> Option<&Holder> {
+        let token = bearer(given)?;
+        self.holders.iter().fold(None, |found, h| if bool::from(h.token.as_bytes().ct_eq(token)) { Some(h) } else { found })
     }
 
     fn limit(&self, client: &Client) -> Result<(), Problem> {
@@ -134,6 +147,12 @@ impl Gate {
     }
 }
 
+/// The token of a bearer.
+fn bearer(given: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = given.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
 /// Whether a request comes from this machine, and is not a page's elsewhere, whose name was made to point here.
 fn from_here(peer: SocketAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost");
@@ -141,25 +160,15 @@ fn from_here(peer: SocketAddr, headers: &HeaderMap) -> bool {
     peer.ip().to_canonical().is_loopback() && (bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok())
 }
 
-/// The addresses that count as one client: of IPv6 a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
-}
-
-/// Lets through who may, within a request's time.
+/// Lets through who may, as often as they may, within a request's time.
 pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let scope = match *request.method() {
-        Method::GET | Method::HEAD => Scope::Read,
-        Method::POST => Scope::Publish,
+        Method::GET | Method::HEAD => Some(Scope::Read),
+        Method::POST => Some(Scope::Publish),
         // Refused by the router.
-        _ => return next.run(request).await,
+        _ => None,
     };
-    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
-        return Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows where this request comes from").into_response();
-    };
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return nobody_knows().into_response() };
     match api.gate.admit(scope, peer, request.headers()) {
         // What says itself that it is too large is not waited for.
         Ok(_) if HttpBody::size_hint(request.body()).lower() > api.serve.body_max.0 => return api.too_large().into_response(),
@@ -194,7 +203,7 @@ mod tests {
 
     fn ask(gate: &Gate, scope: Scope, from: &str, headers: &[(&'static str, &str)]) -> Result<String, u16> {
         let headers = headers.iter().map(|(n, v)| (header::HeaderName::from_static(n), v.parse().unwrap())).collect();
-        gate.admit(scope, from.parse().unwrap(), &headers).map(|c| c.to_string()).map_err(|p| p.status().as_u16())
+        gate.admit(Some(scope), from.parse().unwrap(), &headers).map(|c| c.to_string()).map_err(|p| p.status().as_u16())
     }
 
     #[test]
@@ -226,5 +235,22 @@ mod tests {
         assert_eq!([get("1.1.1.1:1"), get("1.1.1.1:2"), get("1.1.1.1:3")], [Ok(()), Ok(()), Err(429)]);
         assert_eq!(get("2.2.2.2:1"), Ok(()));
         assert_eq!([get("[2001:db8::1]:1"), get("[2001:db8::2]:1"), get("[2001:db8::3]:1")], [Ok(()), Ok(()), Err(429)]);
+    }
+
+    #[test]
+    fn who_tries_tokens_is_limited_by_address_and_the_holder_of_one_is_not_held_up() {
+        let gate = gate(Access::Token, 2);
+        let tries = |given: &[(&'static str, &str)]| ask(&gate, Scope::Read, "1.1.1.1:1", given).map(drop);
+        let wrong = [("authorization", "Bearer 0123456789abcdef")];
+        assert_eq!([tries(&wrong), tries(&[]), tries(&wrong), tries(&[])], [Err(401), Err(401), Err(429), Err(429)]);
+        let right = [("authorization", "Bearer reader-0123456789abcdef")];
+        assert_eq!([tries(&right), tries(&right), tries(&right)], [Ok(()), Ok(()), Err(429)]);
+    }
+
+    #[test]
+    fn what_is_refused_counts_too() {
+        let gate = gate(Access::Nobody, 2);
+        let asked = |scope| gate.admit(scope, "1.1.1.1:1".parse().unwrap(), &HeaderMap::new()).map(drop).map_err(|p| p.status().as_u16());
+        assert_eq!([asked(Some(Scope::Read)), asked(None), asked(None)], [Err(403), Ok(()), Err(429)]);
     }
 }

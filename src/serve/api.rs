@@ -1,4 +1,5 @@
 //! The paths, and the OpenAPI document that comes of them.
+use super::Api;
 use super::access::{Client, guard};
 use super::answer::Page;
 use super::feed::{Feed, Place};
@@ -6,7 +7,6 @@ use super::path::{rewrite, segment};
 use super::problem::Problem;
 use super::read::offered;
 use super::schema::{After, Entry, Event, Keys, Listed, Once, Pairs, Placed, Range, Update};
-use super::{Api, access};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -18,7 +18,7 @@ use axum::routing::get;
 use std::sync::Arc;
 use tower::ServiceExt as _;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -83,28 +83,22 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-path", "no such path; /api/v1/openapi.json has all") })
         .layer(DefaultBodyLimit::max(body_max))
         .layer(axum::middleware::from_fn_with_state(api.clone(), guard))
-        .layer(cors(&api.serve.cors_origins))
+        // Outside: a page elsewhere reads refusals, too, and its preflights, which reach nothing, count for nothing.
+        .layer(tower::util::option_layer(cors(&api.serve.cors_origins)))
         .layer(CompressionLayer::new())
         .with_state(api);
     // Before the path is looked at.
     super::page::router().fallback_service(whole.map_request(rewrite::<Body>))
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
-    if origins.is_empty() {
-        return CorsLayer::new();
-    }
+/// What pages of these origins may do; of none nothing.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
     let named = ["authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id"].map(HeaderName::from_static);
-    let layer = CorsLayer::new().allow_methods([Method::GET, Method::POST]).allow_headers(named).expose_headers([
-        header::ETAG,
-        header::LINK,
-        header::AGE,
-        header::RETRY_AFTER,
-    ]);
-    if origins.iter().any(|o| o == "*") {
-        return layer.allow_origin(Any);
-    }
-    layer.allow_origin(origins.iter().filter_map(|o| HeaderValue::from_str(o).ok()).collect::<Vec<_>>())
+    let shown = ["age", "etag", "idempotency-replayed", "link", "retry-after", "warning", "www-authenticate"].map(HeaderName::from_static);
+    let layer = CorsLayer::new().allow_methods([Method::GET, Method::POST]).allow_headers(named).expose_headers(shown);
+    let any = origins.iter().any(|o| o == "*");
+    let allowed = origins.iter().filter_map(|o| HeaderValue::from_str(o).ok());
+    (!origins.is_empty()).then(|| layer.allow_origin(if any { AllowOrigin::any() } else { AllowOrigin::list(allowed) }))
 }
 
 /// Of which route and key a request is.
@@ -158,16 +152,19 @@ impl Api {
         .await
     }
 
-    async fn show_live(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, all: bool) -> Result<Response, Problem> {
+    async fn show_live(self: Arc<Self>, parts: &Parts, client: Client, of: Result<Of, Problem>, all: bool) -> Result<Response, Problem> {
         let of = of?;
         super::query::Params::read(&parts.uri, &[])?;
-        offered(&self.offers[of.route], self.offers[of.route].live.first(), "live")?;
+        let offer = &self.offers[of.route];
+        offered(offer, offer.live.first(), "live")?;
+        if all {
+            // What was missed is found by the list of keys.
+            offered(offer, offer.index.as_ref(), "list")?;
+        }
         let after = match parts.headers.get("last-event-id") {
             Some(id) => Some(Place::parse(id.to_str().unwrap_or_default())?),
             None => None,
         };
-        let client =
-            parts.extensions.get::<Client>().cloned().ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
         Ok(Feed::open(self, client, of.route, (!all).then_some(of.key), after).await?.into_response())
     }
 
@@ -175,18 +172,13 @@ impl Api {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("at most serve.body_max, {}", String::from(self.serve.body_max))).about("body")
     }
 
-    async fn take(self: Arc<Self>, parts: &Parts, of: Result<Of, Problem>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    async fn take(self: Arc<Self>, parts: &Parts, client: &Client, of: Result<Of, Problem>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
         let of = of?;
-        let client = parts
-            .extensions
-            .get::<access::Client>()
-            .cloned()
-            .ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "no-peer", "nobody knows whose request this is"))?;
         let body = body.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => self.too_large(),
             _ => Problem::field("body", rejection.body_text(), "a whole body"),
         })?;
-        self.publish(of.route, of.key, &client, &parts.headers, body).await
+        self.publish(of.route, of.key, client, &parts.headers, body).await
     }
 }
 
@@ -200,9 +192,9 @@ async fn pairs(State(api): Shared, parts: Parts) -> Response {
 /// Live updates of all pairs.
 #[utoipa::path(get, path = "/api/v1/streaming/live", params(After),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn streaming_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+async fn streaming_live(State(api): Shared, client: Client, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
-    api.show_live(&parts, of, true).await
+    api.show_live(&parts, client, of, true).await
 }
 
 /// The latest value of a pair, untouched.
@@ -222,18 +214,18 @@ async fn streaming_history(State(api): Shared, parts: Parts) -> Response {
 /// Live updates of a pair.
 #[utoipa::path(get, path = "/api/v1/streaming/{pair}/live", params(("pair" = String, Path, description = "Such as BTC/USD"), After),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn streaming_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+async fn streaming_key_live(State(api): Shared, client: Client, parts: Parts) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
-    api.show_live(&parts, of, false).await
+    api.show_live(&parts, client, of, false).await
 }
 
 /// Publishes an update of a pair into Kafka.
 #[utoipa::path(post, path = "/api/v1/streaming/{pair}", request_body(content = Update, description = "The update, which goes into Kafka untouched"),
     params(("pair" = String, Path, description = "Such as BTC/USD"), Once),
-    responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn streaming_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    responses((status = 201, description = "Kafka has it; Idempotency-Replayed tells whether it had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn streaming_publish(State(api): Shared, client: Client, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let of = api.streamed(&parts);
-    api.take(&parts, of, body).await
+    api.take(&parts, &client, of, body).await
 }
 
 /// The routes, and what each offers.
@@ -253,9 +245,9 @@ async fn route_keys(State(api): Shared, parts: Parts) -> Response {
 /// Live updates of all keys of a route.
 #[utoipa::path(get, path = "/api/v1/routes/{route}/live", params(("route" = String, Path), After),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn route_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+async fn route_live(State(api): Shared, client: Client, parts: Parts) -> Result<Response, Problem> {
     let of = api.routed_by_key(&parts);
-    api.show_live(&parts, of, true).await
+    api.show_live(&parts, client, of, true).await
 }
 
 /// The latest value of a key, untouched.
@@ -275,16 +267,16 @@ async fn route_history(State(api): Shared, parts: Parts) -> Response {
 /// Live updates of a key.
 #[utoipa::path(get, path = "/api/v1/routes/{route}/{key}/live", params(("route" = String, Path), ("key" = String, Path), After),
     responses((status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = Event), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn route_key_live(State(api): Shared, parts: Parts) -> Result<Response, Problem> {
+async fn route_key_live(State(api): Shared, client: Client, parts: Parts) -> Result<Response, Problem> {
     let of = api.routed(&parts);
-    api.show_live(&parts, of, false).await
+    api.show_live(&parts, client, of, false).await
 }
 
 /// Publishes an update of a key into Kafka.
 #[utoipa::path(post, path = "/api/v1/routes/{route}/{key}", request_body(content = Update, description = "The update, which goes into Kafka untouched"),
     params(("route" = String, Path), ("key" = String, Path), Once),
-    responses((status = 201, description = "Kafka has it", body = Placed), (status = 200, description = "Kafka had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
-async fn route_publish(State(api): Shared, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    responses((status = 201, description = "Kafka has it; Idempotency-Replayed tells whether it had it already", body = Placed), (status = "default", description = "What is wrong", body = Problem, content_type = "application/problem+json")))]
+async fn route_publish(State(api): Shared, client: Client, parts: Parts, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let of = api.routed_by_key(&parts);
-    api.take(&parts, of, body).await
+    api.take(&parts, &client, of, body).await
 }

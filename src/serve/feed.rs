@@ -5,12 +5,14 @@
 use super::Api;
 use super::access::Client;
 use super::entry::Id;
-use super::live::{Update, update};
+use super::live::{Key, Newcomer, Told, Update};
 use super::problem::Problem;
+use super::store::Failure;
+use super::stretch::{self, Gap, Had, Newest};
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -40,6 +42,13 @@ impl Place {
         Ok(Self { id, key: percent_encoding::percent_decode_str(key).collect() })
     }
 
+    /// The entry that it names, of the one key that is followed or of one of all.
+    fn entry(&self, followed: Option<&Vec<u8>>) -> Option<(Vec<u8>, Id)> {
+        let key = if self.key.is_empty() { followed? } else { &self.key };
+        // The place that an open event names is no entry's.
+        (self.id.seq != u64::MAX && followed.is_none_or(|own| own == key)).then(|| (key.clone(), self.id))
+    }
+
     fn is_before(&self, update: &Update, of_one: bool) -> bool {
         self.id < update.id || !of_one && self.id == update.id && self.key < update.key
     }
@@ -49,8 +58,8 @@ enum Stage {
     /// Reads up to now.
     CatchUp,
     /// Joined: reads up to where the hub begins.
-    Close(u64, mpsc::Receiver<Update>),
-    Live(mpsc::Receiver<Update>),
+    Close(u64, mpsc::Receiver<Told>),
+    Live(mpsc::Receiver<Told>),
     Over,
 }
 
@@ -64,6 +73,10 @@ pub(super) struct Feed {
     after: Option<Place>,
     /// Everything before this time was read.
     upto: u64,
+    /// And these entries last.
+    newest: Newest,
+    /// Keys of which nothing came since a gap was told.
+    told: BTreeSet<Key>,
     /// How much time is read at once, in ms.
     window: u64,
     ready: VecDeque<Bytes>,
@@ -79,37 +92,48 @@ impl Feed {
             key,
             upto: after.as_ref().map_or(0, |p| p.id.ms),
             after,
+            newest: Newest::default(),
+            told: BTreeSet::new(),
             window: 1 << 20,
             ready: VecDeque::new(),
             stage: Stage::CatchUp,
         };
-        if feed.after.is_none() {
+        if let Some(after) = feed.after.clone() {
+            feed.remember(&after).await?;
+        } else {
             let (from, updates) = feed.join().await?;
             // A place to come back to before anything came.
             let before = Id { ms: from.saturating_sub(1), seq: u64::MAX };
             feed.ready.push_back(format!("id: {before}\nevent: open\ndata: {{}}\n\n").into());
             feed.stage = Stage::Live(updates);
-        } else {
-            // Whether Redis is there, and whether what the client has is.
-            feed.api.redis_time().await?;
-            feed.tell_gap().await?;
         }
         Ok(feed)
     }
 
-    async fn join(&self) -> Result<(u64, mpsc::Receiver<Update>), Problem> {
-        self.api.hub.join(self.route, self.key.clone(), self.client.clone(), self.api.serve.live_queue).await
+    async fn join(&self) -> Result<(u64, mpsc::Receiver<Told>), Problem> {
+        let (key, client) = (self.key.clone(), self.client.clone());
+        self.api.hub.join(Newcomer { route: self.route, key, client, resumes: self.after.is_some(), room: self.api.serve.live_queue }).await
     }
 
-    /// Says so where the entry that the client has last is gone, and so perhaps what came behind it.
-    async fn tell_gap(&mut self) -> Result<(), Problem> {
-        let Some(after) = &self.after else { return Ok(()) };
-        let key = if after.key.is_empty() { self.key.as_ref() } else { Some(&after.key) };
-        let other = self.key.as_ref().is_some_and(|own| key != Some(own));
-        // The place that an open event names is no entry's.
-        let Some(key) = key.filter(|_| !other && after.id.seq != u64::MAX) else { return Ok(()) };
-        let gaps = self.api.gaps(&[(self.route, key, after.id)]).await?;
-        self.ready.extend(gaps.into_iter().flatten());
+    async fn keys(&self) -> Result<Vec<Key>, Failure> {
+        let keys = match &self.key {
+            Some(key) => vec![key.clone()],
+            None => self.api.all_keys(self.route).await?,
+        };
+        Ok(keys.into_iter().map(|key| (self.route, key)).collect())
+    }
+
+    /// What the client has of each key: the entry that it names, and of the others what stood there before.
+    async fn remember(&mut self, after: &Place) -> Result<(), Failure> {
+        let named = after.entry(self.key.as_ref());
+        let others: Vec<(Key, Had)> = self.keys().await?.into_iter().map(|key| (key, Had::Before(after.id.ms))).collect();
+        for keys in others.chunks(KEYS_MAX) {
+            let newest = stretch::newest(&self.api.store, &self.api.offers, keys).await?;
+            for ((key, _), newest) in keys.iter().zip(newest) {
+                newest.iter().for_each(|id| self.newest.raise(key, *id));
+            }
+        }
+        named.into_iter().for_each(|(key, id)| self.newest.raise(&(self.route, key), id));
         Ok(())
     }
 
@@ -131,25 +155,32 @@ impl Feed {
                 Stage::CatchUp => self.stage = self.catch_up().await.ok()?,
                 Stage::Close(from, updates) => {
                     self.read_window(from).await.ok()?;
-                    self.stage = if self.upto < from { Stage::Close(from, updates) } else { Stage::Live(updates) };
+                    self.stage = if self.upto < from {
+                        Stage::Close(from, updates)
+                    } else {
+                        // From here on the hub knows best.
+                        self.api.hub.read_before(&std::mem::take(&mut self.newest));
+                        Stage::Live(updates)
+                    };
                 }
                 Stage::Live(mut updates) => {
-                    let bytes = match tokio::time::timeout(HEARTBEAT, updates.recv()).await {
-                        Err(_) => Bytes::from_static(b":\n\n"),
-                        Ok(None) => return None,
-                        Ok(Some(update)) => {
-                            self.stage = Stage::Live(updates);
-                            if self.after.as_ref().is_some_and(|after| !after.is_before(&update, self.key.is_some())) {
-                                continue;
-                            }
-                            return Some(update.frame);
-                        }
-                    };
+                    let told = tokio::time::timeout(HEARTBEAT, updates.recv()).await;
                     self.stage = Stage::Live(updates);
-                    return Some(bytes);
+                    match told {
+                        Err(_) => return Some(Bytes::from_static(b":\n\n")),
+                        Ok(None) => return None,
+                        Ok(Some(Told::Gap(frame))) => return Some(frame),
+                        Ok(Some(Told::Update(update))) if self.lacks(&update) => return Some(update.frame),
+                        Ok(Some(Told::Update(_))) => {}
+                    }
                 }
             }
         }
+    }
+
+    /// Whether an update is none of those that the client came with.
+    fn lacks(&self, update: &Update) -> bool {
+        self.after.as_ref().is_none_or(|after| after.is_before(update, self.key.is_some()))
     }
 
     async fn catch_up(&mut self) -> Result<Stage, Problem> {
@@ -163,21 +194,32 @@ impl Feed {
     }
 
     /// Reads what lies before a time, or, where that is too much at once, the beginning of it.
-    async fn read_window(&mut self, end: u64) -> Result<(), Problem> {
+    async fn read_window(&mut self, end: u64) -> Result<(), Failure> {
         if self.upto >= end {
             return Ok(());
         }
-        let keys = match &self.key {
-            Some(key) => vec![key.clone()],
-            None => self.api.all_keys(self.route).await?,
-        };
+        let mut keys: BTreeSet<Key> = self.keys().await?.into_iter().collect();
+        // What is gone from the list may be gone with what the client has.
+        keys.extend(self.newest.keys().cloned());
+        let keys: Vec<Key> = keys.into_iter().collect();
         loop {
             let until = end.min(self.upto.saturating_add(self.window));
-            if let Some(mut found) = self.read(&keys, until).await? {
+            if let Some((gaps, mut found)) = self.read(&keys, until).await? {
+                for (key, gap) in gaps {
+                    self.newest.lower(&key, gap.newest);
+                    if self.told.insert(key) {
+                        self.ready.push_back(gap.frame);
+                    }
+                }
                 found.sort_by(|a, b| (a.id, &a.key).cmp(&(b.id, &b.key)));
-                let of_one = self.key.is_some();
-                found.retain(|u| self.after.as_ref().is_none_or(|after| after.is_before(u, of_one)));
-                self.ready.extend(found.into_iter().map(|u| u.frame));
+                for update in found {
+                    let key = (self.route, update.key.clone());
+                    self.newest.raise(&key, update.id);
+                    self.told.remove(&key);
+                    if self.lacks(&update) {
+                        self.ready.push_back(update.frame);
+                    }
+                }
                 self.upto = until;
                 self.window = self.window.saturating_mul(2).min(1 << 40);
                 return Ok(());
@@ -187,20 +229,17 @@ impl Feed {
     }
 
     /// The updates of some keys up to a time; `None` where they are too many. Those of one ms are never too many.
-    async fn read(&self, keys: &[Vec<u8>], until: u64) -> Result<Option<Vec<Update>>, Problem> {
-        let offer = &self.api.offers[self.route];
-        let Some(named) = &offer.history else { return Ok(Some(Vec::new())) };
-        let mut found = Vec::new();
+    async fn read(&self, keys: &[Key], until: u64) -> Result<Option<(Vec<(Key, Gap)>, Vec<Update>)>, Failure> {
+        let (mut gaps, mut found) = (Vec::new(), Vec::new());
         for keys in keys.chunks(KEYS_MAX) {
-            let mut left: Vec<(&Vec<u8>, Id)> = keys.iter().map(|key| (key, Id { ms: self.upto, seq: 0 })).collect();
+            let mut left: Vec<(Key, Had)> = keys.iter().map(|key| (key.clone(), self.newest.had(key, self.upto))).collect();
             while !left.is_empty() {
-                let asked: Vec<(Vec<u8>, Id)> = left.iter().map(|(key, from)| (named.name(key), *from)).collect();
-                let pages = self.api.entries(&asked, until, PAGE).await?;
+                let stretches = stretch::read(&self.api.store, &self.api.offers, &left, Some(until), PAGE).await?;
                 let mut more = Vec::new();
-                for ((key, _), page) in left.into_iter().zip(pages) {
-                    let updates: Vec<Update> = page.iter().filter_map(|raw| update(key, raw, offer)).collect();
-                    more.extend(updates.last().filter(|_| page.len() == PAGE).and_then(|last| Some((key, last.id.next()?))));
-                    found.extend(updates);
+                for ((key, _), stretch) in left.into_iter().zip(stretches) {
+                    gaps.extend(stretch.gap.map(|gap| (key.clone(), gap)));
+                    more.extend(stretch.updates.last().filter(|_| stretch.full).map(|last| (key, Had::Entry(last.id))));
+                    found.extend(stretch.updates);
                 }
                 left = more;
                 if found.len() >= AHEAD_MAX && until > self.upto + 1 {
@@ -208,31 +247,17 @@ impl Feed {
                 }
             }
         }
-        Ok(Some(found))
+        Ok(Some((gaps, found)))
     }
 }
 
 impl Api {
-    /// For each place of a key whose entry is gone, trimmed or lost with its stream, an event that says so.
-    pub(super) async fn gaps(&self, places: &[(usize, &Vec<u8>, Id)]) -> Result<Vec<Option<Bytes>>, Problem> {
-        let mut found = Vec::new();
-        for places in places.chunks(KEYS_MAX) {
-            let name = |(offer, key, _): &(usize, &Vec<u8>, Id)| self.offers[*offer].history.as_ref().map(|named| named.name(key)).unwrap_or_default();
-            let asked: Vec<(Vec<u8>, Id)> = places.iter().map(|place| (name(place), place.2)).collect();
-            let next = self.entries(&asked, u64::MAX, 1).await?;
-            found.extend(places.iter().zip(next).map(|((_, key, after), next)| {
-                let first: Option<Id> = next.first().and_then(|(id, _)| id.parse().ok());
-                (first != Some(*after)).then(|| gap(key, *after, first))
-            }));
-        }
-        Ok(found)
-    }
-
     /// All keys of a route that have data.
-    pub(super) async fn all_keys(&self, route: usize) -> Result<Vec<Vec<u8>>, Problem> {
+    pub(super) async fn all_keys(&self, route: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let (mut all, mut after) = (Vec::new(), None);
+        let Some(index) = &self.offers[route].index else { return Ok(all) };
         loop {
-            let (mut keys, next) = self.listed(&self.offers[route], after, 1000).await?;
+            let (mut keys, next) = self.listed(&self.offers[route], index, after, 1000).await?;
             all.append(&mut keys);
             after = next;
             if after.is_none() {
@@ -240,12 +265,6 @@ impl Api {
             }
         }
     }
-}
-
-/// Says that the entry which was the last is gone, and which is the first that there is behind it.
-fn gap(key: &[u8], after: Id, first: Option<Id>) -> Bytes {
-    let told = serde_json::json!({"key": super::live::shown(key), "after": after.to_string(), "first": first.map(|id| id.to_string())});
-    format!("event: gap\ndata: {told}\n\n").into()
 }
 
 #[cfg(test)]

@@ -5,17 +5,19 @@
 //! reads the entries of each key that has news up to that time, and sends them in the order of (id, key). The messages and
 //! the replies come on one connection (RESP3), so with the time's reply each message about an entry before it is here; and
 //! an entry's id is not before the time at which it is added. So nothing is missed and nothing sent twice; a client that
-//! comes to the hub is told from which time on it gets everything, and reads what is before in the streams.
+//! comes to the hub is told from which time on it gets everything, and reads what is before in the streams. What a stream loses
+//! before it is read is told as a gap (`stretch`), whether the connection was lost meanwhile or not.
 use super::Api;
 use super::access::Client;
 use super::entry::{self, Id, Raw};
 use super::offer::Channels;
 use super::problem::Problem;
-use super::store::Failure;
+use super::store::{Ask as _, Failure};
+use super::stretch::{self, Gap, Had, Newest};
 use axum::body::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, PushInfo, PushKind, pipe};
+use redis::{PushInfo, PushKind, pipe};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -59,42 +61,71 @@ pub(super) fn update(key: &[u8], raw: &Raw, offer: &super::offer::Offer) -> Opti
     Some(Update { id, key: key.to_vec(), frame: frame.into() })
 }
 
+/// What a listener is told.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    Update(Update),
+    /// That updates may be missing, as an event.
+    Gap(Bytes),
+}
+
 /// What a listener wants: one key of a route, or all of them.
 type Topic = (usize, Option<Vec<u8>>);
 
 /// Somebody who wants to know.
 struct Listener {
-    queue: mpsc::Sender<Update>,
+    queue: mpsc::Sender<Told>,
     client: Client,
+    /// From where on it has everything.
+    since: Id,
 }
 
 /// Somebody who comes to the hub, and is told from which time on everything comes.
-struct Newcomer {
-    topic: Topic,
-    listener: Listener,
-    told: oneshot::Sender<u64>,
+pub(super) struct Newcomer {
+    pub(super) route: usize,
+    /// One key, or all of the route's.
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) client: Client,
+    /// Whether it has what came before, too.
+    pub(super) resumes: bool,
+    /// How many updates may wait for it.
+    pub(super) room: usize,
+}
+
+/// A newcomer at the door.
+struct Knock {
+    newcomer: Newcomer,
+    queue: mpsc::Sender<Told>,
+    told: oneshot::Sender<Result<u64, Failure>>,
 }
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Hub {
-    newcomers: Mutex<Vec<Newcomer>>,
+    door: Mutex<Vec<Knock>>,
     /// Keys that may have news.
     news: Mutex<BTreeSet<Key>>,
+    /// What was read of those that somebody listens to.
+    newest: Mutex<Newest>,
     woken: Notify,
 }
 
 impl Hub {
     /// Comes to the hub: the time from which on everything comes, and where it comes.
-    pub(super) async fn join(&self, route: usize, key: Option<Vec<u8>>, client: Client, room: usize) -> Result<(u64, mpsc::Receiver<Update>), Problem> {
-        let (queue, updates) = mpsc::channel(room);
+    pub(super) async fn join(&self, newcomer: Newcomer) -> Result<(u64, mpsc::Receiver<Told>), Problem> {
+        let (queue, updates) = mpsc::channel(newcomer.room);
         let (told, from) = oneshot::channel();
-        self.newcomers.lock().push(Newcomer { topic: (route, key), listener: Listener { queue, client }, told });
+        self.door.lock().push(Knock { newcomer, queue, told });
         self.woken.notify_one();
         match tokio::time::timeout(Duration::from_secs(3), from).await {
-            Ok(Ok(from)) => Ok((from, updates)),
-            _ => Err(Problem::away("redis-away", "updates can't be followed now: Redis gives no answer")),
+            Ok(Ok(from)) => Ok((from?, updates)),
+            _ => Err(Failure::Away("it has not said within 3 s what time it is".into()).into()),
         }
+    }
+
+    /// Somebody who has joined has read these before.
+    pub(super) fn read_before(&self, newest: &Newest) {
+        self.newest.lock().merge(newest);
     }
 
     /// A pushed message.
@@ -111,33 +142,26 @@ impl Hub {
     }
 }
 
-/// Those who want the same.
-#[derive(Default)]
-struct Group {
-    listeners: Vec<Listener>,
-    /// The update that they got last.
-    last: Option<Update>,
-}
-
-impl Group {
-    /// Hands an update to all. Who has no room for it is dropped: nobody else waits.
-    fn send(&mut self, update: &Update) {
-        self.listeners.retain(|l| match l.queue.try_send(update.clone()) {
+impl Listener {
+    /// Whether it is still there, and has room for what it is told. Who has none is dropped: nobody else waits.
+    fn take(&self, told: Told) -> bool {
+        match self.queue.try_send(told) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
-                let waiting = l.queue.max_capacity();
-                tracing::warn!(code = "live-dropped", client = %l.client, "a live client reads too slowly and is dropped: {waiting} updates wait for it (serve.live_queue)");
+                let waiting = self.queue.max_capacity();
+                tracing::warn!(code = "live-dropped", client = %self.client, "a live client reads too slowly and is dropped: {waiting} updates wait for it (serve.live_queue)");
                 false
             }
-        });
+        }
     }
 }
 
 /// What a hub's task has.
 struct Rounds {
     api: Arc<Api>,
-    groups: HashMap<Topic, Group>,
+    /// Who wants the same; none is empty.
+    groups: HashMap<Topic, Vec<Listener>>,
     /// All entries before this time were sent.
     upto: u64,
 }
@@ -149,8 +173,8 @@ pub(super) async fn run(api: Arc<Api>) {
         if let Err(failure) = rounds.follow().await {
             let hub = &rounds.api.hub;
             tracing::debug!("the hub lost Redis: {failure:?}");
-            // Who waits to come in is told that Redis is away.
-            hub.newcomers.lock().clear();
+            // Who waits to come in is told why it can't.
+            std::mem::take(&mut *hub.door.lock()).into_iter().for_each(|knock| drop(knock.told.send(Err(failure.clone()))));
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -159,7 +183,7 @@ pub(super) async fn run(api: Arc<Api>) {
 impl Rounds {
     /// Follows the streams until nobody wants to know any more, or Redis is lost.
     async fn follow(&mut self) -> Result<(), Failure> {
-        while self.groups.is_empty() && self.api.hub.newcomers.lock().is_empty() {
+        while self.groups.is_empty() && self.api.hub.door.lock().is_empty() {
             self.api.hub.woken.notified().await;
         }
         let channels: Vec<(usize, Channels)> =
@@ -174,15 +198,15 @@ impl Rounds {
             redis.psubscribe(pattern.as_slice()).await?;
         }
         if self.groups.is_empty() {
-            self.upto = time(&mut redis).await?;
+            self.upto = time(&redis).await?;
+            *self.api.hub.newest.lock() = Newest::default();
         } else {
-            // What was published meanwhile nobody heard: all that is listened to may have news; or Redis came back without.
-            self.tell_gaps().await?;
+            // What was published meanwhile nobody heard; or Redis came back without what it had.
             self.suspect_all().await?;
         }
         loop {
-            self.round(&mut redis).await?;
-            if self.groups.is_empty() && self.api.hub.newcomers.lock().is_empty() {
+            self.round(&redis).await?;
+            if self.groups.is_empty() && self.api.hub.door.lock().is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(PACE).await;
@@ -192,99 +216,85 @@ impl Rounds {
         }
     }
 
-    /// Tells those whose last update is no longer in its stream.
-    async fn tell_gaps(&mut self) -> Result<(), Failure> {
-        let told: Vec<(Topic, Update)> = self.groups.iter().filter_map(|(topic, group)| Some((topic.clone(), group.last.clone()?))).collect();
-        let places: Vec<(usize, &Vec<u8>, Id)> = told.iter().map(|((offer, _), last)| (*offer, &last.key, last.id)).collect();
-        let gaps = self.api.gaps(&places).await.map_err(|_| Failure::Away("the streams can't be read".into()))?;
-        for ((topic, last), gap) in told.into_iter().zip(gaps) {
-            let (Some(frame), Some(group)) = (gap, self.groups.get_mut(&topic)) else { continue };
-            group.last = None;
-            // Behind all that a client may have come with.
-            group.send(&Update { id: Id { ms: u64::MAX, seq: u64::MAX }, key: last.key, frame });
-        }
-        Ok(())
-    }
-
+    /// All that is listened to may have news, and what was read of it may be gone.
     async fn suspect_all(&self) -> Result<(), Failure> {
         let mut suspects: BTreeSet<Key> = self.groups.keys().filter_map(|(route, key)| Some((*route, key.clone()?))).collect();
         for route in self.groups.keys().filter(|(_, key)| key.is_none()).map(|(route, _)| *route) {
-            suspects.extend(self.api.all_keys(route).await.map_err(|_| Failure::Away("the keys can't be listed".into()))?.into_iter().map(|k| (route, k)));
+            suspects.extend(self.api.all_keys(route).await?.into_iter().map(|key| (route, key)));
         }
+        suspects.extend(self.api.hub.newest.lock().keys().cloned());
         self.api.hub.news.lock().append(&mut suspects);
         Ok(())
     }
 
-    async fn round(&mut self, redis: &mut MultiplexedConnection) -> Result<(), Failure> {
+    fn wants(&self, (route, key): &Key) -> bool {
+        self.groups.contains_key(&(*route, None)) || self.groups.contains_key(&(*route, Some(key.clone())))
+    }
+
+    async fn round(&mut self, redis: &MultiplexedConnection) -> Result<(), Failure> {
+        let before = self.groups.len();
         self.groups.retain(|_, group| {
-            group.listeners.retain(|l| !l.queue.is_closed());
-            !group.listeners.is_empty()
+            group.retain(|l| !l.queue.is_closed());
+            !group.is_empty()
         });
-        let newcomers = std::mem::take(&mut *self.api.hub.newcomers.lock());
+        if self.groups.len() < before {
+            // What nobody wants is not read on.
+            let mut newest = self.api.hub.newest.lock();
+            newest.retain(|key| self.wants(key));
+        }
         let now = time(redis).await?;
         // Where the clock went back, it is waited until it is there again.
         let until = now.max(self.upto);
         let news = std::mem::take(&mut *self.api.hub.news.lock());
-        let wants = |topic: Topic| self.groups.contains_key(&topic);
-        let wanted: Vec<&Key> = news.iter().filter(|(route, key)| wants((*route, None)) || wants((*route, Some(key.clone())))).collect();
-        let mut later = BTreeSet::new();
-        let mut updates = Vec::new();
+        let wanted: Vec<&Key> = news.iter().filter(|key| self.wants(key)).collect();
+        let mut found = Found::default();
         for keys in wanted.chunks(KEYS_MAX) {
-            self.read(redis, keys, until, &mut updates, &mut later).await.inspect_err(|_| self.api.hub.news.lock().extend(news.iter().cloned()))?;
-        }
-        updates.sort_by(|(_, a), (_, b)| (a.id, &a.key).cmp(&(b.id, &b.key)));
-        for (route, update) in updates {
-            self.send(route, &update);
+            self.read(redis, keys, until, &mut found).await.inspect_err(|_| self.api.hub.news.lock().extend(news.iter().cloned()))?;
         }
         self.upto = until;
-        if !newcomers.is_empty() {
-            // Of what is new and nobody wanted, they may want what comes from here on.
-            later.extend(news);
-            later.extend(newcomers.iter().filter_map(|n| Some((n.topic.0, n.topic.1.clone()?))));
+        for (key, gap) in found.gaps {
+            self.tell(&key, &gap);
         }
-        self.api.hub.news.lock().append(&mut later);
-        for newcomer in newcomers {
-            if newcomer.told.send(self.upto).is_ok() {
-                self.groups.entry(newcomer.topic).or_default().listeners.push(newcomer.listener);
+        found.updates.sort_by(|(_, a), (_, b)| (a.id, &a.key).cmp(&(b.id, &b.key)));
+        for (route, update) in found.updates {
+            self.send(route, update);
+        }
+        let knocks = std::mem::take(&mut *self.api.hub.door.lock());
+        if !knocks.is_empty() {
+            // Of what is new and nobody wanted, they may want what comes from here on.
+            found.later.extend(news);
+            found.later.extend(knocks.iter().filter_map(|k| Some((k.newcomer.route, k.newcomer.key.clone()?))));
+        }
+        self.api.hub.news.lock().append(&mut found.later);
+        for Knock { newcomer, queue, told } in knocks {
+            if told.send(Ok(self.upto)).is_ok() {
+                let since = if newcomer.resumes { Id::default() } else { Id { ms: self.upto, seq: 0 } };
+                let listener = Listener { queue, client: newcomer.client, since };
+                self.groups.entry((newcomer.route, newcomer.key)).or_default().push(listener);
             }
         }
         Ok(())
     }
 
     /// Reads the entries of some keys in the window; a key that has later ones is looked at again.
-    async fn read(
-        &self,
-        redis: &mut MultiplexedConnection,
-        keys: &[&Key],
-        until: u64,
-        updates: &mut Vec<(usize, Update)>,
-        later: &mut BTreeSet<Key>,
-    ) -> Result<(), Failure> {
-        let mut left: Vec<(&Key, String)> = keys.iter().map(|key| (*key, format!("{}-0", self.upto))).collect();
+    async fn read(&self, redis: &MultiplexedConnection, keys: &[&Key], until: u64, found: &mut Found) -> Result<(), Failure> {
+        let mut left: Vec<(Key, Had)> = {
+            let newest = self.api.hub.newest.lock();
+            keys.iter().map(|key| ((*key).clone(), newest.had(key, self.upto))).collect()
+        };
         while !left.is_empty() {
-            let mut ask = Pipeline::new();
-            for ((route, key), from) in &left {
-                let name = self.api.offers[*route].history.as_ref().map(|named| named.name(key)).unwrap_or_default();
-                ask.cmd("XRANGE").arg(name).arg(from).arg("+").arg("COUNT").arg(ENTRIES_MAX);
-            }
-            let pages: Vec<Vec<Raw>> = ask.query_async(redis).await?;
+            let stretches = stretch::read(redis, &self.api.offers, &left, None, ENTRIES_MAX).await?;
             let mut more = Vec::new();
-            for ((key, _), page) in left.into_iter().zip(pages) {
-                let full = page.len() == ENTRIES_MAX;
-                let mut ended = false;
-                let mut last = String::new();
-                for raw in page {
-                    let Some(update) = update(&key.1, &raw, &self.api.offers[key.0]) else { continue };
-                    if update.id.ms >= until {
-                        later.insert(key.clone());
-                        ended = true;
-                        break;
-                    }
-                    last = format!("({}", raw.0);
-                    updates.push((key.0, update));
-                }
-                if full && !ended {
-                    more.push((key, last));
+            for ((key, _), stretch) in left.into_iter().zip(stretches) {
+                found.gaps.extend(stretch.gap.map(|gap| (key.clone(), gap)));
+                let (last, whole) = (stretch.updates.last().map(|u| u.id), stretch.updates.len());
+                let within = stretch.updates.into_iter().take_while(|u| u.id.ms < until);
+                let before = found.updates.len();
+                found.updates.extend(within.map(|update| (key.0, update)));
+                if found.updates.len() - before < whole {
+                    found.later.insert(key);
+                } else if let Some(last) = last.filter(|_| stretch.full) {
+                    more.push((key, Had::Entry(last)));
                 }
             }
             left = more;
@@ -293,16 +303,35 @@ impl Rounds {
     }
 
     /// Hands an update to all who want it.
-    fn send(&mut self, offer: usize, update: &Update) {
-        for topic in [(offer, None), (offer, Some(update.key.clone()))] {
+    fn send(&mut self, route: usize, update: Update) {
+        let key = (route, update.key.clone());
+        self.api.hub.newest.lock().raise(&key, update.id);
+        for topic in [(route, None), (route, Some(key.1))] {
             let Some(group) = self.groups.get_mut(&topic) else { continue };
-            group.send(update);
-            group.last = Some(update.clone());
+            group.retain(|l| l.take(Told::Update(update.clone())));
+        }
+    }
+
+    /// Tells those who may miss something.
+    fn tell(&mut self, key: &Key, gap: &Gap) {
+        self.api.hub.newest.lock().lower(key, gap.newest);
+        for topic in [(key.0, None), (key.0, Some(key.1.clone()))] {
+            let Some(group) = self.groups.get_mut(&topic) else { continue };
+            group.retain(|l| !gap.is_for(l.since) || l.take(Told::Gap(gap.frame.clone())));
         }
     }
 }
 
-async fn time(redis: &mut MultiplexedConnection) -> Result<u64, Failure> {
-    let ((seconds, micros),): ((u64, u64),) = pipe().cmd("TIME").query_async(redis).await?;
+/// What a round finds.
+#[derive(Default)]
+struct Found {
+    gaps: Vec<(Key, Gap)>,
+    updates: Vec<(usize, Update)>,
+    /// Keys that have more behind the window.
+    later: BTreeSet<Key>,
+}
+
+async fn time(redis: &MultiplexedConnection) -> Result<u64, Failure> {
+    let ((seconds, micros),): ((u64, u64),) = redis.ask(pipe().cmd("TIME")).await?;
     Ok(seconds * 1000 + micros / 1000)
 }

@@ -21,6 +21,8 @@
 //! | [`store`] | Redis |
 //! | `live` | the hub: from one connection to any number of clients |
 //! | `feed` | what one live client gets |
+//! | `stretch` | the entries behind what somebody has, and whether any may be missing |
+//! | `sweep` | the indexes of keys stay as large as the data |
 //! | `publish` | updates into Kafka |
 //! | `schema` | what the OpenAPI document says of bodies |
 //! | `page` | the dashboard at `/` |
@@ -40,6 +42,8 @@ pub mod query;
 mod read;
 mod schema;
 pub mod store;
+mod stretch;
+mod sweep;
 
 use self::access::Gate;
 use self::known::Known;
@@ -118,6 +122,7 @@ impl Api {
     /// The paths of the API, and the page over it; to be called within the runtime that serves them.
     pub fn router(self: &Arc<Self>) -> Router {
         tokio::spawn(live::run(self.clone()));
+        tokio::spawn(sweep::run(self.clone()));
         api::router(self.clone())
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! | the request comes again | finds | gets |
 //! |---|---|---|
-//! | after it was answered | its place | the same answer |
+//! | after it was answered | its place | the same answer, marked as replayed |
 //! | while it is on its way | that it is | 409, to be tried again |
 //! | after the server died in between | that it is on its way, for a minute | 409, and then it is published again: perhaps a second record |
 //! | after Kafka did not acknowledge it | nothing | is published again: perhaps a second record, where Kafka had it and could not say so |
@@ -42,7 +42,7 @@ fn place(topic: &str, (partition, offset): (i32, i64)) -> String {
 
 fn created(body: String, replayed: bool) -> Response {
     let headers = [("content-type", "application/json"), ("idempotency-replayed", if replayed { "true" } else { "false" })];
-    (if replayed { StatusCode::OK } else { StatusCode::CREATED }, headers, body).into_response()
+    (StatusCode::CREATED, headers, body).into_response()
 }
 
 /// What is remembered of a request that came with a key.

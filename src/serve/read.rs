@@ -1,12 +1,14 @@
 //! Latest, history, and the lists of keys and routes.
 use super::Api;
 use super::answer::Page;
-use super::entry::{self, Id, Raw};
+use super::entry;
 use super::offer::Offer;
 use super::problem::Problem;
 use super::query::Params;
+use super::store::Failure;
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
+use crate::core::state::StateKey;
 use axum::http::{StatusCode, Uri};
 use redis::{Pipeline, pipe};
 use serde_json::{Value, json};
@@ -90,7 +92,8 @@ impl Api {
             Some(cursor) => Some(unhex(cursor).ok_or_else(|| Problem::field("cursor", cursor, "the cursor of the page before, as its Link has it"))?),
             None => None,
         };
-        let (keys, next) = self.listed(offer, after, count).await?;
+        let index = offered(offer, offer.index.as_ref(), "list")?;
+        let (keys, next) = self.listed(offer, index, after, count).await?;
         let (texts, others): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = keys.iter().partition(|k| std::str::from_utf8(k).is_ok());
         let mut body = json!({ name: texts.iter().map(|k| String::from_utf8_lossy(k)).collect::<Vec<_>>() });
         if !others.is_empty() {
@@ -101,11 +104,13 @@ impl Api {
     }
 
     /// A page of the keys that have data, and after which key the next one begins. A key whose data is gone is taken out.
-    pub(super) async fn listed(&self, offer: &Offer, after: Option<Vec<u8>>, count: usize) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Problem> {
-        let index = offer.index.as_ref().ok_or_else(|| {
-            let why = offer.lacks.iter().find(|l| l.starts_with("no list")).cloned().unwrap_or_default();
-            Problem::new(StatusCode::NOT_FOUND, "not-offered", format!("the route {:?} has {why}", offer.name))
-        })?;
+    pub(super) async fn listed(
+        &self,
+        offer: &Offer,
+        index: &StateKey,
+        after: Option<Vec<u8>>,
+        count: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Failure> {
         let from = after.map_or_else(|| b"-".to_vec(), |key| [b"(", key.as_slice()].concat());
         let mut ask = Pipeline::new();
         ask.cmd("ZRANGEBYLEX").arg(&index.0).arg(from).arg("+").arg("LIMIT").arg(0).arg(count);
@@ -144,19 +149,9 @@ impl Api {
     }
 
     /// What time it is at Redis, in ms.
-    pub(super) async fn redis_time(&self) -> Result<u64, Problem> {
+    pub(super) async fn redis_time(&self) -> Result<u64, Failure> {
         let ((seconds, micros),): ((u64, u64),) = self.store.ask(pipe().cmd("TIME")).await?;
         Ok(seconds * 1000 + micros / 1000)
-    }
-
-    /// The entries of some streams, each from one id on, up to a time that does not belong to them; so many of each at most.
-    pub(super) async fn entries(&self, streams: &[(Vec<u8>, Id)], until_ms: u64, count: usize) -> Result<Vec<Vec<Raw>>, Problem> {
-        let until = format!("({}", Id { ms: until_ms, seq: 0 });
-        let mut ask = Pipeline::new();
-        for (stream, from) in streams {
-            ask.cmd("XRANGE").arg(stream).arg(from.to_string()).arg(&until).arg("COUNT").arg(count);
-        }
-        Ok(self.store.ask(&ask).await?)
     }
 }
 

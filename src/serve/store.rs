@@ -65,6 +65,25 @@ struct Slot {
     failed: Option<(Instant, String)>,
 }
 
+/// Who answers a pipeline.
+pub(super) trait Ask {
+    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Failure>;
+}
+
+/// A connection of one's own.
+impl Ask for MultiplexedConnection {
+    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Failure> {
+        Ok(pipeline.query_async(&mut self.clone()).await?)
+    }
+}
+
+/// The connection that everybody shares.
+impl Ask for Store {
+    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Failure> {
+        Self::ask(self, pipeline).await
+    }
+}
+
 /// See the module's documentation.
 pub struct Store {
     connector: Connector,

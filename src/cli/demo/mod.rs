@@ -12,6 +12,7 @@ use crate::config::load::load_text;
 use crate::config::validate::{Valid, validate};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::ops::http::{self, Source as _};
+use crate::ops::listener::Bounds;
 use crate::ops::status::Status;
 use crate::ops::telemetry;
 use crate::serve::Api;
@@ -94,7 +95,7 @@ fn show(args: &Args) -> Result<Exit, String> {
     let view = bridge.view.clone();
     let api = Api::new(&valid)?;
     let router = move || http::router(view).fallback_service(api.router());
-    let address = http::serve("127.0.0.1:0", valid.config.serve.connections_max, router).map_err(|e| e.to_string())?;
+    let address = http::serve("127.0.0.1:0", Bounds { all: valid.config.serve.connections_max, each: 0 }, router).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
     introduce(&valid, child.as_ref(), &address.to_string())?;
     watch(args, &stop, &bridge, &feeder, &mut redis);

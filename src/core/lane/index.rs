@@ -1,7 +1,7 @@
 //! The index of keys: of which records' keys a route has data, kept by the transaction that writes the data.
 //!
 //! Each transaction names the keys that it writes data of, once each, in one ZADD a route, whether the index knows them
-//! or not: where it does, that costs Redis a look-up beside the key's other writes. So nothing is to be remembered of
+//! or not (data is what a reader finds by the record's key, and nothing else that a record may be written into): where it does, that costs Redis a look-up beside the key's other writes. So nothing is to be remembered of
 //! what the index holds, and nothing of that can be wrong after a FLUSHALL, a claim, or another owner; and whoever finds
 //! a key without data may take it out, in one step with that look, without telling a lane.
 use super::Lane;
@@ -35,16 +35,18 @@ impl Lane {
         }
     }
 
-    /// The keys of the records that a batch has writes of, through one route, each with its first entry.
+    /// The keys of the records that a batch has data of, through one route, each with its first entry.
     fn keys_written<'b>(&self, batch: &'b Batch, r: usize) -> HashMap<&'b [u8], usize> {
-        let deletes = self.settings.routes[r].tombstone != Tombstone::Write;
+        let route = &self.settings.routes[r];
+        let deletes = route.tombstone != Tombstone::Write;
         let (mut keys, mut seen) = (HashMap::new(), None);
         for sent in &batch.commands {
             let Sent::Write { entry, origin } = *sent else { continue };
             // The writes of a record stand together.
-            if origin.route != r || seen.replace(entry) == Some(entry) {
+            if origin.route != r || seen == Some(entry) || !route.writes[origin.write].kind.is_read_by_key() {
                 continue;
             }
+            seen = Some(entry);
             let record = &batch.entries[entry].pending.record;
             if let Some(key) = record.key().filter(|_| record.payload().is_some() || !deletes) {
                 keys.entry(key).or_insert(entry);
@@ -68,6 +70,7 @@ fn add<'k>(index: &StateKey, keys: impl Iterator<Item = &'k &'k [u8]>, out: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::condition::Condition;
     use crate::core::encode::parse_commands;
     use crate::core::lane::{Input, Letters, Next, Opening, Settings, Span, Tally};
     use crate::core::record::{Record, TopicPartition};
@@ -79,9 +82,11 @@ mod tests {
     fn lane(index: Option<Index>) -> Lane {
         let template = |t: &str| Template::parse(t).unwrap();
         let set = Kind::Set { key: template("k:{key}"), value: template("{payload}"), ttl: None, collapse: true };
-        let push = Kind::Command(vec![template("RPUSH"), template("l"), template("{value.v}")]);
-        let route = |name: &str, tombstone, kinds: Vec<Kind>| Route { tombstone, ..Route::new(name, "t", kinds.into_iter().map(Write::new).collect()) };
-        let routes = [route("kept", Tombstone::Del, vec![set, push.clone()]), route("other", Tombstone::Skip, vec![push])];
+        let kept = Write { when: Some(Condition::parse("value.v > 0").unwrap()), ..Write::new(set) };
+        let push = Write::new(Kind::Command(vec![template("RPUSH"), template("l:{key}"), template("{value.v}")]));
+        let one = Write::new(Kind::Set { key: template("one"), value: template("{key}"), ttl: None, collapse: false });
+        let route = |name: &str, tombstone, writes| Route { tombstone, ..Route::new(name, "t", writes) };
+        let routes = [route("kept", Tombstone::Del, vec![push.clone(), kept, one]), route("other", Tombstone::Skip, vec![push])];
         let settings = Settings {
             routes: routes.into(),
             records_max: 100,
@@ -112,8 +117,8 @@ mod tests {
         let record = |(offset, (key, payload)): (i64, (&str, Option<&str>))| {
             Record::copy(TopicPartition::new("t", 0), offset, None, Some(key.as_bytes()), payload.map(str::as_bytes), [])
         };
-        let written = Some(r#"{"v":1}"#);
-        let records = [("a", written), ("b", written), ("a", written), ("dead", Some("{}")), ("gone", None), ("a\r\n", written)];
+        let (written, elsewhere) = (Some(r#"{"v":1}"#), Some(r#"{"v":0}"#));
+        let records = [("a", written), ("b", written), ("a", elsewhere), ("c", elsewhere), ("dead", Some("{}")), ("gone", None), ("a\r\n", written)];
         lane.take(Input::Records(1, (0..).zip(records).map(record).collect()), Duration::ZERO);
         let Next::Exchange { replies, .. } = lane.next(Duration::ZERO) else { panic!("there are records") };
         let commands = parse_commands(lane.outgoing()).unwrap();
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!((added.len(), added[0][1].as_str()), (1, "b:keys:g:kept"));
         let mut keys: Vec<&str> = added[0][2..].chunks(2).map(|p| p[1].as_str()).collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["a", "a\r\n", "b"], "neither what is dead nor what is deleted");
+        assert_eq!(keys, ["a", "a\r\n", "b"], "neither what is dead, nor what is deleted, nor what is written elsewhere alone");
     }
 
     #[test]

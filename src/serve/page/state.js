@@ -8,6 +8,7 @@ for (const [name, label] of [['rate', 'Records a second'], ['lag', 'Lag'], ['ope
   figures[name] = { value, note, card };
   by('figures').append(card);
 }
+figures.latency.card.title = 'From the record’s time until Redis had it, of the last second’s records';
 const rateLine = make('canvas');
 rateLine.setAttribute('aria-hidden', 'true');
 figures.rate.card.append(rateLine);
@@ -77,7 +78,7 @@ function verdict() {
   const person = status.conditions.filter((c) => c.needs_person).length;
   if (halted) return ['bad', `${halted} ${halted === 1 ? 'partition is' : 'partitions are'} halted`];
   if (person) return ['bad', 'Somebody is needed'];
-  if (!status.ready) return ['warn', status.conditions.length ? 'Not ready: see below' : 'Getting ready'];
+  if (!status.ready) return ['warn', status.conditions.length ? `Not ready: ${status.conditions[0].code}` : 'Getting ready'];
   if (status.conditions.length) return ['warn', 'Running, with something amiss'];
   return ['good', 'Healthy'];
 }
@@ -110,7 +111,7 @@ function drawStatus() {
   const late = status.late?.reduce((sum, counts) => counts.map((n, b) => n + (sum[b] ?? 0)), []) ?? [];
   const bounds = status.routes[0]?.latency.bounds_ms ?? [];
   say(figures.latency.value, within(late, bounds, 0.5));
-  say(figures.latency.note, late.some((n) => n) ? `99 % ${within(late, bounds, 0.99)}, from the record’s time` : 'nothing in the last second');
+  say(figures.latency.note, late.some((n) => n) ? `99 % ${within(late, bounds, 0.99)}` : 'no records now');
   const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
   say(figures.dead.value, count(dead));
   say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
@@ -118,12 +119,12 @@ function drawStatus() {
   say(figures.memory.value, bytes(used));
   say(figures.memory.note, status.redis ? `${most ? `of ${bytes(most)}` : 'no limit'}, ${count(streams.reduce((sum, s) => sum + s.entries, 0))} entries` : 'not known');
   say(figures.up.value, span(status.uptime_seconds));
-  say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })}`);
+  say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })}`);
   drawConditions();
   table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
     [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
   say(by('partitions-sum'), `${status.partitions.length}`);
-  table(by('routes'), ['Route', 'a second', 'Latency (99 %)', 'Records', ['Commands', 'wide'], 'Dropped', 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
+  table(by('routes'), ['Route', 'a second', 'Latency (99 %)', ['Records', 'wide'], ['Commands', 'wide'], ['Dropped', 'wide'], 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
     [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', status.late ? within(status.late[i], r.latency.bounds_ms, 0.99) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
   say(by('routes-sum'), `${status.routes.length}`);
 }
@@ -170,7 +171,7 @@ function drawConditions() {
   if (held === conditionsShown) return;
   conditionsShown = held;
   by('conditions').replaceChildren(...status.conditions.map((c) => make('li', c.needs_person ? 'bad' : '',
-    make('p', '', make('strong', '', c.code), ` ${c.subject} `, make('span', 'quiet', `since ${new Date(c.since).toLocaleString('en-GB')}${c.needs_person ? '' : ', passes by itself'}`)),
+    make('p', '', make('strong', '', c.code), ` ${c.subject} `, make('span', 'quiet', `since ${new Date(c.since).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })}${c.needs_person ? '' : ', passes by itself'}`)),
     make('p', '', c.message),
     make('p', 'todo', make('strong', c.needs_person ? 'bad' : '', 'What to do: '), c.remedy))));
 }
