@@ -10,7 +10,7 @@ use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Input, Lane, Letters, Settings, Span, Tally};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
-use crate::core::route::Route;
+use crate::core::route::{Route, Tombstone};
 use crate::core::state::StateKey;
 use crate::core::telling::Telling;
 use crate::core::template::Template;
@@ -59,9 +59,11 @@ fn routes(env: &Env) -> Arc<[Route]> {
     }
     if env.faults.job {
         // What a job compares with what it would write.
-        writes.push(Write::new(Kind::Set { key: template("v:{partition}:{key}"), value: template("{payload}"), ttl: None, collapse: false }));
+        for key in ["v:{partition}:{key}", "m:{partition}:{key}"] {
+            writes.push(Write::new(Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }));
+        }
     }
-    [Route::new("r", TOPIC, writes)].into()
+    [Route { tombstone: Tombstone::Del, ..Route::new("r", TOPIC, writes) }].into()
 }
 
 impl Bridge {
