@@ -18,7 +18,7 @@ use std::time::Duration;
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<NonZeroUsize>, shown: &Shown) -> Result<Exit, String> {
-    shown.plan(plan);
+    shown.plan(plan, 0);
     let mut rendered = Rendered { valid, output: shown.output, counts: Counts::default(), context: route::Context::default() };
     rendered.context.now_ms = jiff::Timestamp::now().as_millisecond();
     let mut sample = Sample::new(sample, &plan.spans);

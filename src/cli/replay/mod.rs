@@ -13,6 +13,7 @@ use crate::core::replay::bounds::{Bound, Moment, Offsets, Target};
 use crate::core::replay::claim::How;
 use crate::core::replay::job::Keys;
 use crate::core::replay::partitions::Partitions;
+use crate::core::replay::plan;
 use crate::core::replay::policy::{Ids, Options, check_ids};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
@@ -208,7 +209,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     notes.extend(prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?);
     let taken = store.names().map_err(|e| format!("Redis: {e}"))?;
     let frozen = prepare::plan(&valid, &asked, spans, planned, &taken, notes);
-    shown.plan(&frozen.plan);
+    shown.plan(&frozen.plan, 0);
     if !args.yes && !print::confirmed("this writes to Redis")? {
         shown.nothing();
         return Ok(Exit::Done);
@@ -232,7 +233,7 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
     let compiled = prepare::compile(loaded, frozen.routes.clone(), &frozen.plan.options, frozen.plan.rate);
     let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
     prepare::carries_on(&valid, &frozen.plan, &stored, &mut store)?;
-    shown.plan(&frozen.plan);
+    shown.plan(&frozen.plan, plan::settled(&frozen.plan.spans, &stored.positions));
     Ok(work(global, args, valid, frozen, How::Take, stored.counts.records, shown)?)
 }
 

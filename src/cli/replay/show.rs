@@ -68,9 +68,10 @@ impl Shown {
         telemetry::init_by(&Log { format: LogFormat::Text, level }, move || Above(bar.clone()));
     }
 
-    pub(super) fn plan(&self, plan: &Plan) {
+    /// `settled`: how many of its offsets are behind it already.
+    pub(super) fn plan(&self, plan: &Plan, settled: i64) {
         if self.output == Output::Json {
-            return print::line(json!({"event": "plan", "plan": plan}));
+            return print::line(json!({"event": "plan", "plan": plan, "settled": settled}));
         }
         print::line(format_args!("job {}", plan.name));
         print::line(format_args!("{:<24} {:>12} {:>12} {:>12}  {:<20} {:<20} {:>12}", "partition", "from", "to", "records", "first", "last", "live bridge"));
@@ -81,13 +82,11 @@ impl Shown {
             let what = format!("route {} write {} ({})", write.route, write.write, write.command);
             print::line(format_args!("{what:<36} {:<10} {}", write.does, write.meaning));
         }
-        let records = plan.len();
-        let limit = plan.rate.map(|rate| format!("; at {rate} records/s about {}", span_of(records / i64::from(rate)))).unwrap_or_default();
-        let keys = if plan.keys.is_empty() { String::new() } else { format!(", of the keys {}", plan.keys.join(", ")) };
-        print::line(format_args!("{records} records at most{keys}{limit}"));
-        if !plan.options.target_prefix.is_empty() {
-            print::line(format_args!("all keys are written with {:?} before them", plan.options.target_prefix));
-        }
+        let left = plan.len() - settled;
+        let limit = plan.rate.map(|rate| format!("; at {rate} records/s about {}", span_of(left / i64::from(rate)))).unwrap_or_default();
+        let behind = if settled > 0 { format!(": {settled} of {} offsets are settled", plan.len()) } else { String::new() };
+        print::line(format_args!("{left} records at most{limit}{behind}"));
+        plan.terms().iter().for_each(print::line);
         plan.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
     }
 
@@ -109,7 +108,8 @@ impl Shown {
         let Some(bar) = self.bar.clone() else {
             return Meter::Lines { name: name.into(), output: self.output, next: Instant::now() };
         };
-        let template = "{prefix} {bar:30} {percent:>3}% {pos}/{len}  {msg}";
+        // What is told below is cut where a terminal is narrow.
+        let template = "{prefix} {bar:30} {percent:>3}% {pos}/{len}\n{wide_msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         bar.set_prefix(name.to_owned());
