@@ -14,7 +14,7 @@ use self::claiming::Claiming;
 use self::reading::Reader;
 use self::suspects::Suspects;
 use super::speed::Speed;
-use super::store::Store;
+use super::store::{Store, Stored};
 use crate::app::{Clock, Shared, claim_settings};
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
@@ -147,6 +147,12 @@ impl Work {
             keys,
             plan,
         })
+    }
+
+    /// Where a job that is carried on stands, by what Redis says before it is claimed.
+    pub fn stands(&mut self, stored: &Stored) {
+        self.run.stands(&stored.positions);
+        self.counts = stored.counts;
     }
 
     /// Works until the end; `show` is called every now and then.

@@ -18,7 +18,7 @@ use crate::core::replay::policy::{Ids, Options, check_ids};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
 use crate::replay::prepare::{self, Asked};
-use crate::replay::store::{Frozen, Store};
+use crate::replay::store::{Frozen, Store, Stored};
 use crate::replay::work::{End, Progress, Work};
 use clap::ValueEnum;
 use std::num::NonZeroUsize;
@@ -217,7 +217,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let plan = serde_json::to_string(&frozen).map_err(|e| e.to_string())?;
     let fields = vec![("plan", plan), ("status", "begun".to_owned()), ("begun", frozen.plan.created_ms.to_string())];
     let how = How::Begin { names: Keys::names(&valid.config.redis.state_prefix).0, name: frozen.plan.name.clone(), fields };
-    Ok(work(global, args, valid, frozen, how, 0, shown)?)
+    Ok(work(global, args, valid, frozen, how, None, shown)?)
 }
 
 fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Shown) -> Result<Exit, Failure> {
@@ -234,11 +234,11 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
     let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
     prepare::carries_on(&valid, &frozen.plan, &stored, &mut store)?;
     shown.plan(&frozen.plan, plan::settled(&frozen.plan.spans, &stored.positions));
-    Ok(work(global, args, valid, frozen, How::Take, stored.counts.records, shown)?)
+    Ok(work(global, args, valid, frozen, How::Take, Some(&stored), shown)?)
 }
 
-/// `before`: how many records former processes of the job have settled.
-fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, before: i64, shown: &Shown) -> Result<Exit, String> {
+/// `stored`: the job as Redis has it, where it is carried on.
+fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, stored: Option<&Stored>, shown: &Shown) -> Result<Exit, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     signals::listen(move |signal| {
@@ -256,6 +256,8 @@ fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, be
         }
     };
     let mut work = Work::new(valid, frozen.plan, stop)?;
+    stored.iter().for_each(|stored| work.stands(stored));
+    let before = stored.map_or(0, |stored| stored.counts.records);
     let mut meter = shown.meter(&name);
     let end = work.run(how, |progress| {
         keep(progress);

@@ -83,9 +83,9 @@ impl Shown {
             print::line(format_args!("{what:<36} {:<10} {}", write.does, write.meaning));
         }
         let left = plan.len() - settled;
-        let limit = plan.rate.map(|rate| format!("; at {rate} records/s about {}", span_of(left / i64::from(rate)))).unwrap_or_default();
+        let time = plan.rate.map(|rate| format!(", for about {}", span_of(left / i64::from(rate)))).unwrap_or_default();
         let behind = if settled > 0 { format!(": {settled} of {} offsets are settled", plan.len()) } else { String::new() };
-        print::line(format_args!("{left} records at most{limit}{behind}"));
+        print::line(format_args!("{left} records at most{time}{behind}"));
         plan.terms().iter().for_each(print::line);
         plan.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
     }

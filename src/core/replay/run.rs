@@ -124,6 +124,13 @@ impl Run {
         }
     }
 
+    /// Where a job that is carried on stands, by what Redis says before it is claimed.
+    pub fn stands(&mut self, positions: &[Option<i64>]) {
+        for (part, position) in self.parts.iter_mut().zip(positions) {
+            part.ledger = Ledger::new(position.unwrap_or(part.from));
+        }
+    }
+
     /// The partitions that are to be claimed, with a generation for each.
     pub fn to_claim(&mut self) -> Vec<(usize, u64)> {
         let doubtful: Vec<usize> = (0..self.parts.len()).filter(|p| self.parts[*p].phase == Phase::Doubtful).collect();

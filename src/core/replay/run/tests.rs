@@ -204,6 +204,14 @@ fn what_a_former_process_settled_is_none_of_this_ones_speed() {
 }
 
 #[test]
+fn a_job_that_is_stopped_before_it_could_be_claimed_stands_where_it_was() {
+    let mut run = run(&[], false);
+    run.stands(&[Some(15)]);
+    run.stop();
+    assert_eq!((run.progress()[0].position, run.settled(), run.complete()), (15, 0, false));
+}
+
+#[test]
 fn a_stop_lets_go_and_is_not_complete() {
     let mut run = run(&[], false);
     let generation = claimed(&mut run, 10, None, None);
