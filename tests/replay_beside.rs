@@ -1,8 +1,8 @@
 //! A job beside a bridge that runs, and beside itself: lanes and partitions that write the same keys.
 use crate::support::bed::Bed;
-use crate::support::eventually;
 use crate::support::kafka::{self, Produce};
 use crate::support::sequence::Ticks;
+use crate::support::{eventually, signal};
 
 #[test]
 fn one_pair_is_repaired_while_the_bridge_runs() {
@@ -90,4 +90,64 @@ fn what_a_job_counts_adds_up_to_its_records_times_their_writes() {
     assert_eq!((bed.count("records"), bed.count("present"), bed.count("older"), bed.count("condition_errors")), (1_000, of(0), of(1), 10), "{told}");
     assert_eq!(bed.count("applied"), 4_000 - of(0) - of(1) - 10, "{told}");
     assert!(told.contains("10 conditions could not be applied"), "{told}");
+}
+
+#[test]
+fn a_stopped_process_whose_job_another_one_has_taken_says_so_and_leaves_the_others_sign_of_life() {
+    let bed = Bed::new(2);
+    Ticks::default().produce(&bed.topic, 2_000, 5);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "10/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 10);
+    let name = bed.job();
+    // As another process would; at this rate most of the time nothing is in flight that would notice.
+    for partition in 0..2 {
+        bed.redis.command(&format!("HSET bridge:job:{name}:state:{}:{partition} owner another-1", bed.topic));
+    }
+    bed.redis.command(&format!("SET bridge:job:{name}:alive 1"));
+    signal(job.id(), "TERM");
+    assert_eq!(job.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert!(bed.log().contains("fenced after") && bed.log().contains("another process has taken the job over"), "{}", bed.log());
+    assert!(bed.expect(0, &["jobs", "show", &name]).contains("running"), "by the other one");
+}
+
+#[test]
+fn a_job_is_not_carried_on_beside_a_bridge_that_was_set_back_and_will_add_the_same_entries() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 400, 1);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(400);
+    assert_eq!(daemon.stop(), 0);
+    bed.redis.command("DEL volatility:P0/USD");
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "100/s"]);
+    eventually("the job is under way", 40, || bed.entries(1) > 50);
+    signal(job.id(), "TERM");
+    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    let (name, settled) = (bed.job(), bed.entries(1));
+    let rewind = |to: &str| bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-offset", to, "--yes"]);
+    let told = rewind("0:390");
+    assert!(told.contains(&format!("job {name} is at {settled} of 400")) && told.contains(&format!("jobs forget {name}")), "{told}");
+    let told = bed.expect(1, &["replay", "--resume", &name]);
+    assert!(told.contains(&format!("the job is at {settled} of 400, the bridge at 390")), "{told}");
+    assert_eq!(bed.entries(1), settled);
+    // As the refusal says.
+    let line = told.split("(rewind ").nth(1).unwrap().split(')').next().unwrap();
+    assert_eq!(line, format!("--topic {} --to-offset 0:400", bed.topic));
+    assert!(!rewind("0:400").contains("yet to add"));
+    bed.expect(0, &["replay", "--resume", &name, "--rate", "100000/s"]);
+    ticks.expect_exactly(&bed.redis);
+}
+
+#[test]
+fn the_rate_of_a_job_that_is_carried_on_is_its_own() {
+    let bed = Bed::new(1);
+    Ticks::default().produce(&bed.topic, 30_000, 5);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "20000/s"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 20_000);
+    signal(job.id(), "TERM");
+    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    let told = bed.expect(0, &["--output", "json", "replay", "--resume", &bed.job(), "--rate", "3000/s"]);
+    let events: Vec<serde_json::Value> = told.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let rates: Vec<f64> = events.iter().filter_map(|e| e["progress"]["rate"].as_f64()).collect();
+    assert!(rates.len() > 1 && rates.iter().all(|rate| *rate < 6_000.0), "{rates:?}");
 }

@@ -1,5 +1,6 @@
 //! On a terminal a person is asked, and sees how far a job is.
 use crate::support::bed::{Bed, said};
+use crate::support::kafka::{self, Produce};
 use crate::support::sequence::Ticks;
 
 const ALL: [&str; 3] = ["replay", "--from-offset", "earliest"];
@@ -36,5 +37,20 @@ fn a_bar_shows_how_far_it_is() {
     let told = said(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains("records/s") && told.contains("left") && told.contains("/6000") && told.contains("to go"), "{told}");
-    assert!(told.contains("complete after") && !told.contains("INFO"), "{told}");
+    assert!(told.contains("complete after") && !told.contains("INFO") && !told.contains("ERROR"), "nothing went wrong: {told}");
+}
+
+#[test]
+fn a_warning_stands_above_the_bar_and_leaves_it_whole() {
+    let bed = Bed::new(1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&bed.topic, 3_000, 5);
+    kafka::produce(&bed.topic, [Produce::new("P0/USD", "no json")]);
+    ticks.produce(&bed.topic, 3_000, 5);
+    let output = bed.on_terminal(&[ALL.as_slice(), &["--yes", "--rate", "3000/s"]].concat(), "");
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("/6001") && told.contains("complete, with dead letters"), "{told}");
+    let warnings: Vec<&str> = told.split(['\r', '\n']).filter(|line| line.contains("the first dead letter of this job")).collect();
+    assert!(matches!(warnings[..], [one] if one.contains("WARN") && !one.contains("records/s")), "{told:?}");
 }

@@ -1,7 +1,8 @@
 //! An operator sets where the bridge goes on.
 use crate::support::daemon::{Daemon, Setup, binary};
+use crate::support::kafka::Produce;
 use crate::support::redis_server::RedisServer;
-use crate::support::sequence::Ticks;
+use crate::support::sequence::{Ticks, tick};
 use crate::support::{eventually, kafka, letters};
 use std::process::{Command, Output};
 
@@ -146,4 +147,51 @@ fn of_several_partitions_those_are_told_that_were_set_before_one_could_not_be_an
     let offset = |partition: i32| redis::cmd("HGET").arg(state(&setup, partition)).arg("offset").query::<String>(&mut redis.connect()).unwrap();
     assert_eq!([offset(0), offset(1), offset(2)], ["20", "30", "30"]);
     assert_eq!(kafka::committed(&setup.group, &topic, 3), [Some(20), Some(30), Some(30)]);
+}
+
+#[test]
+fn a_rewind_to_a_time_goes_to_the_first_record_that_is_as_late_in_each_partition() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let began: i64 = 1_766_000_000_000;
+    // A record a second; the second partition's are all before the time.
+    let ticks: Vec<String> = (0..20).map(tick).collect();
+    let at = |(seq, payload): (usize, &'_ String), partition: i32| (i64::try_from(seq).unwrap(), payload.clone(), partition);
+    let records = ticks.iter().enumerate().map(|t| at(t, 0)).chain(ticks.iter().enumerate().take(5).map(|t| at(t, 1)));
+    for (seq, payload, partition) in records {
+        let timestamp = Some(began + seq * 1_000);
+        kafka::produce(&topic, [Produce { partition: Some(partition), timestamp, ..Produce::new(&format!("P{partition}/USD"), &payload) }]);
+    }
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_settled(25);
+    // Between the tenth record and the one behind it, as each of the two ways to say it.
+    let time = jiff::Timestamp::from_millisecond(began + 9_500).unwrap();
+    for (said_as, length) in [(time.to_string(), 30), (time.as_millisecond().to_string(), 40)] {
+        let done = rewind(&daemon, &["--topic", &topic, "--to-time", &said_as, "--yes"]);
+        assert!(done.status.success() && said(&done).contains("up to 10 records are applied again"), "{}", said(&done));
+        eventually("they are", 40, || redis.entries::<String>("volatility:P0/USD").len() >= length);
+    }
+    daemon.wait_settled(25);
+    assert_eq!(sequence(&redis), (0..20).chain(10..20).chain(10..20).collect::<Vec<_>>());
+    assert_eq!(redis.entries::<String>("volatility:P1/USD").len(), 5, "nothing there is as late: it stays at its end");
+}
+
+#[test]
+fn a_rewind_to_the_latest_leaves_out_what_was_not_applied_and_says_how_much_that_is() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 20, 1);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(20);
+    assert_eq!(daemon.stop(), 0);
+    ticks.produce(&topic, 10, 1);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "latest", "--yes"]);
+    assert!(done.status.success() && said(&done).contains("up to 10 records are LEFT OUT"), "{}", said(&done));
+    assert_eq!(kafka::committed(&setup.group, &topic, 1), [Some(30)]);
+    ticks.produce(&topic, 5, 1);
+    let daemon = setup.start();
+    daemon.wait_settled(35);
+    assert_eq!(sequence(&redis), (0..20).chain(30..35).collect::<Vec<_>>());
 }

@@ -165,6 +165,18 @@ fn every_code_that_a_person_is_told_stands_in_the_readme() {
     }
 }
 
+#[test]
+fn every_event_of_a_job_stands_in_its_page() {
+    let event = regex::Regex::new(r#""event": "([a-z]+)""#).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/replay.md")).unwrap();
+    let code: String = sources(&root().join("src/cli/replay")).iter().map(|f| std::fs::read_to_string(f).unwrap()).collect();
+    let events: std::collections::BTreeSet<&str> = event.captures_iter(&code).map(|c| c.get(1).unwrap().as_str()).collect();
+    assert!(events.len() > 3, "the events were found: {events:?}");
+    for event in events {
+        assert!(page.contains(&format!("| `{event}` |")), "docs/replay.md does not tell what the event {event:?} is");
+    }
+}
+
 /// The fuzz targets include the core and the configuration by their files: what those use must be there, as here.
 #[test]
 fn the_fuzz_targets_have_every_crate_that_the_core_and_the_configuration_use() {

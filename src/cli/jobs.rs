@@ -1,5 +1,6 @@
 //! `jobs`: the replays that Redis knows of.
 use super::{Args as Global, Exit, Output, configuration, print};
+use crate::core::replay::plan::settled;
 use crate::replay::store::{Store, Stored};
 use clap::Subcommand;
 use serde_json::json;
@@ -47,8 +48,7 @@ fn find(store: &mut Store, name: &str) -> Result<Stored, String> {
 /// Offsets settled, of how many.
 fn done(job: &Stored) -> (i64, i64) {
     let Some(plan) = &job.plan else { return (0, 0) };
-    let done = plan.spans.iter().zip(&job.positions).map(|(span, position)| position.unwrap_or(span.from) - span.from).sum();
-    (done, plan.len())
+    (settled(&plan.spans, &job.positions), plan.len())
 }
 
 fn list(output: Output, store: &mut Store) -> Result<(), String> {
@@ -77,6 +77,12 @@ fn show(output: Output, store: &mut Store, name: &str) -> Result<(), String> {
     }
     let (settled, total) = done(&job);
     print::line(format_args!("job {name}: {}, {settled} of {total} offsets settled", job.status));
+    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |t| t.strftime("%FT%TZ").to_string());
+    if let Some(plan) = &job.plan {
+        let ended = job.ended_ms.map(|ms| format!(", complete {}", time(ms))).unwrap_or_default();
+        print::line(format_args!("begun {}{ended}", time(plan.created_ms)));
+        plan.terms().iter().for_each(print::line);
+    }
     for (span, position) in job.plan.iter().flat_map(|p| &p.spans).zip(&job.positions) {
         let position = position.map_or_else(|| "gone".into(), |p| p.to_string());
         print::line(format_args!("{:<24} from {} to {}, position {position}", span.at().to_string(), span.from, span.to));
@@ -85,6 +91,9 @@ fn show(output: Output, store: &mut Store, name: &str) -> Result<(), String> {
         print::line(format_args!("route {} write {} ({}): {}: {}", write.route, write.write, write.command, write.does, write.meaning));
     }
     job.counts.each().iter().chain(&[("gone", job.gone)]).for_each(|(name, n)| print::line(format_args!("{name:<16} {n:>14}")));
+    if job.status == "stopped" {
+        print::line(format_args!("carry it on: kafka-redis-bridge replay --resume {name}"));
+    }
     Ok(())
 }
 

@@ -9,10 +9,10 @@ pub(super) fn line(text: impl Display) {
     let _ = line_read(text);
 }
 
-/// A line on standard output; whether somebody still reads.
+/// A line on standard output; whether somebody still reads. It goes as one, also where standard error goes to the same place.
 pub(super) fn line_read(text: impl Display) -> bool {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    let (line, mut out) = (format!("{text}\n"), std::io::stdout().lock());
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// What a person is asked, on standard error: the output may go elsewhere.
@@ -34,7 +34,7 @@ pub(super) fn confirmed(what: &str) -> Result<bool, String> {
 
 /// A line on standard error, for people.
 pub(super) fn warn(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Why a command can't go on, on standard error, as `--output` asks.

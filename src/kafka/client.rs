@@ -2,6 +2,10 @@
 //! bridge owns is refused there by name.
 use crate::config::Kafka;
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 
 /// What every client of the bridge shares: brokers and the user's properties (security among them).
 pub fn common(kafka: &Kafka) -> ClientConfig {
@@ -69,12 +73,37 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
 }
 
 /// A client that reads where it is told to, and is no member of any group.
+pub type Reader = BaseConsumer<Returned>;
+
+/// Callbacks of a client whose polls return what goes wrong, and the ends of logs, which librdkafka takes for errors. Here they are
+/// for developers.
+pub struct Returned;
+
+impl ClientContext for Returned {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, "librdkafka: {message}");
+    }
+}
+
+impl ConsumerContext for Returned {}
+
+/// Makes a reader.
+pub fn read(kafka: &Kafka) -> KafkaResult<Reader> {
+    reader(kafka).create_with_context(Returned)
+}
+
+/// The settings of a reader.
 pub fn reader(kafka: &Kafka) -> ClientConfig {
     let mut c = consumer(kafka);
     for name in ["group.protocol", "partition.assignment.strategy", "group.instance.id"] {
         c.remove(name);
     }
     c.set("enable.partition.eof", "true");
+    c.set("statistics.interval.ms", "0");
     c
 }
 
@@ -95,7 +124,6 @@ pub fn producer(kafka: &Kafka) -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdkafka::consumer::BaseConsumer;
 
     #[test]
     fn what_a_user_says_of_fetches_or_of_produced_messages_does_not_clash_with_a_default() {

@@ -1,8 +1,8 @@
 //! A bounded range of a partition, read without a group.
-use super::client;
+use super::client::{self, Reader};
 use crate::config::Kafka;
 use crate::core::record::{Copier, Record, TopicPartition};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -26,13 +26,13 @@ pub fn size(message: &BorrowedMessage<'_>) -> usize {
 
 /// Reads one partition from an offset on, to the end of its log.
 pub struct Range {
-    consumer: BaseConsumer,
+    consumer: Reader,
     at: TopicPartition,
 }
 
 impl Range {
     pub fn new(kafka: &Kafka, at: TopicPartition, from: i64) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer = client::reader(kafka).create()?;
+        let consumer = client::read(kafka)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&at.topic, at.partition, Offset::Offset(from))?;
         consumer.assign(&list)?;

@@ -1,11 +1,11 @@
 //! Several partitions of one topic, each from an offset on, read without a group.
-use super::client;
+use super::client::{self, Reader};
 use super::range::records;
 use super::trouble::Trouble;
 use crate::config::Kafka;
 use crate::core::record::{Record, TopicPartition};
 use crate::core::replay::end::{End, Shown};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// See the module's documentation.
 pub struct Ranges {
-    consumer: BaseConsumer,
+    consumer: Reader,
     topic: String,
 }
 
@@ -34,9 +34,7 @@ pub enum Read<'r> {
 
 impl Ranges {
     pub fn new(kafka: &Kafka, topic: &str, places: impl IntoIterator<Item = (i32, i64)>) -> Result<Self, String> {
-        let mut config = client::reader(kafka);
-        config.set("statistics.interval.ms", "0");
-        let consumer: BaseConsumer = config.create().map_err(|e| e.to_string())?;
+        let consumer = client::read(kafka).map_err(|e| e.to_string())?;
         let mut list = TopicPartitionList::new();
         for (partition, offset) in places {
             list.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(|e| e.to_string())?;

@@ -2,6 +2,7 @@
 use crate::config::{Log, LogFormat, LogLevel};
 use std::io::IsTerminal as _;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -26,15 +27,23 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Begins logging. Called once. Whoever read the log may be gone: that stops nothing.
+/// Begins logging, to standard error. Called once. Whoever read the log may be gone: that stops nothing.
 pub fn init(log: &Log) -> Level {
+    init_by(log, std::io::stderr)
+}
+
+/// The same, by writers that bring each line to standard error in their own way.
+pub fn init_by<W>(log: &Log, writer: W) -> Level
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let (level, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(level);
     match log.format {
-        LogFormat::Json => registry.with(fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(std::io::stderr)).init(),
+        LogFormat::Json => registry.with(fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(writer)).init(),
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            registry.with(fmt::layer().log_internal_errors(false).with_ansi(colour).with_target(false).with_writer(std::io::stderr)).init();
+            registry.with(fmt::layer().log_internal_errors(false).with_ansi(colour).with_target(false).with_writer(writer)).init();
         }
     }
     Level(handle)

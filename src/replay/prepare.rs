@@ -1,13 +1,15 @@
 //! From what a person asks for to a plan: which topics, which offsets, which writes.
-use super::store::{Frozen, Store};
+use super::store::{Frozen, Store, Stored};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::validate::{Valid, validate};
 use crate::config::{self, Guarantee};
+use crate::core::claim::Start;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
 use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_prefix, check_streams};
+use crate::core::replay::unfinished;
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
 use crate::core::throttle::Throttle;
@@ -199,6 +201,19 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         notes.extend(earlier::check(&plans, spans, planned, &asked.keys, &asked.options)?);
     }
     Ok(notes)
+}
+
+/// Whether a job can be carried on, by where the live bridge is now. What came in between does not show: a bridge that was set
+/// back and has passed the range again has added what the job is yet to add. So who sets it back is told of the job.
+pub fn carries_on(valid: &Valid, plan: &Plan, stored: &Stored, store: &mut Store) -> Result<(), String> {
+    serves(valid, store)?;
+    let mut left = unfinished::left(plan, &stored.positions);
+    let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
+    let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
+    for span in &mut left {
+        span.live = live(valid, &span.at(), connection, &log)?;
+    }
+    unfinished::check(plan, &valid.lane.routes, &left)
 }
 
 /// Where the ranges end, and the live bridge is.

@@ -6,6 +6,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
 use crate::core::replay::completion::{self, Completion, Ended};
 use crate::core::replay::job::{Counts, Gap, Keys, gap, gap_field, gone};
+use crate::core::replay::leave::{self, Leave, Left};
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
 use crate::core::reply::{Reply, first_error};
@@ -13,8 +14,8 @@ use crate::sink::connection::{Connection, Connector, Failure};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// How often a job that others write to meanwhile is marked as complete.
-const COMPLETIONS_MAX: u32 = 5;
+/// How often a job that others write to meanwhile is marked as complete, or let go of.
+const TRIES_MAX: u32 = 5;
 /// How long a job counts as worked on after its process last said so.
 const ALIVE_MS: &str = "15000";
 
@@ -161,9 +162,26 @@ impl Store {
         self.ask(&[&[b"SET", &keys.alive().0, b"1", b"PX", ALIVE_MS.as_bytes()]]).map(drop)
     }
 
-    /// No process works on it any more.
-    pub fn rest(&mut self, keys: &Keys) -> Result<(), Failure> {
-        self.ask(&[&[b"DEL", &keys.alive().0]]).map(drop)
+    /// This process, which has claimed these partitions by tokens that begin so, works on the job no more. Where another one does,
+    /// what says so stays.
+    pub fn leave(&mut self, keys: &Keys, owner: &[u8], taken: &[TopicPartition]) -> Result<Left, Failure> {
+        for _ in 0..TRIES_MAX {
+            let mut leave = Leave::new(keys, owner, taken);
+            let mut next = leave.begin();
+            let left = loop {
+                match next {
+                    leave::Next::Exchange { replies } => {
+                        let answer = self.exchange(leave.outgoing(), replies)?;
+                        next = leave.answered(&answer);
+                    }
+                    leave::Next::Done(left) => break left,
+                }
+            };
+            if left != Left::Again {
+                return Ok(left);
+            }
+        }
+        Ok(Left::Again)
     }
 
     /// Keeps what Kafka deleted before it was read, of these partitions.
@@ -186,7 +204,7 @@ impl Store {
     pub fn complete(&mut self, keys: &Keys, spans: &[Span], now_ms: i64) -> Result<bool, Failure> {
         // A connection that was idle for long may be gone.
         let _ = self.ask(&[&[b"EXISTS", &keys.job().0]]);
-        for _ in 0..COMPLETIONS_MAX {
+        for _ in 0..TRIES_MAX {
             let mut completion = Completion::new(keys, spans, now_ms);
             let mut next = completion.begin();
             let ended = loop {

@@ -14,7 +14,7 @@ use self::claiming::Claiming;
 use self::reading::Reader;
 use self::suspects::Suspects;
 use super::speed::Speed;
-use super::store::Store;
+use super::store::{Store, Stored};
 use crate::app::{Clock, Shared, claim_settings};
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
@@ -22,7 +22,8 @@ use crate::core::claimer::Settings;
 use crate::core::lane::{Event, Tally};
 use crate::core::poller::Note;
 use crate::core::replay::claim::How;
-use crate::core::replay::job::{Counts, Keys};
+use crate::core::replay::job::{Counts, GONE, Keys};
+use crate::core::replay::leave::Left;
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
 use crate::core::retry::Retry;
@@ -148,8 +149,14 @@ impl Work {
         })
     }
 
+    /// Where a job that is carried on stands, by what Redis says before it is claimed.
+    pub fn stands(&mut self, stored: &Stored) {
+        self.run.stands(&stored.positions);
+        self.counts = stored.counts;
+    }
+
     /// Works until the end; `show` is called every now and then.
-    pub fn run(&mut self, how: How, mut show: impl FnMut(&Progress, &Conditions)) -> End {
+    pub fn run(&mut self, how: How, mut show: impl FnMut(&Progress)) -> End {
         self.claiming.begin(how);
         let mut shown = Duration::ZERO;
         let end = loop {
@@ -158,7 +165,7 @@ impl Work {
             if now >= shown {
                 shown = now + SHOW_EVERY;
                 self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
-                show(&self.progress(), &self.conditions);
+                show(&self.progress());
             }
             if self.stopping() {
                 break self.drain();
@@ -169,10 +176,17 @@ impl Work {
         };
         self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
         let end = if matches!(end, End::Complete) { self.completed() } else { end };
-        if !matches!(end, End::Fenced) {
-            let _ = self.store.rest(&self.keys);
+        self.leave(end)
+    }
+
+    /// Works on the job no more. Who is stopped, or halted, may not have noticed that another process has taken it over.
+    fn leave(&mut self, end: End) -> End {
+        let left = self.store.leave(&self.keys, &self.settings.owner, &self.run.taken());
+        match (left, end) {
+            (Ok(Left::Anothers), End::Stopped | End::Halted) => End::Fenced,
+            (Ok(Left::Gone), End::Stopped | End::Halted) => End::Failed(GONE.into()),
+            (_, end) => end,
         }
-        end
     }
 
     /// All is settled: that is told to Redis, which may have gone back since.
@@ -221,12 +235,8 @@ impl Work {
 
     /// One round; `Some` at the end.
     fn step(&mut self) -> Option<End> {
-        while let Ok(note) = self.notes.try_recv() {
-            self.note(note);
-        }
-        self.hand_on();
-        if let Some(why) = self.failed.take() {
-            return Some(End::Failed(why));
+        if let Some(failed) = self.heed() {
+            return Some(failed);
         }
         if self.run.over() {
             return Some(if self.run.complete() { End::Complete } else { End::Halted });
@@ -246,6 +256,15 @@ impl Work {
             }
         }
         None
+    }
+
+    /// Takes what the lanes say, and hands them what is for them. `Some`: something has failed, whatever else is asked for.
+    fn heed(&mut self) -> Option<End> {
+        while let Ok(note) = self.notes.try_recv() {
+            self.note(note);
+        }
+        self.hand_on();
+        self.failed.take().map(End::Failed)
     }
 
     fn note(&mut self, note: Note) {
@@ -291,7 +310,9 @@ impl Work {
         self.run.stop();
         let deadline = self.clock.now() + self.valid.config.drain.deadline.0;
         loop {
-            self.hand_on();
+            if let Some(failed) = self.heed() {
+                return failed;
+            }
             self.beat();
             if self.run.let_go() || self.clock.now() >= deadline {
                 break;
@@ -306,10 +327,10 @@ impl Work {
     /// How far it is.
     pub fn progress(&mut self) -> Progress {
         let places = self.run.progress();
-        let done = places.iter().map(|p| p.position - p.from).sum();
+        let done: i64 = places.iter().map(|p| p.position - p.from).sum();
         let total = self.plan.len();
         let now = self.clock.now();
-        self.speed.see(now, done);
+        self.speed.see(now, self.run.settled());
         let slowest = places.iter().filter(|p| p.position < p.to).max_by_key(|p| p.to - p.position).cloned();
         Progress {
             done,
@@ -321,5 +342,42 @@ impl Work {
             counts: self.counts,
             places,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load_text;
+    use crate::config::validate::validate;
+    use crate::core::replay::plan::Span;
+    use crate::core::replay::policy::{Ids, Options};
+
+    /// A job of a partition, where neither Kafka nor Redis answers.
+    fn work() -> Work {
+        let text = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\ngroup = \"g\"\n[redis]\nurl = \"redis://127.0.0.1:1\"\n\
+            [[route]]\nname = \"r\"\ntopics = [\"t\"]\n[[route.write]]\nset = { key = \"k\", value = \"v\" }\n";
+        let valid = validate(&load_text(text, "bridge.toml", &[]).unwrap()).unwrap();
+        let plan = Plan {
+            name: "j".into(),
+            created_ms: 0,
+            spans: vec![Span { topic: "t".into(), partition: 0, from: 0, to: 9, first_ms: None, last_ms: None, live: None }],
+            writes: Vec::new(),
+            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
+            keys: Vec::new(),
+            rate: None,
+            clamp: false,
+            notes: Vec::new(),
+        };
+        Work::new(valid, plan, Arc::new(AtomicBool::new(true))).unwrap()
+    }
+
+    #[test]
+    fn a_failure_is_told_though_a_stop_was_asked_for() {
+        assert!(matches!(work().run(How::Take, |_| {}), End::Stopped));
+        let mut work = work();
+        work.note(Note::Fatal("a thread panicked".into()));
+        let end = work.run(How::Take, |_| {});
+        assert!(matches!(&end, End::Failed(why) if why == "a thread panicked"), "{end:?}");
     }
 }

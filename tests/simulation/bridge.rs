@@ -7,15 +7,15 @@ use super::world::{CommitRequest, Env};
 use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::flow::{Moment, Phase};
-use crate::core::lane::{Input, Lane, Letters, Settings, Span, Tally};
+use crate::core::lane::{Event, Input, Lane, Letters, Settings, Span, Tally};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
-use crate::core::route::Route;
+use crate::core::route::{Route, Tombstone};
 use crate::core::state::StateKey;
 use crate::core::telling::Telling;
 use crate::core::template::Template;
 use crate::core::write::{Fields, Kind, Write, Xadd};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct Bridge {
     claims: ClaimThread,
     notes: VecDeque<Note>,
     client: Client,
+    /// Generations of which a former owner left replies unread, from an offset of a partition on, until that is decided about.
+    unread: BTreeMap<u64, (TopicPartition, i64)>,
 }
 
 /// Where the keys are kept that have data.
@@ -59,9 +61,11 @@ fn routes(env: &Env) -> Arc<[Route]> {
     }
     if env.faults.job {
         // What a job compares with what it would write.
-        writes.push(Write::new(Kind::Set { key: template("v:{partition}:{key}"), value: template("{payload}"), ttl: None, collapse: false }));
+        for key in ["v:{partition}:{key}", "m:{partition}:{key}"] {
+            writes.push(Write::new(Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }));
+        }
     }
-    [Route::new("r", TOPIC, writes)].into()
+    [Route { tombstone: Tombstone::Del, ..Route::new("r", TOPIC, writes) }].into()
 }
 
 impl Bridge {
@@ -102,6 +106,7 @@ impl Bridge {
             claims: ClaimThread { claimer: Claimer::new(claims), inbox: VecDeque::new(), active: None, line: Line::of(env.lives) },
             notes: VecDeque::new(),
             client: Client::default(),
+            unread: BTreeMap::new(),
         }
     }
 
@@ -169,8 +174,15 @@ impl Bridge {
     fn take_notes(&mut self, env: &mut Env) {
         for _ in 0..env.random.below(self.notes.len() + 1) {
             let Some(note) = self.notes.pop_front() else { break };
-            self.poller.note(note, env.moment());
+            self.take_note(note, env);
         }
+    }
+
+    fn take_note(&mut self, note: Note, env: &mut Env) {
+        if let Note::Lane(_, Event::Settled { generation, .. } | Event::Reclaim { generation, .. } | Event::Halt { generation, .. }) = &note {
+            self.unread.remove(generation);
+        }
+        self.poller.note(note, env.moment());
     }
 
     pub(crate) fn hear(&mut self, note: Note) {
@@ -196,10 +208,21 @@ impl Bridge {
                     self.client.assign(at.partition, to);
                 }
                 Action::Commit { positions, mark, awaited } => {
+                    for (at, unread) in self.unread.values() {
+                        let above = positions.iter().find(|(of, position)| of == at && position > unread);
+                        assert!(above.is_none(), "{above:?} is committed before it is decided about what was left unread from {unread} on");
+                    }
                     env.commits.push_back(CommitRequest { bridge: self.id, life: self.life, positions, mark, awaited });
                 }
                 Action::Claim(request) => self.claims.inbox.push_back(request),
-                Action::ToLane(lane, input) => self.lanes[lane].inbox.push_back(input),
+                Action::ToLane(lane, input) => {
+                    if let Input::Open(opening) = &input {
+                        // An older generation of the partition commits nothing more.
+                        self.unread.retain(|_, (at, _)| *at != opening.at);
+                        self.unread.extend(opening.unread.map(|unread| (opening.generation, (opening.at.clone(), unread))));
+                    }
+                    self.lanes[lane].inbox.push_back(input);
+                }
                 Action::Tell(Telling::Alert { code: "bug", message, .. }) => panic!("{message}"),
                 Action::Tell(Telling::Debug(text)) => env.trace(|| format!("bridge {}: {text}", self.id)),
                 Action::Tell(telling) => env.trace(|| format!("bridge {}: {telling:?}", self.id)),
@@ -285,7 +308,7 @@ impl Bridge {
             }
             while let Some(note) = self.notes.pop_front() {
                 Poller::lets_go(&note).map(|g| open.remove(&g));
-                self.poller.note(note, env.moment());
+                self.take_note(note, env);
             }
             if open.is_empty() {
                 break;
@@ -295,6 +318,7 @@ impl Bridge {
         self.perform(env, true);
         for at in partitions {
             self.client.fetches.remove(&at.partition);
+            self.unread.retain(|_, (of, _)| *of != at);
         }
     }
 

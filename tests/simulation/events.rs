@@ -3,7 +3,7 @@ use super::bridge::Bridge;
 use super::kafka::{Log, PARTITIONS};
 use super::oracle;
 use super::server::Data;
-use super::world::{World, bad, key};
+use super::world::{World, key, occupy};
 use std::time::Duration;
 
 /// What needs a person.
@@ -210,7 +210,7 @@ impl World {
         self.replica = None;
         self.goes_back();
         self.env.net.redis().go_back(Data::new());
-        (0..PARTITIONS).for_each(|p| self.env.net.redis().occupy(bad(p).as_bytes()));
+        occupy(self.env.net.redis());
         (0..self.bridges.len()).for_each(|b| self.restart(b));
     }
 
@@ -240,7 +240,7 @@ impl World {
             }
             self.env.trace(|| format!("[{p}] begins at {low}, its position is {position}"));
         } else if position > 0 {
-            let mut new = Log::new(&mut self.env.random, p, 1);
+            let mut new = Log::new(&mut self.env.random, p, 1, false);
             new.produce(self.env.random.below(60));
             self.former.insert(p, std::mem::replace(&mut self.env.kafka.logs[usize::try_from(p).unwrap()], new));
             self.condemned.insert(p, &["log-changed", "history-gone"]);

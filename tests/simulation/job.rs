@@ -15,9 +15,9 @@ use crate::core::replay::job::Keys;
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::policy::{Ids, Options};
 use crate::core::replay::run::Run;
-use crate::core::route::Route;
+use crate::core::route::{Route, Tombstone};
 use crate::core::template::Template;
-use crate::core::write::{Effect, Fields, Kind, Write, Xadd};
+use crate::core::write::{Effect, Fields, Kind, Ttl, Write, Xadd};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +32,26 @@ pub(crate) struct Job {
     processes: Vec<Process>,
 }
 
-/// Streams of its own, and the values that the bridges write as well.
+/// What time it is for a job; of its records, whose times are their offsets, some have expired.
+pub(crate) const NOW_MS: i64 = 1020;
+/// How long a value of a job stands from its record's time on.
+pub(crate) const TTL_MS: i64 = 1000;
+
+/// Streams that it begins, and streams to which it adds whatever is there; the values that the bridges write as well, by their
+/// versions and where there is none; and values of its own, whose time counts from their records'.
 fn routes() -> Arc<[Route]> {
     let template = |t: &str| Template::parse(t).unwrap();
-    let entry = Xadd { key: template("r:{partition}:{key}"), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1000 };
-    let value = Kind::Set { key: template("v:{partition}:{key}"), value: template("{payload}"), ttl: None, collapse: false };
+    let add = |key: &str| Kind::Xadd(Xadd { key: template(key), fields: Fields::All, id: template("*"), trim: None, nomkstream: false, ahead_max_ms: 1000 });
+    let set = |key: &str, ttl| Kind::Set { key: template(key), value: template("{payload}"), ttl, collapse: false };
+    let from_record = Ttl::FromRecord(Box::new(Ttl::Fixed(TTL_MS.unsigned_abs())));
     let writes = vec![
-        Write { effect: Effect::IfMissing, ..Write::new(Kind::Xadd(entry)) },
-        Write { effect: Effect::IfNewer(template("{value.o}")), ..Write::new(value) },
+        Write { effect: Effect::IfMissing, ..Write::new(add("r:{partition}:{key}")) },
+        Write { effect: Effect::IfNewer(template("{value.o}")), ..Write::new(set("v:{partition}:{key}", None)) },
+        Write { effect: Effect::IfMissing, ..Write::new(set("m:{partition}:{key}", None)) },
+        Write::new(add("a:{partition}:{key}")),
+        Write::new(set("t:{partition}:{key}", Some(from_record))),
     ];
-    [Route::new("r", TOPIC, writes)].into()
+    [Route { tombstone: Tombstone::Del, ..Route::new("r", TOPIC, writes) }].into()
 }
 
 struct Process {
@@ -70,7 +80,7 @@ impl Process {
         let lane = Settings {
             routes: routes(),
             records_max: 1 + env.random.below(6),
-            commands_max: 12,
+            commands_max: 24,
             bytes_max: 1 << 20,
             linger: Duration::ZERO,
             letters: Letters::Stream { name: "dead of a job".into(), maxlen: None },
@@ -89,7 +99,11 @@ impl Process {
             store_id: "store".into(),
         };
         let lanes = 1 + env.random.below(2);
-        let thread = |_| LaneThread::new(Lane::new(lane.clone(), [Tally::default()].into()).replaying(keys()), env.lives);
+        let thread = |_| {
+            let mut lane = Lane::new(lane.clone(), [Tally::default()].into()).replaying(keys());
+            lane.set_wall_clock(NOW_MS);
+            LaneThread::new(lane, env.lives)
+        };
         Self {
             life: env.lives,
             run: Run::new(plan, lanes),

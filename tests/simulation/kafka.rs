@@ -30,17 +30,20 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(random: &mut Random, partition: i32, life: i64) -> Self {
+    /// `deletes`: some records have no value.
+    pub(crate) fn new(random: &mut Random, partition: i32, life: i64, deletes: bool) -> Self {
         let mut offset = 0;
         let mut record = |_| {
             // A hole now and then: compaction, markers.
             offset += if random.percent(15) { 2 } else { 1 };
+            let numbered = Some(format!(r#"{{"o":{offset},"life":{life}}}"#));
             let (name, payload) = match random.below(20) {
-                0 => ("k0", "{".to_owned()),
-                1 => ("bad", format!(r#"{{"o":{offset},"life":{life}}}"#)),
-                n => (["k0", "k1", "k2"][n % 3], format!(r#"{{"o":{offset},"life":{life}}}"#)),
+                0 => ("k0", Some("{".to_owned())),
+                1 => ("bad", numbered),
+                2 | 3 if deletes => ("k1", None),
+                n => (["k0", "k1", "k2"][n % 3], numbered),
             };
-            Record::copy(at(partition), offset - 1, Some(offset + 1000 * life), Some(name.as_bytes()), Some(payload.as_bytes()), [])
+            Record::copy(at(partition), offset - 1, Some(offset - 1 + 1000 * life), Some(name.as_bytes()), payload.as_deref().map(str::as_bytes), [])
         };
         let records: Vec<Record> = (0..RECORDS).map(&mut record).collect();
         let full = offset + i64::try_from(random.below(3)).unwrap();

@@ -13,6 +13,7 @@
 //! | `server` | a model of one Redis; `tests/model.rs` compares it with the real ones |
 //! | `kafka` | a model of Kafka and of its client |
 //! | `oracle` | what Redis must hold in the end |
+//! | `job_oracle` | what it must hold of a job, and of what both write |
 //!
 //! `make simulate SEEDS=10000 FROM=0` runs as many.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
@@ -20,6 +21,7 @@ mod bridge;
 mod events;
 mod faults;
 mod job;
+mod job_oracle;
 mod kafka;
 mod lane;
 mod net;

@@ -1,6 +1,6 @@
 //! What Redis must hold in the end: each record settled exactly once and in order, a letter for each dead one and for
 //! nothing else. It knows the logs and nothing of the bridge's code.
-use super::job::Job;
+use super::job_oracle;
 use super::kafka::{Log, PARTITIONS, is_bad};
 use super::server::Redis;
 use super::world::{LATE_START, World};
@@ -12,14 +12,14 @@ fn applied(redis: &Redis, partition: i32) -> BTreeMap<String, Vec<i64>> {
     names.iter().map(|name| ((*name).to_owned(), redis.stream(&format!("s:{partition}:{name}")).iter().map(|e| number(&e[2]) - 1).collect())).collect()
 }
 
-fn number(bytes: &[u8]) -> i64 {
+pub(super) fn number(bytes: &[u8]) -> i64 {
     std::str::from_utf8(bytes).unwrap().parse().unwrap()
 }
 
 /// The offsets that were to be applied, by key.
 fn wanted(log: &Log) -> BTreeMap<String, Vec<i64>> {
     let mut wanted: BTreeMap<String, Vec<i64>> = ["k0", "k1", "k2"].iter().map(|k| ((*k).to_owned(), Vec::new())).collect();
-    for record in log.all().iter().filter(|r| !is_bad(r)) {
+    for record in log.all().iter().filter(|r| !is_bad(r) && r.payload().is_some()) {
         let name = String::from_utf8_lossy(record.key().unwrap()).into_owned();
         wanted.entry(name).or_default().push(record.offset);
     }
@@ -46,13 +46,13 @@ fn letters(world: &World, redis: &Redis, partition: i32) -> Vec<(String, i64)> {
 }
 
 /// Keeps the first of each.
-fn firsts(offsets: &[i64]) -> Vec<i64> {
+pub(super) fn firsts(offsets: &[i64]) -> Vec<i64> {
     let mut seen = BTreeSet::new();
     offsets.iter().copied().filter(|o| seen.insert(*o)).collect()
 }
 
 /// Where the records begin that are to be applied.
-fn start(world: &World, partition: i32) -> i64 {
+pub(super) fn start(world: &World, partition: i32) -> i64 {
     if world.env.faults.grows && partition < PARTITIONS - 1 { LATE_START } else { 0 }
 }
 
@@ -67,50 +67,6 @@ fn indexed(world: &World) {
     }
 }
 
-/// The offsets that a job has in the streams of one partition, by key.
-fn applied_again(redis: &Redis, partition: i32) -> BTreeMap<String, Vec<i64>> {
-    let names = ["k0", "k1", "k2", "bad"];
-    names.iter().map(|name| ((*name).to_owned(), redis.stream(&format!("r:{partition}:{name}")).iter().map(|e| number(&e[2]) - 1).collect())).collect()
-}
-
-/// The records of a partition that can be decoded, by key: what both the bridges and a job make values of.
-fn decodable(log: &Log, from: i64, until: i64) -> BTreeMap<String, Vec<i64>> {
-    let mut all: BTreeMap<String, Vec<i64>> = ["k0", "k1", "k2", "bad"].iter().map(|k| ((*k).to_owned(), Vec::new())).collect();
-    for record in log.all().iter().filter(|r| r.payload() != Some(b"{") && (from..until).contains(&r.offset)) {
-        all.entry(String::from_utf8_lossy(record.key().unwrap()).into_owned()).or_default().push(record.offset);
-    }
-    all
-}
-
-/// The record whose payload stands as a key's value.
-fn value(redis: &Redis, partition: i32, name: &str) -> Option<i64> {
-    let found = redis.text(&format!("v:{partition}:{name}"))?;
-    found.strip_prefix(r#"{"o":"#)?.split(',').next()?.parse::<i64>().ok().map(|o| o - 1)
-}
-
-/// At any moment, on every server: the values are no older than what the bridges have applied, and a job has applied what is
-/// below its positions, once.
-fn consistent_beside_a_job(world: &World, job: &Job) {
-    for (server, span) in world.env.net.servers().flat_map(|s| job.plan.spans.iter().map(move |span| (s, span))) {
-        let p = span.partition;
-        let log = world.env.kafka.log(p);
-        let offset = |key: &[u8]| server.field(key, "offset").map(|o| o.parse::<i64>().unwrap());
-        if let Some(position) = offset(&super::world::key(p).0) {
-            for (name, applied) in decodable(log, start(world, p), position) {
-                let stands = value(server, p, &name);
-                assert!(applied.last().copied() <= stands, "[{p}] {name}: {stands:?} stands, and the bridges have applied {applied:?}");
-            }
-        }
-        if let Some(position) = offset(&super::job::keys().state(&span.at()).0) {
-            let found = applied_again(server, p);
-            for (name, mut wanted) in decodable(log, span.from, position) {
-                wanted.retain(|_| job.plan.keys.is_empty() || job.plan.keys.contains(&name));
-                assert_eq!(found[&name], wanted, "[{p}] {name}: applied by the job, and wanted from {} to its position {position}", span.from);
-            }
-        }
-    }
-}
-
 /// At any moment, on every server: the state is neither ahead of the data nor behind it.
 pub(crate) fn consistent(world: &World) {
     indexed(world);
@@ -120,7 +76,7 @@ pub(crate) fn consistent(world: &World) {
         return;
     }
     if let Some(job) = &world.job {
-        consistent_beside_a_job(world, job);
+        job_oracle::consistent(world, job);
     }
     for (server, partition) in world.env.net.servers().flat_map(|s| (0..PARTITIONS).map(move |p| (s, p))) {
         let Some(position) = server.field(&super::world::key(partition).0, "offset").map(|o| o.parse::<i64>().unwrap()) else { continue };
@@ -138,53 +94,8 @@ pub(crate) fn judge(world: &World) {
         judge_partition(world, partition);
     }
     if let Some(job) = &world.job {
-        judge_job(world, job);
+        job_oracle::judge(world, job);
     }
-}
-
-/// A job that is complete has applied each record of its range once, and counted it; and the newest value of each key stands.
-fn judge_job(world: &World, job: &Job) {
-    let (f, redis) = (world.env.faults, world.env.net.master());
-    let asked = |key: Option<&[u8]>| crate::core::replay::plan::wanted(&job.plan.keys, key);
-    let (mut records, mut dead) = (0, Vec::new());
-    for span in &job.plan.spans {
-        let (p, log) = (span.partition, world.env.kafka.log(span.partition));
-        for record in log.all().iter().filter(|r| (span.from..span.to).contains(&r.offset) && asked(r.key())) {
-            records += 1;
-            dead.extend((record.payload() == Some(b"{")).then_some((p, record.offset)));
-        }
-        let found = applied_again(redis, p);
-        for (name, mut wanted) in decodable(log, span.from, span.to) {
-            wanted.retain(|_| asked(Some(name.as_bytes())));
-            let mut found = found[&name].clone();
-            if f.compaction {
-                assert!(found.is_sorted() && firsts(&found) == found, "[{p}] {name}: {found:?}");
-                found.retain(|o| wanted.contains(o));
-            }
-            assert_eq!(found, wanted, "[{p}] {name}: applied by the job, and wanted");
-        }
-        let by_job = decodable(log, span.from, span.to);
-        for (name, all) in decodable(log, start(world, p), i64::MAX) {
-            let newest = all.last().max(by_job[&name].last().filter(|_| asked(Some(name.as_bytes())))).copied();
-            let stands = value(redis, p, &name);
-            // One that was applied before it was compacted away may be newer.
-            assert!(stands == newest || f.compaction && stands > newest, "[{p}] {name}: {stands:?} stands, and {newest:?} is the newest");
-        }
-    }
-    if f.compaction {
-        return;
-    }
-    let field = |entry: &Vec<Vec<u8>>, name: &str| {
-        let found = entry[1..].chunks(2).find(|p| p[0] == name.as_bytes()).expect("a letter has this field");
-        number(&found[1])
-    };
-    let mut letters: Vec<(i32, i64)> =
-        redis.stream("dead of a job").iter().map(|e| (i32::try_from(field(e, "partition")).unwrap(), field(e, "offset"))).collect();
-    letters.sort_unstable();
-    assert_eq!(letters, dead, "letters of the job, and due");
-    let count = |name: &str| redis.field(&super::job::keys().counts().0, name).map_or(0, |n| n.parse::<usize>().unwrap());
-    assert_eq!((count("records"), count("dead")), (records, dead.len()), "records and letters that the job counted");
-    assert_eq!(count("applied") + count("older") + count("present"), 2 * (records - dead.len()), "writes that the job counted");
 }
 
 fn judge_partition(world: &World, partition: i32) {

@@ -6,7 +6,7 @@ use super::kafka::{Kafka, Log, PARTITIONS, at};
 use super::net::Net;
 use super::oracle;
 use super::random::Random;
-use super::server::{Data, Dialect};
+use super::server::{Data, Dialect, Redis};
 use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
 use crate::core::state::StateKey;
@@ -78,9 +78,9 @@ pub(crate) struct World {
     pub(crate) job: Option<Job>,
 }
 
-/// A key that no stream can have.
-pub(super) fn bad(partition: i32) -> String {
-    format!("s:{partition}:bad")
+/// Some keys are of another type than who writes them expects, a bridge or a job.
+pub(super) fn occupy(redis: &mut Redis) {
+    (0..PARTITIONS).flat_map(|p| ["s", "a"].map(|of| format!("{of}:{p}:bad"))).for_each(|key| redis.occupy(key.as_bytes()));
 }
 
 pub(crate) fn key(partition: i32) -> StateKey {
@@ -90,7 +90,7 @@ pub(crate) fn key(partition: i32) -> StateKey {
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
-        let mut logs: Vec<Log> = (0..PARTITIONS).map(|p| Log::new(&mut random, p, 0)).collect();
+        let mut logs: Vec<Log> = (0..PARTITIONS).map(|p| Log::new(&mut random, p, 0, faults.job)).collect();
         if faults.quiet {
             logs.iter_mut().for_each(|log| log.produce(1000));
         }
@@ -102,7 +102,7 @@ impl World {
         }
         let kafka = Kafka { logs, present, start, compacted: faults.compaction, commits: BTreeMap::new(), owners, letters: Vec::new(), away: false };
         let mut net = Net::new([Dialect::Redis6, Dialect::Redis7, Dialect::Valkey8][random.below(3)]);
-        (0..PARTITIONS).for_each(|p| net.redis().occupy(bad(p).as_bytes()));
+        occupy(net.redis());
         let mut env = Env { random, faults, net, kafka, now: Duration::ZERO, commits: VecDeque::new(), lives: 0, calm: false, trace: Vec::new() };
         let bridges = (0..count).map(|id| Bridge::new(id, &mut env)).collect();
         let mut world = Self {

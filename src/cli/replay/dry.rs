@@ -5,43 +5,51 @@ use crate::config::validate::Valid;
 use crate::core::encode::{Encoder, parse_commands};
 use crate::core::record::Record;
 use crate::core::replay::job::Counts;
-use crate::core::replay::plan::{Plan, Span, wanted};
+use crate::core::replay::plan::{Plan, wanted};
+use crate::core::replay::sample::{Sample, Then};
 use crate::core::route;
 use crate::kafka::ranges::{Walk, walk};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// How long Kafka may say nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<usize>, shown: &Shown) -> Result<Exit, String> {
-    shown.plan(plan);
+pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<NonZeroUsize>, shown: &Shown) -> Result<Exit, String> {
+    shown.plan(plan, 0);
     let mut rendered = Rendered { valid, output: shown.output, counts: Counts::default(), context: route::Context::default() };
     rendered.context.now_ms = jiff::Timestamp::now().as_millisecond();
-    let topics: BTreeSet<&str> = plan.spans.iter().map(|s| s.topic.as_str()).collect();
-    let spans = plan.spans.iter().filter(|s| !s.is_empty()).count().max(1);
-    // Of each partition alike.
-    let each = sample.map_or(usize::MAX, |n| n.div_ceil(spans));
-    let mut left = sample.unwrap_or(usize::MAX);
-    for topic in topics {
-        let of: Vec<&Span> = plan.spans.iter().filter(|s| s.topic == topic && !s.is_empty()).collect();
-        let ranges: Vec<(i32, i64, i64)> = of.iter().map(|s| (s.partition, s.from, s.to)).collect();
-        let through = route::through(&valid.lane.routes, topic);
-        let mut more: BTreeMap<i32, usize> = of.iter().map(|s| (s.partition, each)).collect();
-        walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
-            let wanted = wanted(&plan.keys, record.key());
-            let Some(more) = more.get_mut(&record.at().partition).filter(|_| wanted) else { return Walk::On };
-            (*more, left) = (more.saturating_sub(1), left.saturating_sub(1));
-            match (rendered.one(&record, &through), left, *more) {
-                (false, ..) | (_, 0, _) => Walk::Stop,
-                (_, _, 0) => Walk::Enough,
-                _ => Walk::On,
+    let mut sample = Sample::new(sample, &plan.spans);
+    let mut over = false;
+    while !over {
+        let round = sample.round();
+        let topics: BTreeSet<&str> = round.iter().map(|s| s.topic.as_str()).collect();
+        over = topics.is_empty();
+        for topic in topics {
+            if over {
+                break;
             }
-        })?;
-        if left == 0 {
-            break;
+            let of = round.iter().filter(|s| s.topic == topic);
+            let ranges: Vec<(i32, i64, i64)> = of.map(|s| (s.partition, s.from, s.to)).collect();
+            let through = route::through(&valid.lane.routes, topic);
+            walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
+                if !wanted(&plan.keys, record.key()) {
+                    return Walk::On;
+                }
+                let read = rendered.one(&record, &through);
+                match sample.shown(topic, record.at().partition, record.offset) {
+                    Then::On if read => Walk::On,
+                    Then::Enough if read => Walk::Enough,
+                    _ => {
+                        over = true;
+                        Walk::Stop
+                    }
+                }
+            })?;
         }
+        sample.rounded();
     }
     let c = rendered.counts;
     match shown.output {

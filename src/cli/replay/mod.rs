@@ -1,7 +1,9 @@
 //! `replay`: a bounded range applied again, as a job. Says first what it will do, and asks.
 mod dry;
+mod resume;
 mod show;
 
+use self::resume::Resume;
 use self::show::{Shown, Totals};
 use super::{Args as Global, Exit, Output, configuration, print, refused};
 use crate::config::load::Loaded;
@@ -11,14 +13,15 @@ use crate::core::replay::bounds::{Bound, Moment, Offsets, Target};
 use crate::core::replay::claim::How;
 use crate::core::replay::job::Keys;
 use crate::core::replay::partitions::Partitions;
+use crate::core::replay::plan;
 use crate::core::replay::policy::{Ids, Options, check_ids};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
-use crate::ops::telemetry;
 use crate::replay::prepare::{self, Asked};
-use crate::replay::store::{Frozen, Store};
+use crate::replay::store::{Frozen, Store, Stored};
 use crate::replay::work::{End, Progress, Work};
 use clap::ValueEnum;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -80,8 +83,8 @@ pub struct Args {
     #[arg(long)]
     pub dry_run: bool,
     /// Only of so many records
-    #[arg(long, value_name = "N", requires = "dry_run")]
-    pub sample: Option<usize>,
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = sample)]
+    pub sample: Option<NonZeroUsize>,
     /// Carry on a job that was stopped; its plan is what it was
     #[arg(long, value_name = "JOB", conflicts_with_all = ["route", "topic", "partition", "from_offset", "from_time", "to_offset", "to_time", "key", "write", "target_prefix", "append", "ids", "dry_run"])]
     pub resume: Option<String>,
@@ -107,6 +110,10 @@ impl From<IdsFrom> for Ids {
 fn rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
     number.parse().ok().filter(|n| *n > 0).ok_or_else(|| "records a second, such as 20000/s".into())
+}
+
+fn sample(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "how many records, 1 or more".into())
 }
 
 impl Range {
@@ -155,9 +162,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let shown = Shown::new(global.output);
-    if !shown.bar() {
-        telemetry::init(&valid.config.log);
-    }
+    shown.log(&valid.config.log);
     let done = match &args.resume {
         Some(name) => resume(global, args, loaded, name, &shown),
         None => begin(global, args, loaded, &shown),
@@ -204,7 +209,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     notes.extend(prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?);
     let taken = store.names().map_err(|e| format!("Redis: {e}"))?;
     let frozen = prepare::plan(&valid, &asked, spans, planned, &taken, notes);
-    shown.plan(&frozen.plan);
+    shown.plan(&frozen.plan, 0);
     if !args.yes && !print::confirmed("this writes to Redis")? {
         shown.nothing();
         return Ok(Exit::Done);
@@ -212,7 +217,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let plan = serde_json::to_string(&frozen).map_err(|e| e.to_string())?;
     let fields = vec![("plan", plan), ("status", "begun".to_owned()), ("begun", frozen.plan.created_ms.to_string())];
     let how = How::Begin { names: Keys::names(&valid.config.redis.state_prefix).0, name: frozen.plan.name.clone(), fields };
-    Ok(work(global, valid, frozen, how, 0, shown)?)
+    Ok(work(global, args, valid, frozen, how, None, shown)?)
 }
 
 fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Shown) -> Result<Exit, Failure> {
@@ -222,18 +227,18 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
         shown.already(name);
         return Ok(if stored.counts.dead > 0 { Exit::Letters } else { Exit::Done });
     }
-    let mut frozen = stored.frozen.ok_or_else(|| format!("the plan of job {name:?} can't be read: another version wrote it"))?;
+    let mut frozen = stored.frozen.clone().ok_or_else(|| format!("the plan of job {name:?} can't be read: another version wrote it"))?;
     frozen.plan.rate = args.rate.or(frozen.plan.rate);
     frozen.plan.clamp |= args.range.clamp;
     let compiled = prepare::compile(loaded, frozen.routes.clone(), &frozen.plan.options, frozen.plan.rate);
     let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
-    prepare::serves(&valid, &mut store)?;
-    shown.plan(&frozen.plan);
-    Ok(work(global, valid, frozen, How::Take, stored.counts.records, shown)?)
+    prepare::carries_on(&valid, &frozen.plan, &stored, &mut store)?;
+    shown.plan(&frozen.plan, plan::settled(&frozen.plan.spans, &stored.positions));
+    Ok(work(global, args, valid, frozen, How::Take, Some(&stored), shown)?)
 }
 
-/// `before`: how many records former processes of the job have settled.
-fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, shown: &Shown) -> Result<Exit, String> {
+/// `stored`: the job as Redis has it, where it is carried on.
+fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, stored: Option<&Stored>, shown: &Shown) -> Result<Exit, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     signals::listen(move |signal| {
@@ -251,10 +256,12 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, sh
         }
     };
     let mut work = Work::new(valid, frozen.plan, stop)?;
+    stored.iter().for_each(|stored| work.stands(stored));
+    let before = stored.map_or(0, |stored| stored.counts.records);
     let mut meter = shown.meter(&name);
-    let end = work.run(how, |progress, conditions| {
+    let end = work.run(how, |progress| {
         keep(progress);
-        meter.show(progress, conditions);
+        meter.show(progress);
     });
     let progress = work.progress();
     if !matches!(end, End::Fenced | End::Failed(_)) {
@@ -262,7 +269,7 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, sh
     }
     meter.finish();
     let gone = store.find(&name).or_else(|_| store.find(&name)).ok().flatten().map_or(0, |job| job.gone).max(progress.gone());
-    let resume = work.resumable(&end).then(|| resume_line(global, &name));
+    let resume = work.resumable(&end).then(|| Resume::of(&name, global, args));
     shown.report(&name, &end, &progress, &Totals { before, gone, resume });
     Ok(match end {
         End::Complete if progress.counts.dead > 0 => Exit::Letters,
@@ -270,13 +277,4 @@ fn work(global: &Global, valid: Valid, frozen: Frozen, how: How, before: i64, sh
         End::Stopped => Exit::Left,
         End::Halted | End::Fenced | End::Failed(_) => Exit::Fatal,
     })
-}
-
-/// The line that carries a job on.
-fn resume_line(global: &Global, name: &str) -> String {
-    let config = global.config.as_ref().map(|c| format!(" --config {}", c.display())).unwrap_or_default();
-    let secret = |key: &str| ["password", "url", "properties"].iter().any(|word| key.contains(word));
-    let set = |s: &String| s.split_once('=').filter(|(key, _)| secret(key)).map_or_else(|| format!(" --set '{s}'"), |(key, _)| format!(" --set {key}=..."));
-    let sets: String = global.set.iter().map(set).collect();
-    format!("kafka-redis-bridge{config}{sets} replay --resume {name}")
 }

@@ -1,13 +1,14 @@
 //! What a person, or a script, sees of a replay.
 use super::super::{Output, print};
+use super::resume::Resume;
+use crate::config::{Log, LogFormat, LogLevel};
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
-use crate::ops::conditions::Conditions;
+use crate::ops::telemetry;
 use crate::replay::work::{End, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 /// How often a line says how far a job is where nobody looks at a bar.
@@ -15,10 +16,24 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// How results are shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) output: Output,
-    bar: bool,
+    /// Where a person looks on; hidden until there is something to show.
+    bar: Option<ProgressBar>,
+}
+
+/// Writes above a bar, which stays whole below.
+struct Above(ProgressBar);
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.suspend(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// What a report says beside the last process' progress.
@@ -27,29 +42,36 @@ pub(super) struct Totals {
     pub(super) before: i64,
     /// Offsets that Kafka deleted before any process read them.
     pub(super) gone: i64,
-    /// The line that carries the job on, where something is left of it.
-    pub(super) resume: Option<String>,
+    /// What carries the job on, where something is left of it.
+    pub(super) resume: Option<Resume>,
 }
 
 /// Shows how far a job is.
 pub(super) enum Meter {
-    Bar { bar: Box<ProgressBar>, told: BTreeSet<String> },
+    Bar(ProgressBar),
     Lines { name: String, output: Output, next: Instant },
 }
 
 impl Shown {
     pub(super) fn new(output: Output) -> Self {
-        Self { output, bar: output == Output::Text && std::io::stderr().is_terminal() }
+        let looked_at = output == Output::Text && std::io::stderr().is_terminal();
+        Self { output, bar: looked_at.then(ProgressBar::hidden) }
     }
 
-    /// Whether a person looks at a bar, in place of the log.
-    pub(super) fn bar(&self) -> bool {
-        self.bar
+    /// Begins logging. Where there is a bar, it says what would be told at the level of information.
+    pub(super) fn log(&self, log: &Log) {
+        let Some(bar) = self.bar.clone() else {
+            telemetry::init(log);
+            return;
+        };
+        let level = if log.level == LogLevel::Info { LogLevel::Warn } else { log.level };
+        telemetry::init_by(&Log { format: LogFormat::Text, level }, move || Above(bar.clone()));
     }
 
-    pub(super) fn plan(&self, plan: &Plan) {
+    /// `settled`: how many of its offsets are behind it already.
+    pub(super) fn plan(&self, plan: &Plan, settled: i64) {
         if self.output == Output::Json {
-            return print::line(json!({"event": "plan", "plan": plan}));
+            return print::line(json!({"event": "plan", "plan": plan, "settled": settled}));
         }
         print::line(format_args!("job {}", plan.name));
         print::line(format_args!("{:<24} {:>12} {:>12} {:>12}  {:<20} {:<20} {:>12}", "partition", "from", "to", "records", "first", "last", "live bridge"));
@@ -60,13 +82,11 @@ impl Shown {
             let what = format!("route {} write {} ({})", write.route, write.write, write.command);
             print::line(format_args!("{what:<36} {:<10} {}", write.does, write.meaning));
         }
-        let records = plan.len();
-        let limit = plan.rate.map(|rate| format!("; at {rate} records/s about {}", span_of(records / i64::from(rate)))).unwrap_or_default();
-        let keys = if plan.keys.is_empty() { String::new() } else { format!(", of the keys {}", plan.keys.join(", ")) };
-        print::line(format_args!("{records} records at most{keys}{limit}"));
-        if !plan.options.target_prefix.is_empty() {
-            print::line(format_args!("all keys are written with {:?} before them", plan.options.target_prefix));
-        }
+        let left = plan.len() - settled;
+        let time = plan.rate.map(|rate| format!(", for about {}", span_of(left / i64::from(rate)))).unwrap_or_default();
+        let behind = if settled > 0 { format!(": {settled} of {} offsets are settled", plan.len()) } else { String::new() };
+        print::line(format_args!("{left} records at most{time}{behind}"));
+        plan.terms().iter().for_each(print::line);
         plan.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
     }
 
@@ -85,13 +105,16 @@ impl Shown {
     }
 
     pub(super) fn meter(&self, name: &str) -> Meter {
-        if !self.bar {
+        let Some(bar) = self.bar.clone() else {
             return Meter::Lines { name: name.into(), output: self.output, next: Instant::now() };
-        }
-        let template = "{prefix} {bar:30} {percent:>3}% {pos}/{len}  {msg}";
+        };
+        // What is told below is cut where a terminal is narrow.
+        let template = "{prefix} {bar:30} {percent:>3}% {pos}/{len}\n{wide_msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style).with_prefix(name.to_owned());
-        Meter::Bar { bar: Box::new(bar), told: BTreeSet::new() }
+        bar.set_style(style);
+        bar.set_prefix(name.to_owned());
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        Meter::Bar(bar)
     }
 
     pub(super) fn report(&self, name: &str, end: &End, progress: &Progress, totals: &Totals) {
@@ -116,7 +139,8 @@ impl Shown {
         if self.output == Output::Json {
             let process = json!({"seconds": progress.elapsed_seconds, "records": own, "rate": rate});
             return print::line(json!({
-                "event": "report", "job": name, "end": word, "why": why, "resume": resume, "process": process, "gone": gone,
+                "event": "report", "job": name, "end": word, "why": why, "resume": resume.as_ref().map(|r| &r.line),
+                "hidden": resume.as_ref().map(|r| &r.hidden), "process": process, "gone": gone,
                 "progress": progress, "partitions": progress.places
             }));
         }
@@ -140,19 +164,19 @@ impl Shown {
         if let Some(why) = why {
             print::line(format_args!("{why}"));
         }
-        if let Some(resume) = resume {
-            print::line(format_args!("carry it on: {resume}"));
+        if let Some(Resume { line, hidden }) = resume {
+            print::line(format_args!("carry it on: {line}"));
+            if !hidden.is_empty() {
+                print::line(format_args!("where ... stands in it, put what was set: {}", hidden.join(", ")));
+            }
         }
     }
 }
 
 impl Meter {
-    pub(super) fn show(&mut self, progress: &Progress, conditions: &Conditions) {
+    pub(super) fn show(&mut self, progress: &Progress) {
         match self {
-            Self::Bar { bar, told } => {
-                let held: BTreeSet<String> = conditions.all().iter().map(|c| format!("{}: {}: {} ({})", c.code, c.subject, c.message, c.remedy)).collect();
-                held.difference(told).for_each(|c| bar.println(c));
-                *told = held;
+            Self::Bar(bar) => {
                 bar.set_length(u64::try_from(progress.total).unwrap_or(0));
                 bar.set_position(u64::try_from(progress.done).unwrap_or(0));
                 bar.set_message(words(progress));
@@ -169,7 +193,7 @@ impl Meter {
     }
 
     pub(super) fn finish(&self) {
-        if let Self::Bar { bar, .. } = self {
+        if let Self::Bar(bar) = self {
             bar.finish_and_clear();
         }
     }

@@ -4,8 +4,11 @@ mod apply;
 use self::apply::Apply;
 use super::{Args as Global, Exit, Output, configuration, print};
 use crate::config::validate::Valid;
+use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Moment, Offsets};
 use crate::core::replay::partitions::Partitions;
+use crate::core::replay::unfinished;
+use crate::replay::store::Store;
 use serde::Serialize;
 use serde_json::json;
 
@@ -81,7 +84,8 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
     if let Some(missing) = partitions.iter().find(|p| **p >= there) {
         return Err(format!("topic {} has {there} partitions: there is no {missing}", args.topic));
     }
-    let plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
+    let mut plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
+    let mut notes: Vec<String> = beside_jobs(valid, &args.topic, &mut plans).err().into_iter().collect();
     if global.output == Output::Text {
         print::line(format_args!("{:<24} {:>12} {:>12}  what that means", "partition", "position", "goes on at"));
         for plan in &plans {
@@ -98,7 +102,6 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         }
         return Ok(Exit::Done);
     }
-    let mut notes = Vec::new();
     let failed = plans.iter().enumerate().find_map(|(n, plan)| match apply.set(plan) {
         Ok(more) => {
             notes.extend(more);
@@ -129,4 +132,17 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         Output::Text => notes.iter().for_each(print::line),
     }
     Ok(Exit::Done)
+}
+
+/// Adds what a person should know of jobs that are not complete. A user that may not ask for jobs may rewind all the same.
+fn beside_jobs(valid: &Valid, topic: &str, plans: &mut [Plan]) -> Result<(), String> {
+    let jobs = Store::new(&valid.config.redis).all().map_err(|e| format!("whether a replay is yet to add entries there is not known: {e}"))?;
+    for (job, positions) in jobs.iter().filter(|job| job.status != "complete").filter_map(|job| Some((job.plan.as_ref()?, &job.positions))) {
+        let left = unfinished::left(job, positions);
+        for plan in plans.iter_mut() {
+            let told = unfinished::note(job, &left, &TopicPartition::new(topic, plan.partition), plan.to);
+            plan.note = plan.note.take().into_iter().chain(told).reduce(|a, b| format!("{a}; {b}"));
+        }
+    }
+    Ok(())
 }

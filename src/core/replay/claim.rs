@@ -6,7 +6,7 @@
 //! | begin | must not be there | are written; where they are this process' own, a try before began it, and it is kept |
 //! | take | must be there, and not complete | whoever owns them is fenced |
 //! | keep | must be there | must still be this process' own |
-use super::job::Keys;
+use super::job::{GONE, Keys};
 use crate::core::claim::Notice;
 use crate::core::claimer::{Request, Settings};
 use crate::core::encode::Encoder;
@@ -133,7 +133,7 @@ impl<'s> Claim<'s> {
             // What was answered to a former try was lost.
             (How::Begin { .. }, _) if states.iter().all(|reply| State::read(reply).is_ok_and(|state| ours(&state))) => self.how = How::Keep,
             (How::Begin { .. }, _) => return Err(Outcome::Exists),
-            (_, Reply::Nil) => return Err(Outcome::Gone("Redis has no such job: it was forgotten, or Redis was emptied".into())),
+            (_, Reply::Nil) => return Err(Outcome::Gone(GONE.into())),
             (_, Reply::Text(status)) if *status == b"complete".to_vec() => return Err(Outcome::Complete),
             _ => {}
         }

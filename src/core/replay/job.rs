@@ -3,6 +3,9 @@ use crate::core::record::TopicPartition;
 use crate::core::state::{StateKey, escape};
 use serde::Serialize;
 
+/// What is said of a job that was there.
+pub const GONE: &str = "Redis has no such job: it was forgotten, or Redis was emptied";
+
 /// The keys of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {

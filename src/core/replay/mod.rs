@@ -9,10 +9,13 @@
 //! | [`earlier`] | jobs that wrote under the same prefix before |
 //! | [`end`] | where a log ends, as who reads it is shown it |
 //! | [`job`] | what a job keeps in Redis |
+//! | [`leave`] | a process lets go of a job |
 //! | [`partitions`] | lists of partitions |
 //! | [`plan`] | what a job will do, frozen |
 //! | [`policy`] | what each write does in a replay |
 //! | [`run`] | a job under way: what is claimed, read, handed over, let go |
+//! | [`sample`] | which records a dry run shows |
+//! | [`unfinished`] | a job that is not complete, and a live bridge that was set back |
 //! | [`version`] | which of two values is newer |
 pub mod bounds;
 pub mod claim;
@@ -21,8 +24,11 @@ pub mod decide;
 pub mod earlier;
 pub mod end;
 pub mod job;
+pub mod leave;
 pub mod partitions;
 pub mod plan;
 pub mod policy;
 pub mod run;
+pub mod sample;
+pub mod unfinished;
 pub mod version;

@@ -1,5 +1,5 @@
 //! What a job will do, frozen when it begins: all that is needed to carry it on.
-use super::policy::{Options, Planned};
+use super::policy::{Ids, Options, Planned};
 use crate::core::record::TopicPartition;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,30 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.spans.iter().all(Span::is_empty)
     }
+
+    /// What it does to all writes alike, as a person reads it.
+    pub fn terms(&self) -> Vec<String> {
+        let mut terms = Vec::new();
+        if !self.keys.is_empty() {
+            terms.push(format!("only records of the keys {}", self.keys.join(", ")));
+        }
+        if !self.options.target_prefix.is_empty() {
+            terms.push(format!("all keys are written with {:?} before them", self.options.target_prefix));
+        }
+        if self.options.ids == Ids::Timestamp {
+            terms.push("entries get their ids from the records' time".into());
+        }
+        terms.extend(self.rate.map(|rate| format!("at most {rate} records/s")));
+        if self.clamp {
+            terms.push("what Kafka deletes before it is read is passed over".into());
+        }
+        terms
+    }
+}
+
+/// How many offsets of some spans are settled where these are the positions.
+pub fn settled(spans: &[Span], positions: &[Option<i64>]) -> i64 {
+    spans.iter().zip(positions).map(|(span, position)| position.unwrap_or(span.from) - span.from).sum()
 }
 
 /// Whether a record is one of those that are asked for by their keys; without any, all are.
@@ -75,6 +99,34 @@ pub fn name(route: &str, day: &str, taken: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_said_and_what_was_not_is_not() {
+        let mut plan = Plan {
+            name: "r-1".into(),
+            created_ms: 0,
+            spans: Vec::new(),
+            writes: Vec::new(),
+            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
+            keys: Vec::new(),
+            rate: None,
+            clamp: false,
+            notes: Vec::new(),
+        };
+        assert_eq!(plan.terms(), [""; 0]);
+        (plan.keys, plan.rate, plan.clamp) = (vec!["a".into(), "b".into()], Some(9), true);
+        plan.options = Options { target_prefix: "x:".into(), ids: Ids::Timestamp, ..plan.options };
+        let terms = plan.terms().join("\n");
+        for said in ["keys a, b", "\"x:\" before them", "the records' time", "at most 9 records/s", "passed over"] {
+            assert!(terms.contains(said), "{said}: {terms}");
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_counted_from_where_each_range_begins() {
+        let span = |from, to| Span { topic: "t".into(), partition: 0, from, to, first_ms: None, last_ms: None, live: None };
+        assert_eq!(settled(&[span(10, 20), span(5, 9), span(0, 3)], &[Some(14), None, Some(3)]), 7);
+    }
 
     #[test]
     fn a_job_gets_the_first_name_of_the_day_that_is_free() {

@@ -58,6 +58,8 @@ struct Part {
     end: End,
     /// Where the lane last learnt that there is nothing for it.
     passed: i64,
+    /// How many offsets were settled by this process.
+    settled: i64,
     /// Records that Kafka deleted before they were read.
     gone: Vec<Gap>,
 }
@@ -107,6 +109,7 @@ impl Run {
             unread: false,
             end: End::default(),
             passed: span.from,
+            settled: 0,
             gone: Vec::new(),
         };
         Self {
@@ -118,6 +121,13 @@ impl Run {
             to_lanes: Vec::new(),
             leave: Vec::new(),
             fenced: false,
+        }
+    }
+
+    /// Where a job that is carried on stands, by what Redis says before it is claimed.
+    pub fn stands(&mut self, positions: &[Option<i64>]) {
+        for (part, position) in self.parts.iter_mut().zip(positions) {
+            part.ledger = Ledger::new(position.unwrap_or(part.from));
         }
     }
 
@@ -296,6 +306,7 @@ impl Run {
             Event::Settled { range, .. } => {
                 // Nothing is settled before what was left unread is decided about.
                 p.unread = false;
+                p.settled += range.end - range.start;
                 if let Err(wrong) = p.ledger.settle(range) {
                     self.halt(part, "bug", format!("a settled range does not continue the position: {wrong:?}"));
                 } else if p.phase == Phase::Ending && p.ledger.position() >= p.to {
@@ -328,6 +339,16 @@ impl Run {
             Event::Hold { .. } | Event::Trouble(_) | Event::Buried { .. } => {}
         }
         None
+    }
+
+    /// How many offsets were settled by this process, and not by one before it.
+    pub fn settled(&self) -> i64 {
+        self.parts.iter().map(|p| p.settled).sum()
+    }
+
+    /// The partitions that this process has claimed.
+    pub fn taken(&self) -> Vec<TopicPartition> {
+        self.parts.iter().filter(|p| p.generation > 0).map(|p| p.at.clone()).collect()
     }
 
     /// Another process has taken the job over.

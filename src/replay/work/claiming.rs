@@ -75,6 +75,8 @@ impl Work {
             Ok(Tried::Taken) => {
                 (self.claiming.first, self.claiming.taken, self.claiming.stuck_since) = (None, true, None);
                 self.claiming.backoff.reset();
+                // A process that was fenced by this may have said at the same moment that nobody works on the job.
+                self.beat_at = Duration::ZERO;
                 return None;
             }
             Ok(Tried::Ended(end)) => return Some(end),

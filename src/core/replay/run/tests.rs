@@ -194,6 +194,24 @@ fn a_lost_connection_has_the_partition_claimed_again_and_what_is_older_counts_no
 }
 
 #[test]
+fn what_a_former_process_settled_is_none_of_this_ones_speed() {
+    let mut run = run(&[], false);
+    assert_eq!((run.settled(), run.taken().len()), (0, 0));
+    let generation = claimed(&mut run, 15, None, None);
+    assert_eq!((run.settled(), run.progress()[0].position, run.taken().len()), (0, 15, 1), "five are settled, by another one");
+    settled(&mut run, generation, 15..18);
+    assert_eq!((run.settled(), run.progress()[0].position), (3, 18));
+}
+
+#[test]
+fn a_job_that_is_stopped_before_it_could_be_claimed_stands_where_it_was() {
+    let mut run = run(&[], false);
+    run.stands(&[Some(15)]);
+    run.stop();
+    assert_eq!((run.progress()[0].position, run.settled(), run.complete()), (15, 0, false));
+}
+
+#[test]
 fn a_stop_lets_go_and_is_not_complete() {
     let mut run = run(&[], false);
     let generation = claimed(&mut run, 10, None, None);
