@@ -65,6 +65,8 @@ fn routes(env: &Env) -> Arc<[Route]> {
             writes.push(Write::new(Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }));
         }
     }
+    // What the index is about: data that is found by the record's key alone.
+    writes.push(Write::new(Kind::Set { key: template("i:{key}"), value: template("{payload}"), ttl: None, collapse: false }));
     [Route { tombstone: Tombstone::Del, ..Route::new("r", TOPIC, writes) }].into()
 }
 
