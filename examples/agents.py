@@ -3,7 +3,7 @@
 The scout turns alerts into signals; the hedger acts on each and answers with a signal of its own. Signals go through Kafka (the API
 publishes them, the bridge writes them into the stream `signals`): all agents see them in the same order for each pair, they
 are kept, and another agent that is started later reads them from the beginning. Each agent is a consumer group of its own, so it sees
-every signal, goes on where it stopped, and can be run as several processes.
+every signal, and goes on where it stopped. An agent is one process: a second one of the same name would take what the first has begun.
 """
 
 from __future__ import annotations

@@ -63,6 +63,8 @@ pub struct Gate {
     read: Access,
     publish: Access,
     limiter: Option<RateLimiter<Client, HashMapStateStore<Client>, DefaultClock>>,
+    /// Whose pages may use the API.
+    origins: Vec<String>,
 }
 
 impl Gate {
@@ -75,7 +77,7 @@ impl Gate {
         };
         let quota = NonZeroU32::new(serve.requests_per_second).map(|rate| Quota::per_second(rate).allow_burst(NonZeroU32::new(serve.burst).unwrap_or(rate)));
         let holders = serve.token.iter().map(holder).collect::<Result<_, _>>()?;
-        Ok(Self { holders, read: serve.read, publish: serve.publish, limiter: quota.map(RateLimiter::hashmap) })
+        Ok(Self { holders, read: serve.read, publish: serve.publish, limiter: quota.map(RateLimiter::hashmap), origins: serve.cors_origins.clone() })
     }
 
     /// Who may use a scope, in words.
@@ -117,6 +119,11 @@ impl Gate {
             Some((_, Some(_))) => refused(StatusCode::FORBIDDEN, "scope-missing", format!("this token has no scope {:?}", scope.name())),
             Some((given, None)) if bearer(given).is_none() => refused(StatusCode::UNAUTHORIZED, "token-wrong", "allowed: Bearer TOKEN".into()),
             Some((_, None)) => refused(StatusCode::UNAUTHORIZED, "token-wrong", "this token is not known here".into()),
+            // A browser lets any page send this without asking first; only the answer is kept from it.
+            None if scope == Scope::Publish && !self.may_send(headers) => {
+                let detail = "without a token a page publishes only from an origin of serve.cors_origins, or from here";
+                Err(Problem::new(StatusCode::FORBIDDEN, "origin-refused", detail).about("Origin"))
+            }
             None if access == Access::Anyone || access == Access::Loopback && from_here(peer, headers) => Ok(client),
             None => {
                 let detail = format!("to {} takes a token of that scope: Authorization: Bearer TOKEN", scope.name());
@@ -129,6 +136,14 @@ impl Gate {
     fn holder(&self, given: &HeaderValue) -> Option<&Holder> {
         let token = bearer(given)?;
         self.holders.iter().fold(None, |found, h| if bool::from(h.token.as_bytes().ct_eq(token)) { Some(h) } else { found })
+    }
+
+    /// Whether it is no page's request, or that of a page which may use the API.
+    fn may_send(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let from_here =
+            headers.get(header::HOST).is_some_and(|host| origin.as_bytes().splitn(2, |b| *b == b'/').nth(1) == Some(&[b"/", host.as_bytes()].concat()));
+        from_here || self.origins.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes())
     }
 
     fn limit(&self, client: &Client) -> Result<(), Problem> {
@@ -226,6 +241,18 @@ mod tests {
         assert_eq!(ask(&gate, Scope::Read, "127.0.0.1:5", &[("host", "evil.example:9650")]), Err(401));
         assert_eq!(ask(&gate, Scope::Read, "10.0.0.1:5", &[("host", "127.0.0.1")]), Err(401));
         assert_eq!(ask(&gate, Scope::Publish, "127.0.0.1:5", &[]), Err(401));
+    }
+
+    #[test]
+    fn a_page_elsewhere_does_not_publish_because_who_looks_at_it_may() {
+        let serve = Serve { publish: Access::Loopback, cors_origins: vec!["https://dash.example.com".into()], ..Serve::default() };
+        let gate = Gate::new(&serve).unwrap();
+        let post = |origin: &'static str| ask(&gate, Scope::Publish, "127.0.0.1:5", &[("host", "127.0.0.1:9650"), ("origin", origin)]).map(drop);
+        assert_eq!([post("https://dash.example.com"), post("http://127.0.0.1:9650")], [Ok(()), Ok(())]);
+        for origin in ["https://evil.example", "null", "http://127.0.0.1:9651", "http://127.0.0.1:96500", ""] {
+            assert_eq!(post(origin), Err(403), "{origin}");
+        }
+        assert_eq!(ask(&gate, Scope::Publish, "127.0.0.1:5", &[("host", "127.0.0.1:9650")]).map(drop), Ok(()), "no page");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::access::Client;
 use super::entry::Id;
 use super::live::{Key, Newcomer, Told, Update};
 use super::problem::Problem;
+use super::read::Listed;
 use super::store::Failure;
 use super::stretch::{self, Gap, Had, Newest};
 use axum::body::{Body, Bytes};
@@ -257,7 +258,7 @@ impl Api {
         let (mut all, mut after) = (Vec::new(), None);
         let Some(index) = &self.offers[route].index else { return Ok(all) };
         loop {
-            let (mut keys, next) = self.listed(&self.offers[route], index, after, 1000).await?;
+            let Listed { mut keys, next, .. } = self.listed(&self.offers[route], index, after, 1000).await?;
             all.append(&mut keys);
             after = next;
             if after.is_none() {

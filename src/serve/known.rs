@@ -31,8 +31,9 @@ impl Known {
             all.old = std::mem::take(&mut all.young);
             all.bytes = 0;
         }
-        if all.young.insert(request.to_owned(), (page, Instant::now())).is_none() {
-            all.bytes += cost;
+        all.bytes += cost;
+        if let Some((before, _)) = all.young.insert(request.to_owned(), (page, Instant::now())) {
+            all.bytes -= COST + request.len() + before.body.len();
         }
     }
 
@@ -59,5 +60,17 @@ mod tests {
         assert!(all.young.len() + all.old.len() <= 32, "{} and {}", all.young.len(), all.old.len());
         drop(all);
         assert!(known.get("99").is_some() && known.get("0").is_none());
+    }
+
+    #[test]
+    fn an_answer_that_grows_counts_with_what_it_has_become() {
+        let known = Known::default();
+        let page = |bytes| Arc::new(Page { body: vec![0; bytes], content: "text/plain", next: None });
+        for bytes in [0, 1 << 20] {
+            (0..100).for_each(|n: u32| known.keep(&n.to_string(), page(bytes)));
+        }
+        let all = known.0.lock();
+        let held: usize = all.young.values().chain(all.old.values()).map(|(page, _)| page.body.len()).sum();
+        assert!(held <= 2 * BYTES_MAX, "{held}");
     }
 }

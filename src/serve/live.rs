@@ -30,6 +30,9 @@ const PACE: Duration = Duration::from_millis(5);
 const QUIET: Duration = Duration::from_secs(5);
 /// Between two attempts to reach Redis.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Updates that are handed out before who gets them has its turn to send them on: a long round fills no queue of a client that
+/// keeps up. Half of what a task may take in one turn.
+const TURN: usize = 64;
 /// Keys that are read with one exchange.
 const KEYS_MAX: usize = 256;
 /// Entries of a key that are read at once.
@@ -197,8 +200,15 @@ impl Rounds {
         for pattern in channels.iter().map(|(_, c)| &c.pattern).collect::<BTreeSet<_>>() {
             redis.psubscribe(pattern.as_slice()).await?;
         }
+        // What was added within the ms in which the subscription began may not have been heard: that ms is waited for, and what is
+        // promised begins behind it.
+        let begun = time(&redis).await?;
+        let mut now = begun;
+        while now == begun {
+            now = time(&redis).await?;
+        }
         if self.groups.is_empty() {
-            self.upto = time(&redis).await?;
+            self.upto = now;
             *self.api.hub.newest.lock() = Newest::default();
         } else {
             // What was published meanwhile nobody heard; or Redis came back without what it had.
@@ -256,7 +266,10 @@ impl Rounds {
             self.tell(&key, &gap);
         }
         found.updates.sort_by(|(_, a), (_, b)| (a.id, &a.key).cmp(&(b.id, &b.key)));
-        for (route, update) in found.updates {
+        for (n, (route, update)) in found.updates.into_iter().enumerate() {
+            if n % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             self.send(route, update);
         }
         let knocks = std::mem::take(&mut *self.api.hub.door.lock());

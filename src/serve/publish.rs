@@ -33,6 +33,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// The longest key of a request.
 const KEY_MAX: usize = 200;
 /// How long a record may be on its way before the mark of a server that died is taken for none.
+/// Longer than a record is on its way, whatever `serve.timeout` is.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 /// Where a record stands, as it is answered.
@@ -120,7 +121,7 @@ impl Api {
     /// Marks a request as on its way, or finds what it came to.
     async fn look_up(&self, mark: &Mark) -> Result<Found, Problem> {
         let mut ask = Pipeline::new();
-        ask.cmd("SET").arg(&mark.name.0).arg(format!("{} ", mark.fingerprint)).arg("NX").arg("PX").arg(millis(ON_ITS_WAY));
+        ask.cmd("SET").arg(&mark.name.0).arg(format!("{} ", mark.fingerprint)).arg("NX").arg("PX").arg(millis(ON_ITS_WAY.max(self.serve.timeout.0 * 2)));
         ask.cmd("GET").arg(&mark.name.0);
         let (set, found): (Option<String>, Option<String>) = self.store.ask(&ask).await?;
         if set.is_some() {

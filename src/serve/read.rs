@@ -33,6 +33,16 @@ fn unexpected() -> Problem {
     Problem::new(StatusCode::BAD_GATEWAY, "redis-refused", "Redis answered something else than entries of a stream")
 }
 
+/// A page of the keys that have data.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub(super) keys: Vec<Vec<u8>>,
+    /// After which key the next page begins.
+    pub(super) next: Option<Vec<u8>>,
+    /// Why keys without data were left in the index.
+    pub(super) stays: Option<Failure>,
+}
+
 impl Api {
     /// The value as it was written.
     pub(super) async fn latest(&self, offer: &Offer, key: &[u8], uri: &Uri) -> Result<Page, Problem> {
@@ -93,7 +103,7 @@ impl Api {
             None => None,
         };
         let index = offered(offer, offer.index.as_ref(), "list")?;
-        let (keys, next) = self.listed(offer, index, after, count).await?;
+        let Listed { keys, next, .. } = self.listed(offer, index, after, count).await?;
         let (texts, others): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = keys.iter().partition(|k| std::str::from_utf8(k).is_ok());
         let mut body = json!({ name: texts.iter().map(|k| String::from_utf8_lossy(k)).collect::<Vec<_>>() });
         if !others.is_empty() {
@@ -104,19 +114,13 @@ impl Api {
     }
 
     /// A page of the keys that have data, and after which key the next one begins. A key whose data is gone is taken out.
-    pub(super) async fn listed(
-        &self,
-        offer: &Offer,
-        index: &StateKey,
-        after: Option<Vec<u8>>,
-        count: usize,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Failure> {
+    pub(super) async fn listed(&self, offer: &Offer, index: &StateKey, after: Option<Vec<u8>>, count: usize) -> Result<Listed, Failure> {
         let from = after.map_or_else(|| b"-".to_vec(), |key| [b"(", key.as_slice()].concat());
         let mut ask = Pipeline::new();
         ask.cmd("ZRANGEBYLEX").arg(&index.0).arg(from).arg("+").arg("LIMIT").arg(0).arg(count);
         let (keys,): (Vec<Vec<u8>>,) = self.store.ask(&ask).await?;
         if keys.is_empty() {
-            return Ok((keys, None));
+            return Ok(Listed::default());
         }
         let mut ask = Pipeline::new();
         for key in &keys {
@@ -128,13 +132,9 @@ impl Api {
             let data = offer.data(key);
             take_out.cmd("EVAL").arg(TAKE_OUT).arg(1 + data.len()).arg(&index.0).arg(data).arg(key).ignore();
         }
-        if !take_out.is_empty()
-            && let Err(e) = self.store.ask::<()>(&take_out).await
-        {
-            tracing::debug!("keys without data stay in the index: {e:?}");
-        }
+        let stays = if take_out.is_empty() { None } else { self.store.ask::<()>(&take_out).await.err() };
         let next = keys.last().cloned().filter(|_| keys.len() == count);
-        Ok((keys.into_iter().zip(there).filter(|(_, n)| *n > 0).map(|(key, _)| key).collect(), next))
+        Ok(Listed { keys: keys.into_iter().zip(there).filter(|(_, n)| *n > 0).map(|(key, _)| key).collect(), next, stays })
     }
 
     /// What there is.

@@ -78,7 +78,7 @@ pub(super) struct Listed {
 pub(super) struct After {
     /// The id of the event, or of the entry, that came last.
     #[serde(rename = "Last-Event-ID")]
-    #[param(required = false, pattern = "^[0-9]{1,19}-[0-9]{1,19}(/.*)?$")]
+    #[param(required = false, pattern = "^[0-9]{1,19}-([0-9]{1,19}|18446744073709551615)(/.*)?$")]
     last_event_id: String,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Range {
     #[param(required = false, inline)]
     order: Order,
     /// From the page before.
-    #[param(required = false, pattern = "^[0-9]{1,19}-[0-9]{1,19}$")]
+    #[param(required = false, pattern = "^[0-9]{1,19}-([0-9]{1,19}|18446744073709551615)$")]
     cursor: String,
 }
 
