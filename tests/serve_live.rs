@@ -123,6 +123,24 @@ fn a_slow_client_is_dropped_by_name_and_slows_nobody() {
 }
 
 #[test]
+fn who_keeps_up_is_not_dropped_however_much_comes_at_once() {
+    const AT_ONCE: usize = 400;
+    let (redis, daemon, _) = serving("live_queue = 100\n");
+    let mut events = following(&daemon, ["/api/v1/streaming/live"]).into_iter().next().unwrap();
+    let mut writes = redis::pipe();
+    writes.atomic();
+    for n in 0..AT_ONCE {
+        writes.cmd("XADD").arg("volatility:BTC/USD").arg("*").arg("n").arg(n).ignore();
+    }
+    writes.cmd("PUBLISH").arg("updates:BTC/USD").arg("{}").ignore();
+    writes.query::<()>(&mut redis.connect()).unwrap();
+    for n in 0..AT_ONCE {
+        assert_eq!(of(&events.update().unwrap()).1, n);
+    }
+    assert!(!daemon.log().contains("live-dropped"), "{}", daemon.log());
+}
+
+#[test]
 fn clients_stay_while_redis_is_away_and_get_what_came_meanwhile() {
     let (redis, daemon, topic) = serving("");
     let mut events = Events::open(daemon.http, "/api/v1/streaming/live", None);

@@ -266,11 +266,12 @@ impl Rounds {
             self.tell(&key, &gap);
         }
         found.updates.sort_by(|(_, a), (_, b)| (a.id, &a.key).cmp(&(b.id, &b.key)));
+        let turn = TURN.min(self.api.serve.live_queue);
         for (n, (route, update)) in found.updates.into_iter().enumerate() {
-            if n % TURN == TURN - 1 {
+            self.send(route, update);
+            if n % turn == turn - 1 {
                 tokio::task::yield_now().await;
             }
-            self.send(route, update);
         }
         let knocks = std::mem::take(&mut *self.api.hub.door.lock());
         if !knocks.is_empty() {
