@@ -8,7 +8,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, OF_ONE, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
-use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_prefix, check_streams};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_streams};
 use crate::core::replay::unfinished;
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
@@ -183,7 +183,6 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
         notes.extend(spans.iter_mut().filter_map(Span::cut));
     }
     let lives = lives(spans);
-    check_prefix(&valid.lane.routes, &asked.options)?;
     check_streams(planned, &lives, &asked.options)?;
     check_ids(&valid.lane.routes, &lives, &asked.options)?;
     if adds {
