@@ -157,7 +157,8 @@ fn entries_that_the_live_bridge_is_yet_to_add_are_refused_or_go_to_streams_of_th
     assert_eq!(bed.get("replay:latest:P0/USD").unwrap(), tick(149));
     assert_eq!(sequence(&bed.redis, "P0/USD").len(), 100, "the live stream is as it was");
     // Into the live streams nothing is added; with --append it is, after what is there.
-    bed.replay(&["--from-offset", "earliest", "--clamp"]);
+    let told = bed.replay(&["--from-offset", "earliest", "--clamp"]);
+    assert!(told.contains("cut at ") && told.contains(", where the live bridge is"), "{told}");
     assert_eq!(sequence(&bed.redis, "P0/USD").len(), 100);
     bed.replay(&["--from-offset", "10", "--to-offset", "20", "--append"]);
     assert_eq!(sequence(&bed.redis, "P0/USD"), (0..100).chain(10..20).collect::<Vec<_>>());
@@ -211,6 +212,15 @@ fn a_dry_run_prints_real_commands_and_asks_nothing_of_redis() {
     let told = bed.expect(0, &["replay", "--dry-run", "--from-offset", "earliest", "--sample", "6", "--key", "P1/USD"]);
     assert_eq!((told.matches("XADD volatility:P1/USD").count(), told.matches("XADD").count()), (6, 6), "all are of one partition: {told}");
     assert!(bed.expect(2, &["replay", "--dry-run", "--from-offset", "earliest", "--sample", "0"]).contains("1 or more"));
+}
+
+#[test]
+fn a_prefix_that_would_not_move_all_keys_is_refused_by_a_dry_run_too() {
+    let bed = Bed::with(1, "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n[[route.write]]\ncommand = [\"COPY\", \"a\", \"b\"]\nreplay = \"apply\"\n");
+    for how in ["--dry-run", "--yes"] {
+        let told = bed.expect(1, &["replay", how, "--from-offset", "earliest", "--target-prefix", "x:"]);
+        assert!(told.contains("may write other keys than its first argument"), "{how}: {told}");
+    }
 }
 
 #[test]

@@ -130,3 +130,33 @@ fn a_job_that_no_broker_answers_shows_that_it_lives_and_stops_when_it_is_told_to
     assert_eq!(code.unwrap().code(), Some(75), "{}", bed.log());
     assert!(show().contains("stopped") && bed.log().contains("carry it on"), "{}", bed.log());
 }
+
+#[test]
+fn a_redis_that_does_not_take_the_mark_of_completion_is_waited_for_until_a_stop() {
+    let bed = Bed::new(1);
+    Ticks::default().produce(&bed.topic, 200, 1);
+    for stopped in [false, true] {
+        bed.redis.command("FLUSHALL");
+        let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "100/s"]);
+        eventually("the job is under way", 40, || bed.entries(1) > 20);
+        let name = bed.job();
+        // The records do not touch it; the mark can't be set in it.
+        bed.redis.command(&format!("RENAME bridge:job:{name} kept"));
+        bed.redis.command(&format!("SET bridge:job:{name} text"));
+        eventually("the mark is refused", 40, || bed.log().contains("all is applied, and that can't be written to Redis"));
+        assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
+        if stopped {
+            signal(job.id(), "TERM");
+            assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+            assert!(bed.log().contains(&format!("--resume {name}")), "{}", bed.log());
+        }
+        bed.redis.command(&format!("RENAME kept bridge:job:{name}"));
+        if stopped {
+            bed.expect(0, &["replay", "--resume", &name]);
+        } else {
+            assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+        }
+        assert!(bed.expect(0, &["jobs", "show", &name]).contains("complete"));
+        assert_eq!(bed.entries(1), 200);
+    }
+}

@@ -103,16 +103,18 @@ fn what_a_crash_left_unread_is_decided_before_the_position_is_set() {
 }
 
 #[test]
-fn a_rewind_that_nobody_confirms_or_that_lies_outside_changes_nothing() {
+fn a_rewind_that_nobody_confirms_or_that_lies_outside_or_is_not_clear_changes_nothing() {
     let redis = RedisServer::start();
-    let topic = kafka::topic("ticks", 1);
-    Ticks::default().produce(&topic, 20, 1);
+    let topic = kafka::topic("ticks", 2);
+    Ticks::default().produce_on(&topic, 20, 1, 0..1);
     let setup = Setup::new(&topic, &redis.url());
     let daemon = setup.start();
     daemon.wait_settled(20);
     for (arguments, code, text) in [
-        (vec!["--topic", &topic, "--to-offset", "5"], 1, "--yes"),
-        (vec!["--topic", &topic, "--to-offset", "21", "--yes"], 1, "[0, 20)"),
+        (vec!["--topic", &topic, "--to-offset", "0:5"], 1, "--yes"),
+        (vec!["--topic", &topic, "--to-offset", "0:21", "--yes"], 1, "[0, 20)"),
+        (vec!["--topic", &topic, "--to-offset", "0", "--yes"], 1, "an offset is a number of one partition"),
+        (vec!["--topic", &topic, "--to-offset", "0:5,1:0", "--partition", "0", "--yes"], 1, "must name the same"),
         (vec!["--topic", "another", "--to-offset", "5", "--yes"], 1, "no route reads"),
         (vec!["--topic", &topic, "--to-offset", "soon", "--yes"], 2, "earliest"),
     ] {
@@ -143,7 +145,7 @@ fn of_several_partitions_those_are_told_that_were_set_before_one_could_not_be_an
     let told = said(&done);
     assert_eq!(done.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("Set before it: {topic}[0] to 20 (set, and committed to Kafka")), "{told}");
-    assert!(told.contains(&format!("Not set: {topic}[1], {topic}[2].")) && told.contains("--partition 1,2"), "{told}");
+    assert!(told.contains(&format!("Not set: {topic}[1], {topic}[2].")) && told.contains("--to-offset 1:20,2:20"), "{told}");
     let offset = |partition: i32| redis::cmd("HGET").arg(state(&setup, partition)).arg("offset").query::<String>(&mut redis.connect()).unwrap();
     assert_eq!([offset(0), offset(1), offset(2)], ["20", "30", "30"]);
     assert_eq!(kafka::committed(&setup.group, &topic, 3), [Some(20), Some(30), Some(30)]);

@@ -287,3 +287,24 @@ fn a_value_whose_record_is_ahead_of_our_clock_may_live_so_much_shorter_than_its_
     bed.redis.command("EXPIRE latest:b 60");
     assert!(bed.expect(4, &ALL).contains("DIFFERENT latest:b: the value is right, and lives for"));
 }
+
+#[test]
+fn what_the_bridge_has_yet_to_apply_is_said_and_is_not_found_equal_where_nothing_else_is_asked_for() {
+    let bed = Bed::new(2);
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&bed.topic, 100, 2, 0..2);
+    let mut daemon = bed.setup.start();
+    daemon.wait_settled(100);
+    assert_eq!(daemon.stop(), 0);
+    ticks.produce_on(&bed.topic, 20, 1, 0..1);
+    let cut = format!("{}[0]: cut at 50, where the live bridge is: 50..70 is left out", bed.topic);
+    let told = bed.expect(0, &ALL);
+    assert!(told.contains(&cut) && told.ends_with("equal\n"), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&bed.expect(0, &[&ALL[..], &["--output", "json"]].concat())).unwrap();
+    assert_eq!((&report["found"]["notes"][0], &report["ranges"][0]["to"]), (&cut.into(), &50.into()));
+    for range in [&["--partition", "0", "--from-offset", "50"][..], &["--from-offset", "0:60,1:50"]] {
+        let told = bed.expect(1, &[&["verify"], range].concat());
+        assert!(told.contains("nothing can be compared") && told.contains("the live bridge is at 50") && !told.contains("equal"), "{told}");
+    }
+    assert!(bed.expect(0, &["verify", "--partition", "1", "--from-offset", "50"]).ends_with("equal\n"), "nothing was asked for");
+}

@@ -5,10 +5,10 @@ use crate::config::validate::{Valid, validate};
 use crate::config::{self, Guarantee};
 use crate::core::claim::Start;
 use crate::core::record::TopicPartition;
-use crate::core::replay::bounds::{Bound, Held, partitions};
+use crate::core::replay::bounds::{Bound, Held, OF_ONE, partitions};
 use crate::core::replay::earlier;
 use crate::core::replay::plan::{Plan, Span, name};
-use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_prefix, check_streams};
+use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_streams};
 use crate::core::replay::unfinished;
 use crate::core::reply::Reply;
 use crate::core::state::StateKey;
@@ -90,13 +90,9 @@ pub fn spans(valid: &Valid, asked: &Asked, log: &KafkaLog) -> Result<(Vec<Span>,
     }
     for topic in &topics {
         let there = log.partitions(topic).map_err(|e| format!("Kafka: {topic}: {e}"))?;
-        let listed = partitions(asked.partitions.as_deref(), &asked.from, &asked.to)?;
-        if let Some(missing) = listed.iter().flatten().find(|p| **p >= there) {
-            return Err(format!("topic {topic} has {there} partitions: there is no {missing}"));
-        }
-        let listed = listed.unwrap_or_else(|| (0..there).collect());
-        if (asked.from.is_of_one() || asked.to.is_of_one()) && (listed.len() > 1 || topics.len() > 1) {
-            return Err("an offset is a number of one partition: name it (--topic, --partition 3), give one for each (0:120000,3:450000), or use a time".into());
+        let listed = partitions(topic, there, asked.partitions.as_deref(), &[&asked.from, &asked.to])?;
+        if topics.len() > 1 && (asked.from.is_of_one() || asked.to.is_of_one()) {
+            return Err(OF_ONE.into());
         }
         let ranges = listed.iter().map(|p| range(asked, log, &TopicPartition::new(topic.as_str(), *p), &mut notes)).collect::<Result<Vec<_>, _>>()?;
         let times = times(&valid.config.kafka, topic, &ranges, TIMES_MAX).map_err(|e| format!("Kafka: {topic}: {e}"))?;
@@ -184,12 +180,9 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
     let adds = planned.iter().any(|w| w.command == "xadd" && w.does == "if-missing") && asked.options.target_prefix.is_empty();
     let mut notes = server.notes.clone();
     if adds && asked.clamp {
-        for span in spans.iter_mut() {
-            span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
-        }
+        notes.extend(spans.iter_mut().filter_map(Span::cut));
     }
     let lives = lives(spans);
-    check_prefix(&valid.lane.routes, &asked.options)?;
     check_streams(planned, &lives, &asked.options)?;
     check_ids(&valid.lane.routes, &lives, &asked.options)?;
     if adds {

@@ -26,10 +26,10 @@ use crate::core::replay::job::{Counts, GONE, Keys};
 use crate::core::replay::leave::Left;
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
-use crate::core::retry::Retry;
+use crate::core::retry::{Backoff, Retry};
 use crate::kafka::log::KafkaLog;
 use crate::ops::conditions::Conditions;
-use crate::sink::connection::Connector;
+use crate::sink::connection::{Connector, Failure};
 use crate::sink::lane::LaneHandle;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use serde::Serialize;
@@ -174,8 +174,12 @@ impl Work {
                 break end;
             }
         };
-        self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
-        let end = if matches!(end, End::Complete) { self.completed() } else { end };
+        let end = if matches!(end, End::Complete) {
+            self.completed()
+        } else {
+            self.counts = self.store.counts(&self.keys).unwrap_or(self.counts);
+            end
+        };
         self.leave(end)
     }
 
@@ -189,13 +193,34 @@ impl Work {
         }
     }
 
-    /// All is settled: that is told to Redis, which may have gone back since.
+    /// All is settled: that is told to Redis, which may have gone back since. It is waited for, unless a stop is asked for.
     fn completed(&mut self) -> End {
-        match self.store.complete(&self.keys, &self.plan.spans, jiff::Timestamp::now().as_millisecond()) {
-            Ok(true) => End::Complete,
-            Ok(false) => End::Failed("all was applied, and Redis does not hold all of it any more: it went back, or lost the job".into()),
-            Err(e) => End::Failed(format!("all is applied, but that can't be written to Redis: {e}; --resume does")),
+        let mut backoff = Backoff::default();
+        loop {
+            let why = match self.complete() {
+                Ok(true) => return End::Complete,
+                Ok(false) => return End::Failed("all was applied, and Redis does not hold all of it any more: it went back, or lost the job".into()),
+                Err(why) => why,
+            };
+            let message = format!("all is applied, and that can't be written to Redis: {why}");
+            self.conditions.raise(why.code(), "job", &message, "the job goes on by itself when Redis takes writes; one that is stopped is marked by --resume");
+            let again = self.clock.now() + backoff.next(rand::random());
+            while self.clock.now() < again {
+                if self.stopping() {
+                    return End::Stopped;
+                }
+                self.beat();
+                std::thread::park_timeout(WAIT);
+            }
         }
+    }
+
+    /// Marks the job as complete, and takes the counts that hold from then on: whether there are letters must not be guessed.
+    fn complete(&mut self) -> Result<bool, Failure> {
+        let complete = self.store.complete(&self.keys, &self.plan.spans, jiff::Timestamp::now().as_millisecond())?;
+        self.counts = self.store.counts(&self.keys)?;
+        self.conditions.clear_subject("job");
+        Ok(complete)
     }
 
     /// Whether what ended so can be carried on: something is left, and Redis has the job.

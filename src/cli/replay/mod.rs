@@ -14,7 +14,7 @@ use crate::core::replay::claim::How;
 use crate::core::replay::job::Keys;
 use crate::core::replay::partitions::Partitions;
 use crate::core::replay::plan;
-use crate::core::replay::policy::{Ids, Options, check_ids};
+use crate::core::replay::policy::{Ids, Options, check_ids, check_prefix};
 use crate::kafka::log::KafkaLog;
 use crate::ops::signals::{self, Asked as Signal};
 use crate::replay::prepare::{self, Asked};
@@ -197,6 +197,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     let compiled = prepare::compile(loaded, routes, &asked.options, asked.rate);
     let (valid, planned) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
     prepare::check_writes(&asked.options.writes, &planned)?;
+    check_prefix(&valid.lane.routes, &asked.options)?;
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let (mut spans, mut notes) = prepare::spans(&valid, &asked, &log)?;
     if args.dry_run {

@@ -5,7 +5,7 @@ use self::apply::Apply;
 use super::{Args as Global, Exit, Output, configuration, print};
 use crate::config::validate::Valid;
 use crate::core::record::TopicPartition;
-use crate::core::replay::bounds::{Bound, Moment, Offsets};
+use crate::core::replay::bounds::{Bound, Moment, Offsets, partitions};
 use crate::core::replay::partitions::Partitions;
 use crate::core::replay::unfinished;
 use crate::replay::store::Store;
@@ -18,7 +18,7 @@ pub struct Args {
     /// The topic
     #[arg(long)]
     pub topic: String,
-    /// Where to go on: an offset, earliest, latest, -N for N records before the end, or one for each partition as 0:120,3:450
+    /// Where to go on: an offset (of one partition), earliest, latest, -N for N records before the end, or one for each partition as 0:120,3:450
     #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
     pub to_offset: Option<Offsets>,
     /// Or the first record at or after this time: RFC 3339, milliseconds since the epoch, or a span back as -1h
@@ -80,10 +80,7 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
         (None, None) => return Err("--to-offset or --to-time says where to".into()),
     };
     let there = apply.partitions()?;
-    let partitions = args.partition.as_ref().map(|list| list.0.clone()).or_else(|| goal.named()).unwrap_or_else(|| (0..there).collect());
-    if let Some(missing) = partitions.iter().find(|p| **p >= there) {
-        return Err(format!("topic {} has {there} partitions: there is no {missing}", args.topic));
-    }
+    let partitions = partitions(&args.topic, there, args.partition.as_ref().map(|list| list.0.as_slice()), &[&goal])?;
     let mut plans = partitions.into_iter().map(|p| apply.plan(p, &goal)).collect::<Result<Vec<_>, _>>()?;
     let mut notes: Vec<String> = beside_jobs(valid, &args.topic, &mut plans).err().into_iter().collect();
     if global.output == Output::Text {
@@ -118,9 +115,9 @@ fn rewind(global: &Global, args: &Args, valid: &Valid) -> Result<Exit, String> {
             let of = |plans: &[Plan], one: &dyn Fn(&Plan) -> String| plans.iter().map(one).collect::<Vec<_>>().join(", ");
             let before = if set.is_empty() { "none".into() } else { of(set, &|plan| format!("{} to {}", at(plan), plan.to)) };
             let told = committed.map_or_else(|why| format!(" (but: {why})"), |note| note.map(|note| format!(" ({note})")).unwrap_or_default());
-            let again = of(left, &|plan| plan.partition.to_string());
+            let again = of(left, &|plan| format!("{}:{}", plan.partition, plan.to));
             return Err(format!(
-                "{why}. Set before it: {before}{told}. Not set: {}. When that is mended, set those alone: --partition {}",
+                "{why}. Set before it: {before}{told}. Not set: {}. When that is mended, set those alone: --to-offset {}",
                 of(left, &at),
                 again.replace(' ', "")
             ));

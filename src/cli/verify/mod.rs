@@ -112,7 +112,7 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
 fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Report), String> {
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let mut redis = Connector::new(valid.config.redis.clone()).connect().map_err(|e| format!("Redis: {e}"))?;
-    let (mut spans, notes) = prepare::spans(valid, asked, &log)?;
+    let (mut spans, mut notes) = prepare::spans(valid, asked, &log)?;
     // Of a replay's own keys the live bridge writes none.
     let follows = args.target_prefix.is_empty();
     let mut unread = Vec::new();
@@ -120,8 +120,16 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         unread = prepare::unread(valid, &spans, &log)?;
         for span in &mut spans {
             span.live = prepare::live(valid, &span.at(), &mut redis, &log)?;
-            span.to = span.live.map_or(span.to, |live| span.to.min(live)).max(span.from);
         }
+        let cut: Vec<String> = spans.iter_mut().filter_map(Span::cut).collect();
+        if !cut.is_empty() && spans.iter().all(Span::is_empty) {
+            return Err(format!(
+                "nothing can be compared, for the live bridge (group {}) is not behind where the range begins: {}. Let it apply the range first (`kafka-redis-bridge status` says what keeps it), or begin the range earlier",
+                valid.config.kafka.group,
+                cut.join("; ")
+            ));
+        }
+        notes.extend(cut);
     }
     let others = Others::new(&valid.lane.routes, &unread);
     // What came of each partition before the range, by the writes that do not keep them apart.

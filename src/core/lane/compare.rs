@@ -17,7 +17,7 @@ use crate::core::route::Outcome;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-/// How many batches look first without WATCH after one that was disturbed.
+/// Which batch after one that was disturbed is the first that looks under WATCH again.
 const CAREFUL: u32 = 64;
 
 /// The job that a lane works for.

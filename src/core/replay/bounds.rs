@@ -188,24 +188,34 @@ pub struct Resolved {
     pub note: Option<String>,
 }
 
-/// The partitions that both ends and the list are about; `None` where all are.
+/// Those of a topic's partitions, of which there are so many, that the bounds and the list are about; all where nothing names some.
 ///
 /// # Errors
-/// They are about different ones.
-pub fn partitions(list: Option<&[i32]>, from: &Bound, to: &Bound) -> Result<Option<Vec<i32>>, String> {
+/// They are about different ones, or about one that is not there; or a bound is of one, and these are several.
+pub fn partitions(topic: &str, there: i32, list: Option<&[i32]>, bounds: &[&Bound]) -> Result<Vec<i32>, String> {
     let mut all: Option<Vec<i32>> = list.map(<[i32]>::to_vec);
-    for named in [from.named(), to.named()].into_iter().flatten() {
+    for named in bounds.iter().filter_map(|bound| bound.named()) {
         match &all {
             Some(known) if *known != named => {
                 return Err(format!(
-                    "the offsets are about partitions {named:?}, and --partition or the other end about {known:?}: both ends and --partition must name the same"
+                    "the offsets are about partitions {named:?}, and --partition or the other end about {known:?}: all that names partitions must name the same"
                 ));
             }
             _ => all = Some(named),
         }
     }
+    if let Some(missing) = all.iter().flatten().find(|p| **p >= there) {
+        return Err(format!("topic {topic} has {there} partitions: there is no {missing}"));
+    }
+    let all = all.unwrap_or_else(|| (0..there).collect());
+    if all.len() > 1 && bounds.iter().any(|bound| bound.is_of_one()) {
+        return Err(OF_ONE.into());
+    }
     Ok(all)
 }
+
+/// What is said of an offset without a partition where there are several.
+pub const OF_ONE: &str = "an offset is a number of one partition: name it (--topic, --partition 3), give one for each (0:120000,3:450000), or use a time";
 
 #[cfg(test)]
 mod tests {
@@ -268,10 +278,21 @@ mod tests {
     #[test]
     fn both_ends_and_the_list_are_about_the_same_partitions() {
         let bound = |text: &str| Bound::Offsets(text.parse().unwrap());
-        assert_eq!(partitions(None, &bound("earliest"), &bound("latest")), Ok(None));
-        assert_eq!(partitions(None, &bound("0:1,3:2"), &bound("latest")), Ok(Some(vec![0, 3])));
-        assert_eq!(partitions(Some(&[1, 2]), &bound("earliest"), &bound("-1")), Ok(Some(vec![1, 2])));
-        assert!(partitions(Some(&[1]), &bound("0:1"), &bound("latest")).is_err());
-        assert!(partitions(None, &bound("0:1"), &bound("1:1")).is_err());
+        let of = |list: Option<&[i32]>, from: &str, to: &str| partitions("t", 4, list, &[&bound(from), &bound(to)]);
+        assert_eq!(of(None, "earliest", "latest"), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(of(None, "0:1,3:2", "latest"), Ok(vec![0, 3]));
+        assert_eq!(of(Some(&[1, 2]), "earliest", "-1"), Ok(vec![1, 2]));
+        assert!(of(Some(&[1]), "0:1", "latest").is_err());
+        assert!(of(None, "0:1", "1:1").is_err());
+        assert!(of(Some(&[4]), "earliest", "latest").is_err_and(|e| e.contains("there is no 4")));
+    }
+
+    #[test]
+    fn a_number_without_a_partition_is_of_a_topic_of_one_or_of_the_one_that_is_named() {
+        let of = |there, list: Option<&[i32]>| partitions("t", there, list, &[&Bound::Offsets("5".parse().unwrap())]);
+        assert_eq!(of(1, None), Ok(vec![0]));
+        assert_eq!(of(2, Some(&[1])), Ok(vec![1]));
+        assert_eq!(of(2, None), Err(OF_ONE.into()));
+        assert_eq!(of(3, Some(&[0, 2])), Err(OF_ONE.into()));
     }
 }

@@ -8,12 +8,13 @@ use super::policy::{Options, Planned};
 /// One of them had a part of the same range. What is to be done about it.
 pub fn check(earlier: &[Plan], spans: &[Span], writes: &[Planned], keys: &[String], options: &Options) -> Result<Option<String>, String> {
     let prefix = &options.target_prefix;
-    let adds = |writes: &[Planned]| writes.iter().any(|w| w.command == "xadd" && w.does != "skip");
-    if prefix.is_empty() || options.append || !adds(writes) {
+    if prefix.is_empty() || options.append || adds(writes).next().is_none() {
         return Ok(None);
     }
-    let before: Vec<&Plan> = earlier.iter().filter(|plan| plan.options.target_prefix == *prefix && adds(&plan.writes)).collect();
-    let alike = |plan: &&&Plan| keys.is_empty() || plan.keys.is_empty() || keys.iter().any(|key| plan.keys.contains(key));
+    let before: Vec<&Plan> = earlier.iter().filter(|plan| plan.options.target_prefix == *prefix && adds(&plan.writes).next().is_some()).collect();
+    let same_keys = |plan: &Plan| keys.is_empty() || plan.keys.is_empty() || keys.iter().any(|key| plan.keys.contains(key));
+    let same_write = |plan: &Plan| adds(&plan.writes).any(|one| adds(writes).any(|other| one == other));
+    let alike = |plan: &&&Plan| same_keys(plan) && same_write(plan);
     let shared = before.iter().filter(alike).find_map(|plan| Some((plan, plan.spans.iter().find(|span| spans.iter().any(|s| overlap(span, s)))?)));
     if let Some((plan, span)) = shared {
         let name = &plan.name;
@@ -29,6 +30,11 @@ pub fn check(earlier: &[Plan], spans: &[Span], writes: &[Planned], keys: &[Strin
             names.join(", ")
         )
     }))
+}
+
+/// The writes that add entries: by their routes and numbers.
+fn adds(writes: &[Planned]) -> impl Iterator<Item = (&str, usize)> {
+    writes.iter().filter(|w| w.command == "xadd" && w.does != "skip").map(|w| (w.route.as_str(), w.write))
 }
 
 fn overlap(a: &Span, b: &Span) -> bool {
@@ -75,6 +81,9 @@ mod tests {
         assert_eq!(asked(span(0, 10, 20), &Options { append: true, ..options("x:") }), Ok(None));
         let of_b = Plan { keys: vec!["b".into()], ..earlier.clone() };
         assert!(check(&[of_b], &[span(0, 10, 20)], &adds, &["a".into()], &options("x:")).unwrap().is_some(), "other keys");
+        let others = [Planned { write: 4, ..write("xadd", "if-missing") }, Planned { route: "s".into(), ..write("xadd", "if-missing") }];
+        let told = check(std::slice::from_ref(&earlier), &[span(0, 10, 20)], &others, &[], &options("x:"));
+        assert!(told.as_ref().is_ok_and(|note| note.is_some()), "other writes: {told:?}");
         assert_eq!(check(&[earlier], &[span(0, 10, 20)], &[write("set", "if-missing")], &[], &options("x:")), Ok(None));
     }
 }

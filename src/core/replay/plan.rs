@@ -30,6 +30,21 @@ impl Span {
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
+
+    /// Ends it where the live bridge is, where that is before its end; what a person should know of it.
+    pub fn cut(&mut self) -> Option<String> {
+        let live = self.live.filter(|live| *live < self.to && !self.is_empty())?;
+        let (at, from, asked) = (self.at(), self.from, self.to);
+        self.to = live.max(from);
+        // Of which record it would be is not known any more.
+        self.last_ms = None;
+        Some(if self.is_empty() {
+            self.first_ms = None;
+            format!("{at}: nothing is left of {from}..{asked}: the live bridge is at {live}")
+        } else {
+            format!("{at}: cut at {live}, where the live bridge is: {live}..{asked} is left out")
+        })
+    }
 }
 
 /// A job's plan.
@@ -119,6 +134,23 @@ mod tests {
         let terms = plan.terms().join("\n");
         for said in ["keys a, b", "\"x:\" before them", "the records' time", "at most 9 records/s", "passed over"] {
             assert!(terms.contains(said), "{said}: {terms}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_is_cut_where_the_live_bridge_is_says_so() {
+        let cut = |live| {
+            let mut span = Span { topic: "t".into(), partition: 0, from: 10, to: 20, first_ms: Some(1), last_ms: Some(2), live };
+            let told = span.cut();
+            ((span.from, span.to), span.first_ms, span.last_ms, told)
+        };
+        for live in [None, Some(20), Some(25)] {
+            assert_eq!(cut(live), ((10, 20), Some(1), Some(2), None));
+        }
+        assert_eq!(cut(Some(15)), ((10, 15), Some(1), None, Some("t[0]: cut at 15, where the live bridge is: 15..20 is left out".into())));
+        for live in [10, 4] {
+            let told = format!("t[0]: nothing is left of 10..20: the live bridge is at {live}");
+            assert_eq!(cut(Some(live)), ((10, 10), None, None, Some(told)));
         }
     }
 

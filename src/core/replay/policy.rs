@@ -2,7 +2,7 @@
 use crate::core::record::TopicPartition;
 use crate::core::route::Route;
 use crate::core::template::Template;
-use crate::core::write::{Effect, Kind, Xadd};
+use crate::core::write::{Effect, Kind, Trim, TrimBy, Write, Xadd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -72,7 +72,8 @@ pub fn apply(routes: &[Route], policies: &[Vec<Policy>], options: &Options) -> (
                 aim(&mut write.kind, options);
             }
             let (name, command) = (route.name.clone(), write.kind.name());
-            planned.push(Planned { route: name, write: n + 1, command, does: word(&write.effect).into(), meaning: meaning.into() });
+            let meaning = [meaning.to_owned()].into_iter().chain(trims(write, options)).collect::<Vec<_>>().join("; ");
+            planned.push(Planned { route: name, write: n + 1, command, does: word(&write.effect).into(), meaning });
         }
     }
     (routes, planned)
@@ -90,6 +91,18 @@ fn effect(kind: &Kind, policy: &Policy, options: &Options) -> (Effect, &'static 
         Policy::IfMissing if adds => (Effect::IfMissing, "only into streams that this job itself begins"),
         Policy::IfMissing => (Effect::IfMissing, "only where nothing stands, or what this job itself wrote"),
         Policy::IfNewer(by) => (Effect::IfNewer(by.clone()), "only over what is older by newer_by; where that can't be told, only where nothing stands"),
+    }
+}
+
+/// What a trim means where others add to the same streams: an older record's entry pushes out a newer one's.
+fn trims(write: &Write, options: &Options) -> Option<String> {
+    let Kind::Xadd(Xadd { trim: Some(Trim { by: TrimBy::MaxLen(length), exact, .. }), .. }) = &write.kind else { return None };
+    let about = if *exact { "" } else { "about " };
+    match write.effect {
+        Effect::Skip => None,
+        Effect::Apply => Some(format!("trimmed to {about}{length}: what stands there, and what the bridge adds meanwhile, counts, too")),
+        // Where a prefix keeps out of the bridge's way, the job is alone.
+        _ => options.target_prefix.is_empty().then(|| format!("trimmed to {about}{length}: what the bridge adds meanwhile counts, too")),
     }
 }
 
@@ -253,7 +266,7 @@ pub fn check_ids(routes: &[Route], live: &[Live], options: &Options) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::write::{Fields, Write};
+    use crate::core::write::Fields;
 
     fn options() -> Options {
         Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() }
@@ -289,6 +302,20 @@ mod tests {
         let (routes, policies) = routes();
         let (aimed, _) = apply(&routes, &policies, &Options { writes: vec!["r/2".into()], ..options() });
         assert_eq!(aimed[0].writes.iter().map(|w| w.effect.clone()).collect::<Vec<_>>(), [Effect::Skip, Effect::IfMissing, Effect::Skip]);
+    }
+
+    #[test]
+    fn of_a_trim_that_others_entries_count_for_the_plan_says_so() {
+        let (mut routes, policies) = routes();
+        let meaning = |routes: &[Route], options: &Options| apply(routes, &policies, options).1[0].meaning.clone();
+        assert!(!meaning(&routes, &options()).contains("trimmed"));
+        let Kind::Xadd(xadd) = &mut routes[0].writes[0].kind else { panic!("xadd") };
+        xadd.trim = Some(Trim { by: TrimBy::MaxLen(1000), exact: false, limit: None });
+        assert!(meaning(&routes, &options()).ends_with("begins; trimmed to about 1000: what the bridge adds meanwhile counts, too"));
+        let elsewhere = Options { target_prefix: "x:".into(), ..options() };
+        assert!(!meaning(&routes, &elsewhere).contains("trimmed"), "the bridge adds nothing there");
+        assert!(meaning(&routes, &Options { append: true, ..elsewhere }).contains("1000: what stands there"));
+        assert!(!meaning(&routes, &Options { writes: vec!["r/2".into()], ..options() }).contains("trimmed"));
     }
 
     #[test]
