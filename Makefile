@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows the whole thing at work, `make test` proves it. Both install what they lack.
-.PHONY: build demo page test check simulate mutants campaign campaign-short reference fuzz bench bench-core clean
+.PHONY: build demo page test check simulate mutants campaign campaign-short reference fuzz bench bench-core instructions clean
 
 build:
 	scripts/install build
@@ -52,6 +52,11 @@ bench:
 # The hot lane in pieces: decode, render, encode, replies, ledger.
 bench-core:
 	cargo bench --bench core -- $(ARGS)
+
+# The same in instructions, where the machine is too busy for times.
+instructions:
+	scripts/install instructions
+	scripts/instructions $(ARGS)
 
 # Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
 # LONG=1; LIST=1 tells the cases.
