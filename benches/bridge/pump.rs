@@ -13,7 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Commands in one write, in records: what the bridge sends in one batch.
+/// Commands in one write, in records: `batch.records_max`, the most that the bridge sends in one batch.
 const CHUNK: u64 = 500;
 /// The most bytes that are encoded. What is more begins at the first record again: it is all the same to Redis.
 const BYTES_MAX: usize = 512 << 20;
