@@ -56,7 +56,7 @@ bench-core:
 # The same in instructions, where the machine is too busy for times.
 instructions:
 	scripts/install instructions
-	scripts/instructions $(ARGS)
+	scripts/instructions "$(ARGS)"
 
 # Faults against the real Kafka and Redis, one after the other: docs/reliability.md. ONLY=redis-oom,rst FAULTS=200 SEED=7
 # LONG=1; LIST=1 tells the cases.
