@@ -376,24 +376,13 @@ mod tests {
     use crate::config::load::load_text;
     use crate::config::validate::validate;
     use crate::core::replay::plan::Span;
-    use crate::core::replay::policy::{Ids, Options};
 
     /// A job of a partition, where neither Kafka nor Redis answers.
     fn work() -> Work {
         let text = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\ngroup = \"g\"\n[redis]\nurl = \"redis://127.0.0.1:1\"\n\
             [[route]]\nname = \"r\"\ntopics = [\"t\"]\n[[route.write]]\nset = { key = \"k\", value = \"v\" }\n";
         let valid = validate(&load_text(text, "bridge.toml", &[]).unwrap()).unwrap();
-        let plan = Plan {
-            name: "j".into(),
-            created_ms: 0,
-            spans: vec![Span { topic: "t".into(), partition: 0, from: 0, to: 9, first_ms: None, last_ms: None, live: None }],
-            writes: Vec::new(),
-            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
-            keys: Vec::new(),
-            rate: None,
-            clamp: false,
-            notes: Vec::new(),
-        };
+        let plan = Plan::of(vec![Span { topic: "t".into(), partition: 0, from: 0, to: 9, first_ms: None, last_ms: None, live: None }]);
         Work::new(valid, plan, Arc::new(AtomicBool::new(true))).unwrap()
     }
 

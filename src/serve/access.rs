@@ -141,8 +141,8 @@ impl Gate {
     /// Whether it is no page's request, or that of a page which may use the API.
     fn may_send(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
-        let from_here =
-            headers.get(header::HOST).is_some_and(|host| origin.as_bytes().splitn(2, |b| *b == b'/').nth(1) == Some(&[b"/", host.as_bytes()].concat()));
+        let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        let from_here = host.is_some_and(|host| headers.get(header::HOST).is_some_and(|here| here == host));
         from_here || self.origins.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes())
     }
 

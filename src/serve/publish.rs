@@ -32,8 +32,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The longest key of a request.
 const KEY_MAX: usize = 200;
-/// How long a record may be on its way before the mark of a server that died is taken for none.
-/// Longer than a record is on its way, whatever `serve.timeout` is.
+/// How long a record may be on its way before the mark of a server that died is taken for none; where a request may take longer than
+/// half of that, twice `serve.timeout`: no record's mark ends before Kafka has been given up on.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 /// Where a record stands, as it is answered.

@@ -60,17 +60,8 @@ mod tests {
 
     #[test]
     fn a_range_that_a_job_wrote_under_the_same_prefix_is_not_written_there_again() {
-        let earlier = Plan {
-            name: "r-1".into(),
-            created_ms: 0,
-            spans: vec![span(0, 10, 20)],
-            writes: vec![write("xadd", "if-missing")],
-            options: options("x:"),
-            keys: Vec::new(),
-            rate: None,
-            clamp: false,
-            notes: Vec::new(),
-        };
+        let writes = vec![write("xadd", "if-missing")];
+        let earlier = Plan { name: "r-1".into(), writes, options: options("x:"), ..Plan::of(vec![span(0, 10, 20)]) };
         let adds = [write("xadd", "if-missing")];
         let asked = |span: Span, options: &Options| check(std::slice::from_ref(&earlier), &[span], &adds, &["a".into()], options);
         let refused = asked(span(0, 19, 30), &options("x:")).unwrap_err();

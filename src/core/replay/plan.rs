@@ -112,22 +112,21 @@ pub fn name(route: &str, day: &str, taken: &[String]) -> String {
 }
 
 #[cfg(test)]
+impl Plan {
+    /// One that asks for nothing but these ranges.
+    pub(crate) fn of(spans: Vec<Span>) -> Self {
+        let options = Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() };
+        Self { name: "j".into(), created_ms: 0, spans, writes: Vec::new(), options, keys: Vec::new(), rate: None, clamp: false, notes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_was_asked_for_is_said_and_what_was_not_is_not() {
-        let mut plan = Plan {
-            name: "r-1".into(),
-            created_ms: 0,
-            spans: Vec::new(),
-            writes: Vec::new(),
-            options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
-            keys: Vec::new(),
-            rate: None,
-            clamp: false,
-            notes: Vec::new(),
-        };
+        let mut plan = Plan::of(Vec::new());
         assert_eq!(plan.terms(), [""; 0]);
         (plan.keys, plan.rate, plan.clamp) = (vec!["a".into(), "b".into()], Some(9), true);
         plan.options = Options { target_prefix: "x:".into(), ids: Ids::Timestamp, ..plan.options };

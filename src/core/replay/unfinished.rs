@@ -56,17 +56,8 @@ mod tests {
 
     fn plan(does: &str, options: Options) -> Plan {
         let span = |partition| Span { topic: "t".into(), partition, from: 10, to: 100, first_ms: None, last_ms: None, live: Some(100) };
-        Plan {
-            name: "r-1".into(),
-            created_ms: 0,
-            spans: vec![span(0), span(1)],
-            writes: vec![Planned { route: "r".into(), write: 1, command: "xadd".into(), does: does.into(), meaning: String::new() }],
-            options,
-            keys: Vec::new(),
-            rate: None,
-            clamp: false,
-            notes: Vec::new(),
-        }
+        let writes = vec![Planned { route: "r".into(), write: 1, command: "xadd".into(), does: does.into(), meaning: String::new() }];
+        Plan { name: "r-1".into(), writes, options, ..Plan::of(vec![span(0), span(1)]) }
     }
 
     fn options() -> Options {

@@ -1,24 +1,13 @@
 use super::*;
 use crate::core::lane::{Check, Opening};
 use crate::core::replay::plan::Span;
-use crate::core::replay::policy::{Ids, Options};
 use crate::core::state::Last;
 
 const HELD: Held = Held { low: 0, high: 1_000_000 };
 
 fn run(keys: &[&str], clamp: bool) -> Run {
     let span = Span { topic: "t".into(), partition: 0, from: 10, to: 20, first_ms: None, last_ms: None, live: None };
-    let plan = Plan {
-        name: "j".into(),
-        created_ms: 0,
-        spans: vec![span],
-        writes: Vec::new(),
-        options: Options { target_prefix: String::new(), append: false, ids: Ids::Write, writes: Vec::new() },
-        keys: keys.iter().map(|k| (*k).to_owned()).collect(),
-        rate: None,
-        clamp,
-        notes: Vec::new(),
-    };
+    let plan = Plan { keys: keys.iter().map(|k| (*k).to_owned()).collect(), clamp, ..Plan::of(vec![span]) };
     Run::new(&plan, 1)
 }
 
