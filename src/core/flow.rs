@@ -46,8 +46,8 @@ pub struct Entry {
     rebuild: Option<Rebuild>,
     /// What was last handed to Kafka.
     committed: Option<i64>,
-    /// The offset after the last record handed to its lane, since it was opened.
-    handed: Option<i64>,
+    /// The offset after the last record handed to its lane; where it was sought to, before the first. Its records go on here.
+    next: i64,
     /// The offset after the last record polled, since the partition was last sought or resumed.
     polled: Option<i64>,
     /// The log's end as of the last statistics, if nothing of it was polled since, and how many records must have been
@@ -73,7 +73,7 @@ impl Entry {
     /// Whether its lane has records that are not settled yet. It is not taken from the lane then without need: what the
     /// lane has learnt of them is not known to Redis.
     pub fn is_busy(&self) -> bool {
-        self.handed.zip(self.position()).is_some_and(|(handed, position)| handed > position)
+        self.position().is_some_and(|position| self.next > position)
     }
 
     /// What a claim after the first one begins with, should the state be lost.
@@ -131,7 +131,7 @@ impl Flow {
             last: None,
             rebuild: None,
             committed: None,
-            handed: None,
+            next: 0,
             polled: None,
             at_end: None,
             read_again: None,
@@ -184,8 +184,8 @@ impl Flow {
         due
     }
 
-    /// A claim succeeded: the partition's records flow from `position` on, under this same generation.
-    pub fn opened(&mut self, opening: &Opening, epoch: i64) {
+    /// A claim succeeded: the partition was sought to `begin`, and its records flow under this same generation.
+    pub fn opened(&mut self, opening: &Opening, begin: i64, epoch: i64) {
         let Opening { generation, position, unread, ref check, ref rebuild, .. } = *opening;
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Open;
@@ -195,7 +195,7 @@ impl Flow {
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
-            (entry.handed, entry.polled, entry.at_end) = (None, None, None);
+            (entry.next, entry.polled, entry.at_end) = (begin, None, None);
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
@@ -280,9 +280,9 @@ impl Flow {
         self.full[lane]
     }
 
-    /// The partitions to pause and to resume now, so that just those are fetched that are open, not held, and on a
-    /// lane with room.
-    pub fn sync_pauses(&mut self) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
+    /// The partitions to pause, and to resume where their records go on, so that just those are fetched that are open, not held,
+    /// and on a lane with room.
+    pub fn sync_pauses(&mut self) -> (Vec<TopicPartition>, Vec<(TopicPartition, i64)>) {
         let full = self.full.clone();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for entry in self.iter_mut() {
@@ -290,7 +290,7 @@ impl Flow {
             if wanted != entry.paused {
                 entry.paused = wanted;
                 (entry.polled, entry.at_end) = (None, None);
-                if wanted { &mut pause } else { &mut resume }.push(entry.at.clone());
+                if wanted { pause.push(entry.at.clone()) } else { resume.push((entry.at.clone(), entry.next)) }
             }
         }
         (pause, resume)
@@ -333,7 +333,7 @@ impl Flow {
     pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
         self.polled += records;
         let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
-        (entry.handed, entry.polled, entry.at_end, entry.read_again) = (Some(offset + 1), Some(offset + 1), None, None);
+        (entry.next, entry.polled, entry.at_end, entry.read_again) = (offset + 1, Some(offset + 1), None, None);
         Some(entry)
     }
 
@@ -377,7 +377,7 @@ mod tests {
 
     fn opened(flow: &mut Flow, generation: u64) {
         let at = TopicPartition::new("t", 0);
-        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into(), rebuild: None }, 1);
+        flow.opened(&Opening { generation, at, position: 10, guard: None, check: None, unread: None, through: [].into(), rebuild: None }, 9, 1);
     }
 
     fn open(flow: &mut Flow, partition: i32) -> u64 {
@@ -476,14 +476,16 @@ mod tests {
     fn only_open_partitions_of_lanes_with_room_are_fetched() {
         let mut flow = Flow::new(1);
         let generation = open(&mut flow, 0);
-        assert_eq!(flow.sync_pauses().1.len(), 1);
+        let at = TopicPartition::new("t", 0);
+        assert_eq!(flow.sync_pauses().1, [(at.clone(), 9)], "where its claim had it sought to");
+        flow.polled("t", 0, 14, 3);
         flow.set_full(0, true);
         assert_eq!(flow.sync_pauses().0.len(), 1);
         flow.set_full(0, false);
         flow.hold(generation, true);
         assert_eq!(flow.sync_pauses(), (vec![], vec![]));
         flow.hold(generation, false);
-        assert_eq!(flow.sync_pauses().1.len(), 1);
+        assert_eq!(flow.sync_pauses().1, [(at, 15)], "behind what the lane has, settled or not");
         flow.halt(generation, "poison", String::new());
         assert_eq!(flow.sync_pauses().0.len(), 1);
     }

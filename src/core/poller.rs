@@ -40,7 +40,8 @@ pub enum Note {
 #[derive(Debug)]
 pub enum Action {
     Pause(Vec<TopicPartition>),
-    Resume(Vec<TopicPartition>),
+    /// Fetch again, from these offsets on.
+    Resume(Vec<(TopicPartition, i64)>),
     /// Seek, then call [`Poller::sought`].
     Seek {
         generation: u64,
@@ -130,7 +131,7 @@ impl Poller {
 
     /// What is to be done next, in this order. `calling_back`: from a rebalance's callback, where no client seeks.
     pub fn next_action(&mut self, calling_back: bool) -> Option<Action> {
-        let seeks = |a: &Action| matches!(a, Action::Seek { .. } | Action::AssignAgain { .. });
+        let seeks = |a: &Action| matches!(a, Action::Seek { .. } | Action::Resume(_) | Action::AssignAgain { .. });
         let next = self.actions.iter().position(|a| !(calling_back && seeks(a)))?;
         self.actions.remove(next)
     }
@@ -281,13 +282,13 @@ impl Poller {
             // Claimed again shortly, under a number of its own.
             return self.flow.reclaim(generation, false, moment);
         }
-        let Claimed { opening, epoch, notices, store_id, .. } = *claimed;
+        let Claimed { opening, begin, epoch, notices, store_id } = *claimed;
         self.store_id = store_id;
         self.tell(Telling::ClearSubject(at.to_string()));
         self.out_of_trouble(&Holder::Partition(at.clone()));
         self.tell_all(notices.into_iter().map(|n| Telling::Warn { code: n.code, message: format!("{at}: {}", n.text) }));
         self.tell(Telling::Claimed { at, position: opening.position, epoch });
-        self.flow.opened(&opening, epoch);
+        self.flow.opened(&opening, begin, epoch);
         self.act(Action::ToLane(lane, Input::Open(Box::new(opening))));
         self.sync_pauses();
     }

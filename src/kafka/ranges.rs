@@ -62,9 +62,11 @@ impl Ranges {
         }
     }
 
-    /// Goes on with a partition that was left, behind what was last read of it.
-    pub fn resume(&self, partition: i32) {
-        if let Err(e) = self.consumer.resume(&self.list(partition)) {
+    /// Goes on with a partition that was left, at this offset, which is behind what was last read of it. It is sought there, since
+    /// a resume alone does not wake librdkafka's fetching thread ([`super::driver`] says more).
+    pub fn resume(&self, partition: i32, next: i64) {
+        let resumed = self.consumer.resume(&self.list(partition)).map_err(|e| e.to_string());
+        if let Err(e) = resumed.and_then(|()| self.read_again(partition, next)) {
             tracing::debug!("{}[{partition}]: resume: {e}", self.topic);
         }
     }

@@ -195,7 +195,13 @@ impl Bridge {
         while let Some(action) = self.poller.next_action(calling_back) {
             match action {
                 Action::Pause(partitions) => self.each(&partitions, |f| f.paused = true),
-                Action::Resume(partitions) => self.each(&partitions, Fetch::resume),
+                Action::Resume(places) => {
+                    for (at, next) in places {
+                        if let Some(fetch) = self.client.fetches.get_mut(&at.partition) {
+                            fetch.resume(next);
+                        }
+                    }
+                }
                 Action::Seek { generation, at, to } => {
                     let fetch = self.client.fetches.get_mut(&at.partition).filter(|f| !f.stalled && !env.seek_is_refused());
                     let sought = fetch.map(|f| f.seek(to)).ok_or_else(|| "Local: Erroneous state".to_owned());

@@ -141,9 +141,11 @@ impl Fetch {
         (self.next, self.ahead, self.fresh, self.version) = (to, to, true, self.version + 1);
     }
 
-    pub(crate) fn resume(&mut self) {
+    /// Goes on where it was left, which the application must know as well: it seeks there.
+    pub(crate) fn resume(&mut self, next: i64) {
+        assert_eq!(next, self.next, "a resumed partition goes on behind what was polled");
         self.paused = false;
-        self.seek(self.next);
+        self.seek(next);
     }
 
     /// The fetching thread does something for it: some records more for the queue.

@@ -151,6 +151,11 @@ impl Run {
         self.parts[part].lane
     }
 
+    /// Where a part's reading goes on.
+    pub fn next(&self, part: usize) -> i64 {
+        self.parts[part].next
+    }
+
     pub fn from(&self, part: usize) -> i64 {
         self.parts[part].from
     }

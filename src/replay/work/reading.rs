@@ -109,7 +109,7 @@ impl Work {
                 if full && reader.paused.insert(*partition) {
                     reader.ranges.leave(*partition);
                 } else if !full && reader.paused.remove(partition) {
-                    reader.ranges.resume(*partition);
+                    reader.ranges.resume(*partition, self.run.next(*part));
                     self.suspects.excuse(*part, now);
                 }
                 any |= !full;
