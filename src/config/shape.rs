@@ -24,7 +24,7 @@ pub(super) fn check(mut tree: Value, source_of: impl Fn(&str) -> String) -> (Vec
     whole_numbers(&mut tree);
     let (mut mistakes, mut wrong) = (Vec::new(), Vec::new());
     for error in VALIDATOR.iter_errors(&tree) {
-        let pointer = error.instance_path.to_string();
+        let pointer = error.instance_path().to_string();
         let path: Vec<String> = pointer.split('/').skip(1).map(|p| p.replace("~1", "/").replace("~0", "~")).collect();
         for (name, found, allowed, nearest) in describe(schema, &path, &error) {
             let path: Vec<String> = path.iter().cloned().chain(name).collect();
@@ -62,8 +62,8 @@ type Described = (Option<String>, String, String, Option<String>);
 
 fn describe(schema: &Value, path: &[String], error: &ValidationError<'_>) -> Vec<Described> {
     let node = node_at(schema, path);
-    let shown = || shown(path, node, &error.instance);
-    match &error.kind {
+    let shown = || shown(path, node, error.instance());
+    match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = reference::keys(node);
             let unknown = |name: &String| (Some(name.clone()), "an unknown key".into(), known.join(", "), nearest(name, &known));
@@ -72,7 +72,7 @@ fn describe(schema: &Value, path: &[String], error: &ValidationError<'_>) -> Vec
         ValidationErrorKind::Type { .. } | ValidationErrorKind::Format { .. } => vec![(None, shown(), allowed(node), None)],
         ValidationErrorKind::Enum { .. } => {
             let names: Vec<String> = node["enum"].as_array().into_iter().flatten().filter_map(|o| o.as_str().map(str::to_owned)).collect();
-            let near = error.instance.as_str().and_then(|v| nearest(v, &names));
+            let near = error.instance().as_str().and_then(|v| nearest(v, &names));
             vec![(None, shown(), names.join(", "), near)]
         }
         ValidationErrorKind::Required { property } => {
