@@ -110,7 +110,7 @@ fn turns(bed: &Bed, group: &Group) -> Vec<Vec<(Run, Drained)>> {
     let address = format!("127.0.0.1:{}", bed.redis.port);
     for round in 1..=bed.scale.rounds.min(3) {
         for ((case, (topic, pump)), turns) in group.cases.iter().zip(&prepared).zip(&mut turns) {
-            let ceiling = pump.ceiling(&bed.redis, &address, 2, case.workload.records);
+            let ceiling = pump.ceiling(&bed.redis, &address, [&case.variant], case.workload.records);
             let drained = drain(&bed.redis, &case.variant, topic, case.workload.records);
             progress(&format!("round {round}: {}: {:.0} records/s of {:.0}", case.name, drained.run.rate(), ceiling.rate()));
             turns.push((ceiling, drained));

@@ -248,9 +248,9 @@ fn table(title: String, turns: &[Turn], added_max: &[f64]) -> Table {
 }
 
 pub(crate) fn measure(bed: &Bed) -> Part {
-    let workload = Workload::ticks(bed.scale.share(10));
+    let (workload, variant) = (Workload::ticks(bed.scale.share(10)), Variant::reference());
     let address = format!("127.0.0.1:{}", bed.redis.port);
-    let ceiling = Pump::new(&workload, &Variant::reference()).ceiling(&bed.redis, &address, 2, bed.scale.share(2)).rate();
+    let ceiling = Pump::new(&workload, &variant).ceiling(&bed.redis, &address, [&variant], bed.scale.share(2)).rate();
     let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     // Kafka's just-in-time compiler takes most of a core in the first seconds of such a load.
     let _warm_up = turn(bed, Load::of(10_000.0), || ());

@@ -20,8 +20,6 @@ struct Contender {
 /// What contenders are compared with, and its turns.
 struct Ceiling {
     pump: Pump,
-    /// Connections that are tried beside one.
-    lanes: Vec<usize>,
     turns: Vec<Run>,
 }
 
@@ -33,8 +31,7 @@ fn contender(name: &str, variant: Variant) -> Contender {
 fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contenders: &mut [Contender]) {
     for round in 1..=bed.scale.rounds {
         let address = format!("127.0.0.1:{}", bed.redis.port);
-        let pumped = ceiling.lanes.iter().map(|n| ceiling.pump.run(&bed.redis, &address, *n, records, None));
-        let best = pumped.max_by(|a, b| a.rate().total_cmp(&b.rate())).unwrap();
+        let best = ceiling.pump.ceiling(&bed.redis, &address, contenders.iter().map(|c| &c.variant), records);
         progress(&format!("round {round}: the ceiling is {:.0} records/s", best.rate()));
         ceiling.turns.push(best);
         for c in &mut *contenders {
@@ -110,11 +107,11 @@ pub(crate) fn whole(bed: &Bed) -> Part {
     }
     let mut notes = vec!["Nobody subscribes: PUBLISH reaches no one.".to_owned()];
     let collapsed = Variant::new(&[XADD, COLLAPSED, PUBLISH]);
-    match collapsed.compiled() {
+    match collapsed.valid() {
         Ok(_) => contenders.push(contender("exactly-once, SETEX with collapse = true", collapsed)),
         Err(why) => notes.push(format!("Left out: `collapse = true`, which this version refuses: {}.", why.replace('\n', " "))),
     }
-    let mut ceiling = Ceiling { pump: Pump::new(&workload, &Variant::reference()), lanes: vec![1, 2, 4], turns: Vec::new() };
+    let mut ceiling = Ceiling { pump: Pump::new(&workload, &Variant::reference()), turns: Vec::new() };
     compete(bed, &topic, workload.records, &mut ceiling, &mut contenders);
     let title = format!("{} ticks in 8 partitions, three writes a record, {} turns", workload.records, bed.scale.rounds);
     Part { tables: vec![table(&title, &ceiling, &contenders), threads(&contenders)], notes, figures: figures(&ceiling, &contenders) }
@@ -127,7 +124,7 @@ pub(crate) fn single(bed: &Bed) -> Part {
     let (mut tables, mut all) = (Vec::new(), Vec::new());
     for (name, write) in [("XADD", XADD), ("SETEX", SETEX), ("PUBLISH", PUBLISH)] {
         let variant = Variant::new(&[write]);
-        let mut ceiling = Ceiling { pump: Pump::new(&workload, &variant), lanes: vec![1, 2, 4], turns: Vec::new() };
+        let mut ceiling = Ceiling { pump: Pump::new(&workload, &variant), turns: Vec::new() };
         let mut contenders = vec![
             contender("exactly-once, the defaults", variant.clone()),
             contender("exactly-once, lanes = 4", variant.clone().lanes(4)),
