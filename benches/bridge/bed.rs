@@ -40,6 +40,11 @@ impl Scale {
         format!("make bench{}", self.given)
     }
 
+    /// The rounds where many cases are compared.
+    pub(crate) fn few_rounds(&self) -> usize {
+        self.rounds.min(3)
+    }
+
     /// The part of the records that a case needs which is measured many times.
     pub(crate) fn share(&self, divisor: u64) -> u64 {
         (self.records / divisor).max(1000)
@@ -79,6 +84,11 @@ impl Bed {
         let kafka = kafka.map_or("the Kafka at KAFKA_BOOTSTRAP (version unknown)".to_owned(), |version| format!("Apache Kafka {version}"));
         let info: String = redis::cmd("INFO").arg("server").query(&mut self.redis.connect()).unwrap();
         format!("{kafka}, Redis {}", info.lines().find_map(|l| l.strip_prefix("redis_version:")).unwrap_or("unknown"))
+    }
+
+    /// Where its Redis is.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.redis.port)
     }
 
     /// A topic of these records.

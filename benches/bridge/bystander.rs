@@ -1,7 +1,7 @@
 //! What another client of the same Redis feels while the bridge drains at full speed, against the pump at that rate.
 use crate::bed::Bed;
 use crate::drain::drain;
-use crate::pump::{Pace, Pump};
+use crate::pump::Pump;
 use crate::report::{Part, Table, progress};
 use crate::stats::{Spread, Times, spreads, thousands};
 use crate::support::pass;
@@ -92,7 +92,7 @@ impl Curve {
         let (drained, bridge) = beside(redis.port, || drain(redis, &self.variant, topic, records), |d| (d.run.from, d.run.to));
         let rate = drained.run.rate();
         let pump = Pump::new(&Workload::ticks(records.min(100_000)), &self.variant);
-        let pumped = || pump.run(redis, &format!("127.0.0.1:{}", redis.port), 1, records, Some(Pace { rate }));
+        let pumped = || pump.run(redis, &bed.address(), 1, records, Some(rate));
         let (_, pump) = beside(redis.port, pumped, |run| (run.from, run.to));
         Turn { rate, bridge, pump }
     }
@@ -126,12 +126,11 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let mut beside_pump =
         Table::new(title("the pump at the bridge's rate"), &[&[""], &Times::HEAD[..], &["bridge's p99 by the pump's", "less it, ms"]].concat());
     for c in &curves {
-        let head = [c.name.clone(), thousands(c.turns.iter().map(|t| t.rate))];
-        beside_bridge.rows.push(head.into_iter().chain(c.spreads(|t| &t.bridge)).collect());
+        beside_bridge.row(&c.name, [thousands(c.turns.iter().map(|t| t.rate))].into_iter().chain(c.spreads(|t| &t.bridge)));
         let (ratio, difference) = c.p99_by_the_pump();
         // The difference may be next to nothing: it must tell whether it is what breaks the bound.
         let paired = [ratio.to_string(), difference.against(P99_MAX)];
-        beside_pump.rows.push([c.name.clone()].into_iter().chain(c.spreads(|t| &t.pump)).chain(paired).collect());
+        beside_pump.row(&c.name, c.spreads(|t| &t.pump).into_iter().chain(paired));
     }
     let of = |c: &Curve| {
         let turns: Vec<_> = c.turns.iter().map(|t| json!({ "rate": t.rate, "bridge": t.bridge, "pump": t.pump })).collect();

@@ -5,7 +5,7 @@ use crate::pump::Pump;
 use crate::report::{Part, Table, progress};
 use crate::stats::{Spread, Times, median, spreads};
 use crate::support::{eventually, kafka, pass, unique};
-use crate::ticks::{Workload, pair};
+use crate::ticks::{Workload, pair, sent};
 use crate::variant::Variant;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -40,14 +40,6 @@ impl Clock {
     fn now(self) -> u64 {
         self.0.elapsed().as_nanos() as u64
     }
-}
-
-/// The number that stands behind the first `"sent":` of a text.
-fn sent(text: &[u8]) -> Option<u64> {
-    const HEAD: &[u8] = br#""sent":"#;
-    let at = text.windows(HEAD.len()).position(|w| w == HEAD)? + HEAD.len();
-    let digits = text[at..].iter().take_while(|b| b.is_ascii_digit());
-    Some(digits.fold(0, |n, d| n * 10 + u64::from(d - b'0')))
 }
 
 /// Seconds at the full rate that come to as much as this time since the load began to grow.
@@ -116,7 +108,7 @@ fn consume(topic: &str, clock: Clock, stop: &AtomicBool) -> Arrivals {
     let mut arrivals = Arrivals::new();
     while !stop.load(Ordering::Relaxed) {
         if let Some(Ok(message)) = consumer.poll(LOOK) {
-            arrivals.push((sent(message.payload().unwrap()).unwrap(), clock.now()));
+            arrivals.push((sent(message.payload().unwrap()).next().unwrap(), clock.now()));
         }
     }
     arrivals
@@ -138,7 +130,7 @@ fn subscribe(port: u16, clock: Clock, stop: &AtomicBool) -> Arrivals {
         let (now, mut from) = (clock.now(), 0);
         // A payload ends with its brace; what is cut off waits for the rest.
         while let Some(len) = buffer[from..end].iter().position(|b| *b == b'}') {
-            arrivals.extend(sent(&buffer[from..from + len]).map(|sent| (sent, now)));
+            arrivals.extend(sent(&buffer[from..from + len]).next().map(|sent| (sent, now)));
             from += len + 1;
         }
         buffer.copy_within(from..end, 0);
@@ -184,9 +176,11 @@ struct Turn {
     sent_a_second: f64,
 }
 
-fn times(arrivals: &Arrivals) -> Times {
+/// How long what was sent after the warm-up took, from a moment of each to its arrival.
+fn times(arrivals: &Arrivals, from: impl Fn(u64) -> Option<u64>) -> Times {
     let counted = arrivals.iter().filter(|(sent, _)| u128::from(*sent) > WARM_UP.as_nanos());
-    Times::of(counted.map(|(sent, came)| Duration::from_nanos(came - sent))).expect("something came after the warm-up")
+    let took = counted.filter_map(|(sent, came)| Some(Duration::from_nanos(came.saturating_sub(from(*sent)?))));
+    Times::of(took).expect("something came after the warm-up")
 }
 
 /// From the producer's send to the subscriber's receipt, beside what `neighbour` starts and ends with its value.
@@ -200,7 +194,7 @@ fn turn<N>(bed: &Bed, load: Load, neighbour: impl Fn() -> N) -> Turn {
     kafka::create(&topic, PARTITIONS, &[]);
     let variant = Variant::reference();
     let bridge = variant.setup(&topic, &bed.redis.url()).start();
-    eventually("all partitions are open", 60, || bridge.open() == 8);
+    eventually("all partitions are open", 60, || bridge.open() == PARTITIONS as usize);
     let _neighbour = neighbour();
     let (stop, clock, port) = (AtomicBool::new(false), Clock(Instant::now()), bed.redis.port);
     let time = WARM_UP + Duration::from_secs(bed.scale.seconds);
@@ -215,14 +209,12 @@ fn turn<N>(bed: &Bed, load: Load, neighbour: impl Fn() -> N) -> Turn {
         (produced, bare.join().unwrap(), subscriber.join().unwrap(), stream.join().unwrap())
     });
     let came: HashMap<u64, u64> = bare.iter().copied().collect();
-    let late = |(sent, at): &(u64, u64)| came.get(sent).map(|first| Duration::from_nanos(at.saturating_sub(*first)));
-    let counted = subscriber.iter().filter(|(sent, _)| u128::from(*sent) > WARM_UP.as_nanos());
     Turn {
-        added: Times::of(counted.filter_map(late)).expect("both got records"),
-        consumer: times(&bare),
+        added: times(&subscriber, |sent| came.get(&sent).copied()),
+        consumer: times(&bare, Some),
         received: subscriber.len() as f64 / produced as f64,
-        subscriber: times(&subscriber),
-        stream: times(&stream),
+        subscriber: times(&subscriber, Some),
+        stream: times(&stream, Some),
         sent_a_second: produced as f64 / steady(time),
     }
 }
@@ -232,25 +224,22 @@ fn table(title: String, turns: &[Turn], added_max: &[f64]) -> Table {
     let mut table = Table::new(title, &[&[""], &Times::HEAD[..]].concat());
     let of = |pick: fn(&Turn) -> [f64; 4]| spreads(turns.iter().map(pick));
     let subscriber = of(|t| t.subscriber.figures());
-    let plain = |name: &str, spreads: [Spread; 4]| [name.to_owned()].into_iter().chain(spreads.map(|s| s.to_string())).collect();
-    table.rows.push(plain("to a bare consumer", of(|t| t.consumer.figures())));
-    table.rows.push(plain("to the subscriber", subscriber));
-    table.rows.push(plain("to the stream's reader", of(|t| t.stream.figures())));
+    table.row("to a bare consumer", of(|t| t.consumer.figures()));
+    table.row("to the subscriber", subscriber);
+    table.row("to the stream's reader", of(|t| t.stream.figures()));
     // What is added may be next to nothing, and then twice as much in the next turn makes no difference to anybody. It must tell
     // whether the bound is kept; where there is none, how much of the subscriber's time it is.
     let added =
         |spreads: [Spread; 4]| -> [String; 4] { std::array::from_fn(|n| spreads[n].against(added_max.get(n).copied().unwrap_or(subscriber[n].median))) };
-    let [p50, p99, p999, max] = added(of(|t| t.added.figures()));
-    table.rows.push(vec!["subscriber behind consumer, by record".into(), p50, p99, p999, max]);
+    table.row("subscriber behind consumer, by record", added(of(|t| t.added.figures())));
     let [p50, p99, p999, _] = added(of(|t| std::array::from_fn(|n| t.subscriber.figures()[n] - t.consumer.figures()[n])));
-    table.rows.push(vec!["subscriber less consumer".into(), p50, p99, p999, "-".into()]);
+    table.row("subscriber less consumer", [p50, p99, p999, "-".into()]);
     table
 }
 
 pub(crate) fn measure(bed: &Bed) -> Part {
     let (workload, variant) = (Workload::ticks(bed.scale.share(10)), Variant::reference());
-    let address = format!("127.0.0.1:{}", bed.redis.port);
-    let ceiling = Pump::new(&workload, &variant).ceiling(&bed.redis, &address, [&variant], bed.scale.share(2)).rate();
+    let ceiling = Pump::new(&workload, &variant).ceiling(&bed.redis, &bed.address(), [&variant], bed.scale.share(2)).rate();
     let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     // Kafka's just-in-time compiler takes most of a core in the first seconds of such a load.
     let _warm_up = turn(bed, Load::of(10_000.0), || ());

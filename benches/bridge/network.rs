@@ -37,15 +37,14 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let workload = Workload { partitions: 16, ..Workload::ticks(bed.scale.share(4)) };
     let topic = bed.topic(&workload);
     let pump = Pump::new(&workload, &Variant::reference());
-    let near = format!("127.0.0.1:{}", bed.redis.port);
     let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for ms in [1, 10] {
         let far = Far::make(Duration::from_millis(ms));
         let mut cases = cases();
         let mut far_ceilings = Vec::new();
-        for round in 1..=bed.scale.rounds.min(3) {
+        for round in 1..=bed.scale.few_rounds() {
             let ceiling = |redis, address| pump.ceiling(redis, address, cases.iter().map(|c| &c.variant), workload.records).rate();
-            let (ceiling, far_ceiling) = (ceiling(&bed.redis, &near), ceiling(&far.redis, &far.address));
+            let (ceiling, far_ceiling) = (ceiling(&bed.redis, &bed.address()), ceiling(&far.redis, &far.address));
             far_ceilings.push(far_ceiling / ceiling);
             for Case { lanes, batch, variant, turns } in &mut cases {
                 let drained = drain_to(&far.redis, &far.url(), variant, &topic, workload.records);
@@ -59,17 +58,16 @@ pub(crate) fn measure(bed: &Bed) -> Part {
             &["lanes", "records a batch", "records/s", "of the ceiling nearby", "bridge us/record"],
         );
         for Case { lanes, batch, turns, .. } in &cases {
-            table.rows.push(vec![
-                lanes.to_string(),
+            let cells = [
                 batch.to_string(),
                 thousands(turns.iter().map(|t| t.rate)),
                 Spread::of(turns.iter().map(|t| t.ratio)).to_string(),
                 format!("{:.2}", median(turns.iter().map(|t| t.bridge_us))),
-            ]);
+            ];
+            table.row(lanes, cells);
             figures.push(json!({ "ms": ms, "lanes": lanes, "records_max": batch, "ratio": Spread::of(turns.iter().map(|t| t.ratio)) }));
         }
-        let far_ceiling = Spread::of(far_ceilings);
-        table.rows.push(vec!["pump".into(), "pipelined".into(), "-".into(), far_ceiling.to_string(), "-".into()]);
+        table.row("pump", ["pipelined", "-", &Spread::of(far_ceilings).to_string(), "-"]);
         tables.push(table);
         if let Some(why) = &far.without_netem {
             notes.push(format!(

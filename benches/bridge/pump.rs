@@ -49,12 +49,6 @@ pub(crate) struct Pump {
     marker: (&'static str, u64),
 }
 
-/// A limit of the rate: records a second.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) rate: f64,
-}
-
 impl Pump {
     /// What this variant would send.
     pub(crate) fn new(workload: &Workload, variant: &Variant) -> Self {
@@ -74,8 +68,8 @@ impl Pump {
         self.chunks.iter().map(|c| c.bytes.len()).sum::<usize>() as f64 / self.chunks.iter().map(|c| c.records).sum::<u64>() as f64
     }
 
-    /// Pumps at least so many records through so many connections into an empty Redis at `address`.
-    pub(crate) fn run(&self, redis: &RedisServer, address: &str, connections: usize, records: u64, pace: Option<Pace>) -> Run {
+    /// Pumps at least so many records through so many connections into an empty Redis at `address`, and no more than `rate` a second.
+    pub(crate) fn run(&self, redis: &RedisServer, address: &str, connections: usize, records: u64, rate: Option<f64>) -> Run {
         refresh(redis);
         let mut plan: Vec<Vec<&Chunk>> = vec![Vec::new(); connections];
         let mut planned = 0;
@@ -86,14 +80,14 @@ impl Pump {
             plan[n % connections].push(chunk);
             planned += chunk.records;
         }
-        let pace = pace.map(|p| p.rate / connections as f64);
+        let rate = rate.map(|rate| rate / connections as f64);
         std::thread::scope(|scope| {
             for chunks in &plan {
                 let stream = TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let commands = chunks.iter().map(|c| c.commands).sum();
                 let replies = stream.try_clone().unwrap();
-                scope.spawn(move || send(stream, chunks, pace));
+                scope.spawn(move || send(stream, chunks, rate));
                 scope.spawn(move || count(replies, commands));
             }
             meter::run(redis, self.marker, planned, std::process::id())

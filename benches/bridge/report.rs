@@ -7,9 +7,9 @@ use std::process::Command;
 
 /// A table, and what its reader must know.
 pub(crate) struct Table {
-    pub(crate) title: String,
-    pub(crate) head: Vec<&'static str>,
-    pub(crate) rows: Vec<Vec<String>>,
+    title: String,
+    head: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
 }
 
 pub(crate) struct Part {
@@ -51,6 +51,13 @@ fn versions(bed: &Bed) -> String {
 impl Table {
     pub(crate) fn new(title: impl Into<String>, head: &[&'static str]) -> Self {
         Self { title: title.into(), head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// One cell for each column, of which the first is the name.
+    pub(crate) fn row<C: ToString>(&mut self, name: impl ToString, cells: impl IntoIterator<Item = C>) {
+        let row: Vec<String> = [name.to_string()].into_iter().chain(cells.into_iter().map(|c| c.to_string())).collect();
+        assert_eq!(row.len(), self.head.len(), "{row:?}");
+        self.rows.push(row);
     }
 
     /// Its columns as wide as they must be, so that it is readable as text, too.

@@ -30,8 +30,7 @@ fn contender(name: &str, variant: Variant) -> Contender {
 /// Measures all in turns, round after round.
 fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contenders: &mut [Contender]) {
     for round in 1..=bed.scale.rounds {
-        let address = format!("127.0.0.1:{}", bed.redis.port);
-        let best = ceiling.pump.ceiling(&bed.redis, &address, contenders.iter().map(|c| &c.variant), records);
+        let best = ceiling.pump.ceiling(&bed.redis, &bed.address(), contenders.iter().map(|c| &c.variant), records);
         progress(&format!("round {round}: the ceiling is {:.0} records/s", best.rate()));
         ceiling.turns.push(best);
         for c in &mut *contenders {
@@ -48,16 +47,16 @@ fn table(title: &str, ceiling: &Ceiling, contenders: &[Contender]) -> Table {
     let mut table = Table::new(title, &HEAD);
     let of_redis = median(ceiling.turns.iter().map(|r| r.us(&r.redis)));
     let bytes = format!("ceiling ({:.0} bytes a record)", ceiling.pump.bytes_a_record());
-    table.rows.push(vec![bytes, thousands(ceiling.turns.iter().map(Run::rate)), "1".into(), "-".into(), format!("{of_redis:.2}"), "-".into()]);
+    table.row(bytes, [&thousands(ceiling.turns.iter().map(Run::rate)), "1", "-", &format!("{of_redis:.2}"), "-"]);
     for c in contenders {
-        table.rows.push(vec![
-            c.name.clone(),
+        let cells = [
             thousands(c.turns.iter().map(|d| d.run.rate())),
             ratios(ceiling, c).to_string(),
             format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.cpu)))),
             format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.redis)))),
             format!("{:.0}", c.turns.iter().map(|d| d.peak_kib).max().unwrap() as f64 / 1024.0),
-        ]);
+        ];
+        table.row(&c.name, cells);
     }
     table
 }
@@ -75,7 +74,7 @@ fn threads(contenders: &[Contender]) -> Table {
         for name in names {
             let us = median(c.turns.iter().map(|d| d.run.us(&Cpu::from([(String::new(), d.run.cpu.get(name).copied().unwrap_or(0))]))));
             if us >= 0.005 {
-                table.rows.push(vec![c.name.clone(), name.clone(), format!("{us:.3}")]);
+                table.row(&c.name, [name, &format!("{us:.3}")]);
             }
         }
     }
