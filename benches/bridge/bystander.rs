@@ -138,7 +138,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
         json!({ "name": c.name, "turns": turns, "p99_ratio": ratio, "p99_difference_ms": difference })
     };
     let notes = vec![
-        "Medians of the turns. The pump sends plain pipelines through one connection; of those Redis serves 16 KiB, then other clients.".into(),
+        "Medians of the turns, in brackets the smallest and the largest. The pump sends plain pipelines through one connection; of those Redis serves 16 KiB, then other clients.".into(),
         format!(
             "The bridge's p99 by the pump's, and less it, are those of one turn. The difference is too wide to tell by a fifth of {P99_MAX} ms, the bound of the p99, or of itself where it is larger."
         ),

@@ -259,7 +259,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     }
     let [p50, p99] = ADDED_MAX;
     notes.push(format!(
-        "Medians of the turns. What is added, by record or between the percentiles, is too wide to tell by a fifth of the bound at 10,000 records/s ({p50} ms at p50, {p99} ms at p99), else of the subscriber's own time."
+        "Medians of the turns, in brackets the smallest and the largest. What is added, by record or between the percentiles, is too wide to tell by a fifth of the bound at 10,000 records/s ({p50} ms at p50, {p99} ms at p99), else of the subscriber's own time; or of itself where that is larger."
     ));
     notes.push("Producer (all replicas acknowledge), bare consumer, subscriber, reader, Kafka, Redis and the bridge share the cores.".into());
     Part { tables, notes, figures: figures.into() }
