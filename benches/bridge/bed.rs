@@ -40,17 +40,28 @@ impl Scale {
         format!("make bench{}", self.given)
     }
 
+    /// The rounds where many cases are compared.
+    pub(crate) fn few_rounds(&self) -> usize {
+        self.rounds.min(3)
+    }
+
     /// The part of the records that a case needs which is measured many times.
     pub(crate) fn share(&self, divisor: u64) -> u64 {
         (self.records / divisor).max(1000)
     }
 }
 
+/// Of the Kafka in a folder.
+fn version_of(jars: &str) -> Option<String> {
+    let mut names = std::fs::read_dir(jars).ok()?.flatten().filter_map(|jar| jar.file_name().into_string().ok());
+    names.find_map(|name| Some(name.strip_prefix("kafka-clients-")?.strip_suffix(".jar")?.to_owned()))
+}
+
 pub(crate) struct Bed {
     pub(crate) scale: Scale,
     pub(crate) redis: RedisServer,
-    /// Ended with the bed.
-    _kafka: Option<KafkaServer>,
+    /// Ended with the bed; `None` where one was given.
+    kafka: Option<KafkaServer>,
 }
 
 /// A Redis that writes nothing to disk.
@@ -62,7 +73,22 @@ impl Bed {
         if let Some(server) = &own {
             kafka::use_broker(server.bootstrap());
         }
-        Self { scale, redis: RedisServer::with(Kind::System, &QUIET), _kafka: own }
+        Self { scale, redis: RedisServer::with(Kind::System, &QUIET), kafka: own }
+    }
+
+    /// The servers' versions. Redis tells its own; Kafka tells none, so it is that of the jars which the broker was started from.
+    pub(crate) fn versions(&self) -> String {
+        let own = self.kafka.is_some().then(|| concat!(env!("CARGO_MANIFEST_DIR"), "/target/testbed/kafka").to_owned());
+        // scripts/with-kafka sets it for the broker that it starts, and not for one that it was given.
+        let kafka = own.or_else(|| text("KAFKA_JARS")).and_then(|jars| version_of(&jars));
+        let kafka = kafka.map_or("the Kafka at KAFKA_BOOTSTRAP (version unknown)".to_owned(), |version| format!("Apache Kafka {version}"));
+        let info: String = redis::cmd("INFO").arg("server").query(&mut self.redis.connect()).unwrap();
+        format!("{kafka}, Redis {}", info.lines().find_map(|l| l.strip_prefix("redis_version:")).unwrap_or("unknown"))
+    }
+
+    /// Where its Redis is.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.redis.port)
     }
 
     /// A topic of these records.

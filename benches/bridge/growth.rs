@@ -103,14 +103,12 @@ fn groups(bed: &Bed) -> Vec<Group> {
     ]
 }
 
-/// All turns of a case: what the pump reached and what the bridge did.
-fn turns(bed: &Bed, group: &Group) -> Vec<Vec<(Run, Drained)>> {
-    let prepared: Vec<(String, Pump)> = group.cases.iter().map(|c| (bed.topic(&c.workload), Pump::new(&c.workload, &c.variant))).collect();
+/// All turns of each case, of which the topic and the pump are prepared: what the pump reached and what the bridge did.
+fn turns(bed: &Bed, group: &Group, prepared: &[(String, Pump)]) -> Vec<Vec<(Run, Drained)>> {
     let mut turns: Vec<Vec<(Run, Drained)>> = group.cases.iter().map(|_| Vec::new()).collect();
-    let address = format!("127.0.0.1:{}", bed.redis.port);
-    for round in 1..=bed.scale.rounds.min(3) {
-        for ((case, (topic, pump)), turns) in group.cases.iter().zip(&prepared).zip(&mut turns) {
-            let ceiling = pump.ceiling(&bed.redis, &address, 2, case.workload.records);
+    for round in 1..=bed.scale.few_rounds() {
+        for ((case, (topic, pump)), turns) in group.cases.iter().zip(prepared).zip(&mut turns) {
+            let ceiling = pump.ceiling(&bed.redis, &bed.address(), [&case.variant], case.workload.records);
             let drained = drain(&bed.redis, &case.variant, topic, case.workload.records);
             progress(&format!("round {round}: {}: {:.0} records/s of {:.0}", case.name, drained.run.rate(), ceiling.rate()));
             turns.push((ceiling, drained));
@@ -123,20 +121,20 @@ const HEAD: [&str; 9] =
     ["", "records/s", "by the first", "of its ceiling", "bytes a record", "bridge us/record", "Redis us/record", "peak MiB", "claimed after s"];
 
 fn measure_group(bed: &Bed, group: &Group) -> (Table, Value) {
-    let all = turns(bed, group);
+    let prepared: Vec<(String, Pump)> = group.cases.iter().map(|c| (bed.topic(&c.workload), Pump::new(&c.workload, &c.variant))).collect();
+    let all = turns(bed, group, &prepared);
     let mut table = Table::new(group.title, &HEAD);
     let mut figures = Vec::new();
-    for (case, turns) in group.cases.iter().zip(&all) {
+    for ((case, (_, pump)), turns) in group.cases.iter().zip(&prepared).zip(&all) {
         let rates: Vec<f64> = turns.iter().map(|(_, d)| d.run.rate()).collect();
         let by_first = Spread::of(turns.iter().zip(&all[0]).map(|((_, d), (_, first))| d.run.rate() / first.run.rate()));
         let of_ceiling = Spread::of(turns.iter().map(|(c, d)| d.run.rate() / c.rate()));
         let bridge = Spread::of(turns.iter().map(|(_, d)| d.run.us(&d.run.cpu)));
         let redis = median(turns.iter().map(|(_, d)| d.run.us(&d.run.redis)));
-        let bytes = Pump::new(&Workload { records: 1000, ..case.workload.clone() }, &case.variant).bytes_a_record();
+        let bytes = pump.bytes_a_record();
         let peak = turns.iter().map(|(_, d)| d.peak_kib).max().unwrap() as f64 / 1024.0;
         let claimed = median(turns.iter().map(|(_, d)| d.claimed));
-        table.rows.push(vec![
-            case.name.into(),
+        let cells = [
             thousands(rates.iter().copied()),
             by_first.to_string(),
             of_ceiling.to_string(),
@@ -145,7 +143,8 @@ fn measure_group(bed: &Bed, group: &Group) -> (Table, Value) {
             format!("{redis:.2}"),
             format!("{peak:.0}"),
             format!("{claimed:.2}"),
-        ]);
+        ];
+        table.row(case.name, cells);
         figures.push(json!({
             "case": case.name, "records": case.workload.records, "rates": rates, "by_first": by_first, "of_ceiling": of_ceiling,
             "bytes": bytes, "bridge_us": bridge, "redis_us": redis, "peak_mib": peak, "claimed_s": claimed,

@@ -62,6 +62,6 @@ fn main() {
     let bed = Bed::make(scale);
     for (name, measure) in PARTS.iter().filter(|(n, _)| bed.scale.only.is_empty() || bed.scale.only.iter().any(|o| o == n)) {
         let part = measure(&bed);
-        report::write(name, &part, &bed.scale);
+        report::write(name, &part, &bed);
     }
 }

@@ -95,6 +95,7 @@ pub(crate) fn run(redis: &RedisServer, marker: (&str, u64), records: u64, pid: u
             first = Some((now, applied, cpu(pid), cpu(redis.pid())));
         }
         if let Some((from, already, bridge, server)) = first.as_ref().filter(|_| applied >= records) {
+            assert!(*already < records, "all {records} records were applied between two looks, {EVERY:?} apart: give more of them (RECORDS)");
             let (cpu, redis) = (spent(bridge, &cpu(pid)), spent(server, &cpu(redis.pid())));
             return Run { from: *from, to: now, records: records - already, cpu, redis };
         }

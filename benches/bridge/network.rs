@@ -17,6 +17,7 @@ const BATCHES: [usize; 3] = [200, 500, 2000];
 struct Case {
     lanes: usize,
     batch: usize,
+    variant: Variant,
     turns: Vec<Turn>,
 }
 
@@ -28,25 +29,25 @@ struct Turn {
 }
 
 fn cases() -> Vec<Case> {
-    LANES.iter().flat_map(|&lanes| BATCHES.map(|batch| Case { lanes, batch, turns: Vec::new() })).collect()
+    let case = |lanes, batch| Case { lanes, batch, variant: Variant::reference().lanes(lanes).batch(batch), turns: Vec::new() };
+    LANES.iter().flat_map(|&lanes| BATCHES.map(|batch| case(lanes, batch))).collect()
 }
 
 pub(crate) fn measure(bed: &Bed) -> Part {
     let workload = Workload { partitions: 16, ..Workload::ticks(bed.scale.share(4)) };
     let topic = bed.topic(&workload);
     let pump = Pump::new(&workload, &Variant::reference());
-    let near = format!("127.0.0.1:{}", bed.redis.port);
     let (mut tables, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for ms in [1, 10] {
         let far = Far::make(Duration::from_millis(ms));
         let mut cases = cases();
         let mut far_ceilings = Vec::new();
-        for round in 1..=bed.scale.rounds.min(3) {
-            let ceiling = pump.ceiling(&bed.redis, &near, 2, workload.records).rate();
-            far_ceilings.push(pump.ceiling(&far.redis, &far.address, 2, workload.records).rate() / ceiling);
-            for Case { lanes, batch, turns } in &mut cases {
-                let variant = Variant::reference().lanes(*lanes).batch(*batch);
-                let drained = drain_to(&far.redis, &far.url(), &variant, &topic, workload.records);
+        for round in 1..=bed.scale.few_rounds() {
+            let ceiling = |redis, address| pump.ceiling(redis, address, cases.iter().map(|c| &c.variant), workload.records).rate();
+            let (ceiling, far_ceiling) = (ceiling(&bed.redis, &bed.address()), ceiling(&far.redis, &far.address));
+            far_ceilings.push(far_ceiling / ceiling);
+            for Case { lanes, batch, variant, turns } in &mut cases {
+                let drained = drain_to(&far.redis, &far.url(), variant, &topic, workload.records);
                 let rate = drained.run.rate();
                 progress(&format!("{ms} ms, round {round}: {lanes} lanes of {batch}: {rate:.0} records/s"));
                 turns.push(Turn { rate, ratio: rate / ceiling, bridge_us: drained.run.us(&drained.run.cpu) });
@@ -56,18 +57,17 @@ pub(crate) fn measure(bed: &Bed) -> Part {
             format!("{ms} ms round trip, {} ticks in 16 partitions, exactly-once", workload.records),
             &["lanes", "records a batch", "records/s", "of the ceiling nearby", "bridge us/record"],
         );
-        for Case { lanes, batch, turns } in &cases {
-            table.rows.push(vec![
-                lanes.to_string(),
+        for Case { lanes, batch, turns, .. } in &cases {
+            let cells = [
                 batch.to_string(),
                 thousands(turns.iter().map(|t| t.rate)),
                 Spread::of(turns.iter().map(|t| t.ratio)).to_string(),
                 format!("{:.2}", median(turns.iter().map(|t| t.bridge_us))),
-            ]);
+            ];
+            table.row(lanes, cells);
             figures.push(json!({ "ms": ms, "lanes": lanes, "records_max": batch, "ratio": Spread::of(turns.iter().map(|t| t.ratio)) }));
         }
-        let far_ceiling = Spread::of(far_ceilings);
-        table.rows.push(vec!["pump".into(), "pipelined".into(), "-".into(), far_ceiling.to_string(), "-".into()]);
+        table.row("pump", ["pipelined", "-", &Spread::of(far_ceilings).to_string(), "-"]);
         tables.push(table);
         if let Some(why) = &far.without_netem {
             notes.push(format!(

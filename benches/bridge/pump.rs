@@ -8,21 +8,39 @@ use crate::support::redis_server::RedisServer;
 use crate::ticks::Workload;
 use crate::variant::Variant;
 use kafka_redis_bridge::core::encode::Encoder;
+use kafka_redis_bridge::core::lane::Settings;
 use kafka_redis_bridge::core::route;
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Commands in one write, in records: `batch.records_max`, the most that the bridge sends in one batch.
-const CHUNK: u64 = 500;
 /// The most bytes that are encoded. What is more begins at the first record again: it is all the same to Redis.
 const BYTES_MAX: usize = 512 << 20;
 
-/// Some records' commands, as the bridge would render them.
+/// Some records' commands, as the bridge would render them: what goes in one write.
 struct Chunk {
     bytes: Vec<u8>,
     records: u64,
     commands: usize,
+}
+
+impl Chunk {
+    /// Ends where a batch of the bridge's would.
+    fn render(workload: &Workload, from: u64, lane: &Settings, context: &mut route::Context) -> Self {
+        let (mut out, mut outcomes, mut to) = (Encoder::default(), Vec::new(), from);
+        let has_room = |out: &Encoder, records| records < lane.records_max as u64 && out.commands() < lane.commands_max && out.bytes().len() < lane.bytes_max;
+        while to < workload.records && has_room(&out, to - from) {
+            let (record, mark) = (workload.record(to).into_record("TOPIC", to.try_into().unwrap()), out.mark());
+            route::render(&lane.routes, &[0], &record, &mut out, |_| {}, &mut outcomes, context).unwrap();
+            if to > from && out.bytes().len() > lane.bytes_max {
+                out.truncate(mark);
+                break;
+            }
+            to += 1;
+        }
+        Self { bytes: out.bytes().to_vec(), records: to - from, commands: out.commands() }
+    }
 }
 
 /// What is pumped.
@@ -31,32 +49,16 @@ pub(crate) struct Pump {
     marker: (&'static str, u64),
 }
 
-/// A limit of the rate: records a second.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) rate: f64,
-}
-
 impl Pump {
-    /// In chunks of a batch of the bridge's.
+    /// What this variant would send.
     pub(crate) fn new(workload: &Workload, variant: &Variant) -> Self {
-        let routes = variant.compiled().unwrap();
-        let size = variant.batch.map_or(CHUNK, |n| n as u64).min(workload.records);
+        let (lane, mut context) = (variant.valid().unwrap().lane, route::Context::default());
         let (mut chunks, mut total, mut from) = (Vec::new(), 0, 0);
-        let (mut outcomes, mut context) = (Vec::new(), route::Context::default());
         while from < workload.records && total < BYTES_MAX {
-            let mut out = Encoder::default();
-            let mut to = from;
-            // As the bridge's: so many records, or bytes.
-            while to < workload.records && to - from < size && out.bytes().len() < 1 << 20 {
-                let record = workload.record(to).into_record("TOPIC", to.try_into().unwrap());
-                outcomes.clear();
-                route::render(&routes, &[0], &record, &mut out, |_| {}, &mut outcomes, &mut context).unwrap();
-                to += 1;
-            }
-            total += out.bytes().len();
-            chunks.push(Chunk { bytes: out.bytes().to_vec(), records: to - from, commands: out.commands() });
-            from = to;
+            let chunk = Chunk::render(workload, from, &lane, &mut context);
+            total += chunk.bytes.len();
+            from += chunk.records;
+            chunks.push(chunk);
         }
         Self { chunks, marker: variant.marker() }
     }
@@ -66,8 +68,8 @@ impl Pump {
         self.chunks.iter().map(|c| c.bytes.len()).sum::<usize>() as f64 / self.chunks.iter().map(|c| c.records).sum::<u64>() as f64
     }
 
-    /// Pumps at least so many records through so many connections into an empty Redis at `address`.
-    pub(crate) fn run(&self, redis: &RedisServer, address: &str, connections: usize, records: u64, pace: Option<Pace>) -> Run {
+    /// Pumps at least so many records through so many connections into an empty Redis at `address`, and no more than `rate` a second.
+    pub(crate) fn run(&self, redis: &RedisServer, address: &str, connections: usize, records: u64, rate: Option<f64>) -> Run {
         refresh(redis);
         let mut plan: Vec<Vec<&Chunk>> = vec![Vec::new(); connections];
         let mut planned = 0;
@@ -78,25 +80,25 @@ impl Pump {
             plan[n % connections].push(chunk);
             planned += chunk.records;
         }
-        let pace = pace.map(|p| p.rate / connections as f64);
+        let rate = rate.map(|rate| rate / connections as f64);
         std::thread::scope(|scope| {
             for chunks in &plan {
                 let stream = TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let commands = chunks.iter().map(|c| c.commands).sum();
                 let replies = stream.try_clone().unwrap();
-                scope.spawn(move || send(stream, chunks, pace));
+                scope.spawn(move || send(stream, chunks, rate));
                 scope.spawn(move || count(replies, commands));
             }
             meter::run(redis, self.marker, planned, std::process::id())
         })
     }
 
-    /// The better one of one connection and of as many as the bridge has lanes.
-    pub(crate) fn ceiling(&self, redis: &RedisServer, address: &str, lanes: usize, records: u64) -> Run {
-        let one = self.run(redis, address, 1, records, None);
-        let many = self.run(redis, address, lanes, records, None);
-        if one.rate() > many.rate() { one } else { many }
+    /// The best one of one connection and of as many as each of the variants uses that are compared with it.
+    pub(crate) fn ceiling<'a>(&self, redis: &RedisServer, address: &str, variants: impl IntoIterator<Item = &'a Variant>, records: u64) -> Run {
+        let connections: BTreeSet<usize> = variants.into_iter().map(Variant::connections).chain([1]).collect();
+        let runs = connections.into_iter().map(|n| self.run(redis, address, n, records, None));
+        runs.max_by(|a, b| a.rate().total_cmp(&b.rate())).unwrap()
     }
 }
 

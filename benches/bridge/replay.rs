@@ -3,7 +3,7 @@ use crate::bed::{Bed, refresh};
 use crate::drain::drain;
 use crate::latency::{self, Load};
 use crate::report::{Part, Table, progress};
-use crate::stats::{Spread, Times, median, thousands};
+use crate::stats::{Spread, Times, spreads, thousands};
 use crate::support::daemon::binary;
 use crate::ticks::Workload;
 use crate::variant::{SETEX, Variant, XADD};
@@ -76,7 +76,7 @@ fn speed(bed: &Bed) -> (Table, Value) {
     let mut table = Table::new(title, &["", "records/s", "of the live path"]);
     for (name, rates_of) in ["the live path", "replay, compared first", "replay, applied as it is"].into_iter().zip(&rates) {
         let ratio = Spread::of(rates_of.iter().zip(&rates[0]).map(|(rate, live)| rate / live));
-        table.rows.push(vec![name.into(), thousands(rates_of.iter().copied()), ratio.to_string()]);
+        table.row(name, [thousands(rates_of.iter().copied()), ratio.to_string()]);
     }
     (table, json!({"live": rates[0], "compared": rates[1], "applied": rates[2]}))
 }
@@ -85,20 +85,26 @@ fn speed(bed: &Bed) -> (Table, Value) {
 fn beside(bed: &Bed) -> (Table, Value) {
     let workload = Workload::ticks(bed.scale.records.max(bed.scale.seconds * 400_000));
     let (topic, variant, redis) = (bed.topic(&workload), Variant::new(&[XADD, SETEX]), bed.redis.url());
-    let title = format!("Latency of {LIVE:.0} live records/s, to the subscriber, {} turns of {} s", bed.scale.rounds, bed.scale.seconds);
-    let mut table = Table::new(title, &["beside", "p50 ms", "p99 ms", "p99.9 ms", "max ms"]);
-    let mut figures = Vec::new();
-    let prefixed = |more: &[&'static str]| [&["--target-prefix", "replay:"], more].concat();
-    for (name, arguments) in
-        [("nothing", None), ("a replay at full speed", Some(prefixed(&[]))), ("a replay at 20,000 records/s", Some(prefixed(&["--rate", "20000/s"])))]
-    {
-        let neighbour = || arguments.as_ref().map(|arguments| start(&variant, &topic, &redis, arguments));
-        let turns: Vec<Times> = (0..bed.scale.rounds).map(|_| latency::to_the_subscriber(bed, Load::of(LIVE), neighbour)).collect();
-        progress(&format!("beside {name}: p99 {:?} ms", turns.iter().map(|t| t.p99).collect::<Vec<_>>()));
-        let cell = |pick: fn(&Times) -> f64| format!("{:.2}", median(turns.iter().map(pick)));
-        table.rows.push(vec![name.into(), cell(|t| t.p50), cell(|t| t.p99), cell(|t| t.p999), cell(|t| t.max)]);
-        figures.push(json!({"beside": name, "turns": turns}));
+    let prefixed = |more: &[&'static str]| Some([&["--target-prefix", "replay:"], more].concat());
+    let mut cases = [
+        ("nothing", None, Vec::new()),
+        ("a replay at full speed", prefixed(&[]), Vec::new()),
+        ("a replay at 20,000 records/s", prefixed(&["--rate", "20000/s"]), Vec::new()),
+    ];
+    for round in 1..=bed.scale.rounds {
+        for (name, arguments, turns) in &mut cases {
+            let neighbour = || arguments.as_ref().map(|arguments| start(&variant, &topic, &redis, arguments));
+            let felt = latency::to_the_subscriber(bed, Load::of(LIVE), neighbour);
+            progress(&format!("round {round}: beside {name}: p99 {:.2} ms", felt.p99));
+            turns.push(felt);
+        }
     }
+    let title = format!("Latency of {LIVE:.0} live records/s, to the subscriber, {} turns of {} s", bed.scale.rounds, bed.scale.seconds);
+    let mut table = Table::new(title, &[&["beside"], &Times::HEAD[..]].concat());
+    for (name, _, turns) in &cases {
+        table.row(*name, spreads(turns.iter().map(Times::figures)));
+    }
+    let figures: Vec<Value> = cases.iter().map(|(name, _, turns)| json!({"beside": name, "turns": turns})).collect();
     (table, figures.into())
 }
 

@@ -1,5 +1,5 @@
 //! What a part showed: tables for people (text, Markdown), the same for machines (JSON).
-use crate::bed::Scale;
+use crate::bed::Bed;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use std::process::Command;
 
 /// A table, and what its reader must know.
 pub(crate) struct Table {
-    pub(crate) title: String,
-    pub(crate) head: Vec<&'static str>,
-    pub(crate) rows: Vec<Vec<String>>,
+    title: String,
+    head: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
 }
 
 pub(crate) struct Part {
@@ -38,23 +38,26 @@ fn machine() -> String {
     format!("{cores} cores ({processor}), {} GiB, Linux {}", kib >> 20, first_line("uname", &["-r"]))
 }
 
-fn versions() -> String {
-    let jars = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/testbed/kafka")).into_iter().flatten().flatten();
-    let kafka = jars.filter_map(|j| j.file_name().to_str()?.strip_prefix("kafka-clients-")?.strip_suffix(".jar").map(str::to_owned));
-    let redis = first_line("redis-server", &["--version"]);
+fn versions(bed: &Bed) -> String {
     format!(
-        "kafka-redis-bridge {} ({}), librdkafka {}, Apache Kafka {}, Redis {}",
+        "kafka-redis-bridge {} ({}), librdkafka {}, {}",
         env!("CARGO_PKG_VERSION"),
         first_line("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]),
         rdkafka::util::get_rdkafka_version().1,
-        kafka.last().unwrap_or_default(),
-        redis.split(' ').find_map(|w| w.strip_prefix("v=")).unwrap_or("unknown")
+        bed.versions()
     )
 }
 
 impl Table {
     pub(crate) fn new(title: impl Into<String>, head: &[&'static str]) -> Self {
         Self { title: title.into(), head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// One cell for each column, of which the first is the name.
+    pub(crate) fn row<C: ToString>(&mut self, name: impl ToString, cells: impl IntoIterator<Item = C>) {
+        let row: Vec<String> = [name.to_string()].into_iter().chain(cells.into_iter().map(|c| c.to_string())).collect();
+        assert_eq!(row.len(), self.head.len(), "{row:?}");
+        self.rows.push(row);
     }
 
     /// Its columns as wide as they must be, so that it is readable as text, too.
@@ -78,9 +81,9 @@ impl Table {
 }
 
 /// Shows a part and keeps it in `target/bench/`.
-pub(crate) fn write(name: &str, part: &Part, scale: &Scale) {
+pub(crate) fn write(name: &str, part: &Part, bed: &Bed) {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
-    let (machine, versions, command) = (machine(), versions(), scale.command());
+    let (machine, versions, command) = (machine(), versions(bed), bed.scale.command());
     let mut text = format!("## {name}\n\n`{command}`, {date}. {machine}. {versions}.\n");
     part.tables.iter().for_each(|t| t.markdown(&mut text));
     part.notes.iter().for_each(|n| _ = writeln!(text, "\n{n}"));

@@ -4,7 +4,7 @@ use crate::meter::resident_kib;
 use crate::report::{Part, Table, progress};
 use crate::stats::{Spread, Times};
 use crate::support::{daemon::Daemon, pass};
-use crate::ticks::pair;
+use crate::ticks::{pair, sent};
 use crate::variant::Variant;
 use futures_util::future::{Either, join_all, select};
 use serde_json::json;
@@ -114,13 +114,6 @@ fn fill(redis: &mut redis::Connection, tick: &str) {
     writes.query::<()>(redis).unwrap();
 }
 
-/// The numbers that the updates in a text were sent with.
-fn sent(text: &[u8]) -> impl Iterator<Item = u64> {
-    const HEAD: &[u8] = br#""sent":"#;
-    let places = text.windows(HEAD.len()).enumerate().filter(|(_, w)| *w == HEAD).map(|(at, _)| at + HEAD.len());
-    places.map(|at| text[at..].iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, d| n * 10 + u64::from(d - b'0')))
-}
-
 /// What live clients of so many pairs found.
 struct Live {
     pairs: usize,
@@ -209,7 +202,7 @@ fn requests(rounds: &[Round]) -> Table {
         let latest = [each(&|r| r.latest.0), each(&|r| r.latest.0 / r.redis.0), each(&|r| r.latest.1.p50), each(&|r| r.latest.1.p99)];
         let history = [each(&|r| r.history.0), each(&|r| r.history.0 / r.redis.0), each(&|r| r.history.1.p50), each(&|r| r.history.1.p99)];
         for (what, cells) in [("redis-benchmark GET", redis), ("latest", latest), ("history of 100", history)] {
-            table.rows.push([connections.to_string(), what.into()].into_iter().chain(cells).collect());
+            table.row(connections, [what.into()].into_iter().chain(cells));
         }
     }
     table
@@ -245,7 +238,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     for Live { pairs, times, resident } in &lives {
         let figures =
             [times.p50, times.p99, times.max].map(|ms| format!("{ms:.2}")).into_iter().chain(resident.map(|kib| format!("{:.1}", kib as f64 / 1024.0)));
-        listeners.rows.push([pairs.to_string(), (DELIVERIES * pairs / LISTENERS).to_string()].into_iter().chain(figures).collect());
+        listeners.row(pairs, [(DELIVERIES * pairs / LISTENERS).to_string()].into_iter().chain(figures));
     }
     let figures = json!({
         "rounds": rounds.iter().map(|r| json!({"connections": r.connections, "redis": r.redis, "latest": r.latest, "history": r.history})).collect::<Vec<_>>(),

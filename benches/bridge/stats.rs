@@ -3,7 +3,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// Above this share of the median the spread is too wide to tell anything.
+/// Above this share of the median, or of another yardstick, the spread is too wide to tell anything.
 const SPREAD_MAX: f64 = 0.2;
 
 /// The same thing measured several times.
@@ -26,22 +26,28 @@ impl Spread {
         Self { median, min, max, times: values.len() }
     }
 
-    /// Whether the median can be relied on.
-    fn tells(&self) -> bool {
-        self.max - self.min <= SPREAD_MAX * self.median
+    /// As a text. It is too wide to tell by the yardstick, or by the median where that is larger: a difference may be near 0,
+    /// of which a share says nothing.
+    pub(crate) fn against(&self, yardstick: f64) -> String {
+        let Self { median, min, max, times } = self;
+        match times {
+            1 => format!("{median:.2} (once)"),
+            _ if max - min <= SPREAD_MAX * median.max(yardstick) => format!("{median:.2} ({min:.2}..{max:.2})"),
+            _ => format!("{median:.2} ({min:.2}..{max:.2}: too wide to tell)"),
+        }
     }
 }
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { median, min, max, times } = self;
-        write!(f, "{median:.2}")?;
-        match times {
-            1 => f.write_str(" (once)"),
-            _ if self.tells() => write!(f, " ({min:.2}..{max:.2})"),
-            _ => write!(f, " ({min:.2}..{max:.2}: too wide to tell)"),
-        }
+        f.write_str(&self.against(self.median))
     }
+}
+
+/// Each of some figures, over the turns.
+pub(crate) fn spreads<const N: usize>(turns: impl IntoIterator<Item = [f64; N]>) -> [Spread; N] {
+    let turns: Vec<[f64; N]> = turns.into_iter().collect();
+    std::array::from_fn(|n| Spread::of(turns.iter().map(|t| t[n])))
 }
 
 /// Thousands of something a second.
@@ -65,6 +71,13 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// What the figures are called, in their order.
+    pub(crate) const HEAD: [&str; 4] = ["p50 ms", "p99 ms", "p99.9 ms", "max ms"];
+
+    pub(crate) fn figures(&self) -> [f64; 4] {
+        [self.p50, self.p99, self.p999, self.max]
+    }
+
     /// `None` where there are none.
     pub(crate) fn of(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
         let mut ms: Vec<f64> = times.into_iter().map(|t| t.as_secs_f64() * 1000.0).collect();

@@ -20,8 +20,6 @@ struct Contender {
 /// What contenders are compared with, and its turns.
 struct Ceiling {
     pump: Pump,
-    /// Connections that are tried beside one.
-    lanes: Vec<usize>,
     turns: Vec<Run>,
 }
 
@@ -32,9 +30,7 @@ fn contender(name: &str, variant: Variant) -> Contender {
 /// Measures all in turns, round after round.
 fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contenders: &mut [Contender]) {
     for round in 1..=bed.scale.rounds {
-        let address = format!("127.0.0.1:{}", bed.redis.port);
-        let pumped = ceiling.lanes.iter().map(|n| ceiling.pump.run(&bed.redis, &address, *n, records, None));
-        let best = pumped.max_by(|a, b| a.rate().total_cmp(&b.rate())).unwrap();
+        let best = ceiling.pump.ceiling(&bed.redis, &bed.address(), contenders.iter().map(|c| &c.variant), records);
         progress(&format!("round {round}: the ceiling is {:.0} records/s", best.rate()));
         ceiling.turns.push(best);
         for c in &mut *contenders {
@@ -51,16 +47,16 @@ fn table(title: &str, ceiling: &Ceiling, contenders: &[Contender]) -> Table {
     let mut table = Table::new(title, &HEAD);
     let of_redis = median(ceiling.turns.iter().map(|r| r.us(&r.redis)));
     let bytes = format!("ceiling ({:.0} bytes a record)", ceiling.pump.bytes_a_record());
-    table.rows.push(vec![bytes, thousands(ceiling.turns.iter().map(Run::rate)), "1".into(), "-".into(), format!("{of_redis:.2}"), "-".into()]);
+    table.row(bytes, [&thousands(ceiling.turns.iter().map(Run::rate)), "1", "-", &format!("{of_redis:.2}"), "-"]);
     for c in contenders {
-        table.rows.push(vec![
-            c.name.clone(),
+        let cells = [
             thousands(c.turns.iter().map(|d| d.run.rate())),
             ratios(ceiling, c).to_string(),
             format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.cpu)))),
             format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.redis)))),
             format!("{:.0}", c.turns.iter().map(|d| d.peak_kib).max().unwrap() as f64 / 1024.0),
-        ]);
+        ];
+        table.row(&c.name, cells);
     }
     table
 }
@@ -78,7 +74,7 @@ fn threads(contenders: &[Contender]) -> Table {
         for name in names {
             let us = median(c.turns.iter().map(|d| d.run.us(&Cpu::from([(String::new(), d.run.cpu.get(name).copied().unwrap_or(0))]))));
             if us >= 0.005 {
-                table.rows.push(vec![c.name.clone(), name.clone(), format!("{us:.3}")]);
+                table.row(&c.name, [name, &format!("{us:.3}")]);
             }
         }
     }
@@ -110,11 +106,11 @@ pub(crate) fn whole(bed: &Bed) -> Part {
     }
     let mut notes = vec!["Nobody subscribes: PUBLISH reaches no one.".to_owned()];
     let collapsed = Variant::new(&[XADD, COLLAPSED, PUBLISH]);
-    match collapsed.compiled() {
+    match collapsed.valid() {
         Ok(_) => contenders.push(contender("exactly-once, SETEX with collapse = true", collapsed)),
         Err(why) => notes.push(format!("Left out: `collapse = true`, which this version refuses: {}.", why.replace('\n', " "))),
     }
-    let mut ceiling = Ceiling { pump: Pump::new(&workload, &Variant::reference()), lanes: vec![1, 2, 4], turns: Vec::new() };
+    let mut ceiling = Ceiling { pump: Pump::new(&workload, &Variant::reference()), turns: Vec::new() };
     compete(bed, &topic, workload.records, &mut ceiling, &mut contenders);
     let title = format!("{} ticks in 8 partitions, three writes a record, {} turns", workload.records, bed.scale.rounds);
     Part { tables: vec![table(&title, &ceiling, &contenders), threads(&contenders)], notes, figures: figures(&ceiling, &contenders) }
@@ -127,7 +123,7 @@ pub(crate) fn single(bed: &Bed) -> Part {
     let (mut tables, mut all) = (Vec::new(), Vec::new());
     for (name, write) in [("XADD", XADD), ("SETEX", SETEX), ("PUBLISH", PUBLISH)] {
         let variant = Variant::new(&[write]);
-        let mut ceiling = Ceiling { pump: Pump::new(&workload, &variant), lanes: vec![1, 2, 4], turns: Vec::new() };
+        let mut ceiling = Ceiling { pump: Pump::new(&workload, &variant), turns: Vec::new() };
         let mut contenders = vec![
             contender("exactly-once, the defaults", variant.clone()),
             contender("exactly-once, lanes = 4", variant.clone().lanes(4)),

@@ -36,6 +36,13 @@ pub(crate) fn pair(n: u64) -> String {
     format!("P{n:03}/USD")
 }
 
+/// When the records in a text were sent: the numbers behind each `"sent":`.
+pub(crate) fn sent(text: &[u8]) -> impl Iterator<Item = u64> {
+    const HEAD: &[u8] = br#""sent":"#;
+    let places = text.windows(HEAD.len()).enumerate().filter(|(_, w)| *w == HEAD).map(|(at, _)| at + HEAD.len());
+    places.map(|at| text[at..].iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
 impl Workload {
     /// The reference: 100 pairs in 8 partitions.
     pub(crate) fn ticks(records: u64) -> Self {

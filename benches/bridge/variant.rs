@@ -1,9 +1,7 @@
 //! The configurations that are compared: the defaults, but for what is named here.
 use crate::support::daemon::Setup;
 use kafka_redis_bridge::config::load::load_text;
-use kafka_redis_bridge::config::validate::validate;
-use kafka_redis_bridge::core::route::Route;
-use std::sync::Arc;
+use kafka_redis_bridge::config::validate::{Valid, validate};
 
 /// The reference routes' writes.
 pub(crate) const XADD: &str = r#"xadd = { key = "volatility:{key}", fields = "*", maxlen = 1000 }"#;
@@ -70,10 +68,15 @@ impl Variant {
             .routes(&(route(&self.writes) + &idle))
     }
 
-    /// The route that takes the records, as the core has it; or why the bridge refuses it.
-    pub(crate) fn compiled(&self) -> Result<Arc<[Route]>, String> {
-        let loaded = load_text(&route(&self.writes), "bench.toml", &[]).map_err(|m| m.to_string())?;
-        Ok(validate(&loaded).map_err(|m| m.to_string())?.lane.routes)
+    /// As the bridge takes it, or why it refuses it. The route that takes the records is the first.
+    pub(crate) fn valid(&self) -> Result<Valid, String> {
+        let text = self.setup("TOPIC", "redis://127.0.0.1/0").toml(1);
+        validate(&load_text(&text, "bench.toml", &[]).map_err(|m| m.to_string())?).map_err(|m| m.to_string())
+    }
+
+    /// The connections that it writes through.
+    pub(crate) fn connections(&self) -> usize {
+        self.valid().unwrap().config.redis.lanes
     }
 
     /// The command by which the records that were applied are counted, and how many of them a record becomes.
