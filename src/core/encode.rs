@@ -11,7 +11,8 @@ pub struct Encoder {
     /// No word as the buffer's length is, with which the compiler would count it in one: a store that is read back
     /// in another size stalls, and made this twice as slow.
     args: u32,
-    commands: usize,
+    /// Where each whole command ends.
+    ends: Vec<usize>,
 }
 
 /// The most that stands around an argument.
@@ -82,7 +83,7 @@ impl Encoder {
             self.patch(at, 1, self.args.into());
         }
         self.args = 0;
-        self.commands += 1;
+        self.ends.push(self.out.len());
     }
 
     #[inline]
@@ -115,34 +116,42 @@ impl Encoder {
 
     /// How many commands stand in the buffer, so how many replies will come.
     pub fn commands(&self) -> usize {
-        self.commands
+        self.ends.len()
+    }
+
+    /// The whole commands, one after the other.
+    pub fn encoded(&self) -> impl Iterator<Item = Encoded<'_>> {
+        let mut from = 0;
+        self.ends.iter().map(move |end| Encoded { bytes: &self.out[std::mem::replace(&mut from, *end)..*end] })
     }
 
     /// Where the buffer ends now, to return to with [`Self::truncate`]; between commands only.
     pub fn mark(&self) -> (usize, usize) {
         debug_assert!(self.begun.is_none());
-        (self.out.len(), self.commands)
+        (self.out.len(), self.ends.len())
     }
 
     pub fn truncate(&mut self, (len, commands): (usize, usize)) {
         self.abandon();
         self.out.truncate(len);
-        self.commands = commands;
+        self.ends.truncate(commands);
     }
 
     /// Keeps those commands, by their number, for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        let lengths: Vec<usize> = encoded(&self.out).map(|c| c.bytes().len()).collect();
-        let (mut to, mut from, mut kept) = (0, 0, 0);
-        for (n, len) in lengths.into_iter().enumerate() {
-            if keep(n) {
-                self.out.copy_within(from..from + len, to);
-                (to, kept) = (to + len, kept + 1);
+        let (mut to, mut from, mut n) = (0, 0, 0..);
+        self.ends.retain_mut(|end| {
+            let command = from..*end;
+            from = *end;
+            let kept = n.next().is_some_and(&mut keep);
+            if kept {
+                self.out.copy_within(command.clone(), to);
+                to += command.len();
+                *end = to;
             }
-            from += len;
-        }
+            kept
+        });
         self.out.truncate(to);
-        self.commands = kept;
     }
 
     pub fn clear(&mut self) {
@@ -174,20 +183,6 @@ impl<'a> Encoded<'a> {
             after.get(..len)
         })
     }
-}
-
-/// The whole commands of an encoding, one after the other.
-pub fn encoded(mut bytes: &[u8]) -> impl Iterator<Item = Encoded<'_>> {
-    std::iter::from_fn(move || {
-        let (count, mut rest) = header(bytes)?;
-        for _ in 0..count {
-            let (len, after) = header(rest)?;
-            rest = after.get(len + 2..)?;
-        }
-        let (command, after) = bytes.split_at(bytes.len() - rest.len());
-        bytes = after;
-        Some(Encoded { bytes: command })
-    })
 }
 
 /// A header's number, and what follows it.
@@ -259,9 +254,9 @@ mod tests {
         e.command(&[b"MULTI"]);
         e.command(&[&b"SET"[..], b"k\r\n*3\r\n", b""]);
         let args = |c: Encoded<'_>| (0..4).map(|n| c.arg(n).map(<[u8]>::to_vec)).collect::<Vec<_>>();
-        let found: Vec<_> = encoded(e.bytes()).map(args).collect();
+        let found: Vec<_> = e.encoded().map(args).collect();
         assert_eq!(found, [vec![Some(b"MULTI".to_vec()), None, None, None], vec![Some(b"SET".to_vec()), Some(b"k\r\n*3\r\n".to_vec()), Some(vec![]), None]]);
-        let again: Vec<&[u8]> = encoded(e.bytes()).map(Encoded::bytes).collect();
+        let again: Vec<&[u8]> = e.encoded().map(Encoded::bytes).collect();
         assert_eq!((again.concat().as_slice(), again.len()), (e.bytes(), 2));
     }
 

@@ -2,7 +2,6 @@
 //! for keyspace notifications. A key that another command of the transaction names keeps all of them.
 use super::Lane;
 use super::batch::{Batch, Sent};
-use crate::core::encode::encoded;
 use crate::core::write::{Effect, Kind, Write};
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +18,8 @@ impl Lane {
         };
         let collapses = |sent: &Sent| write(sent).is_some_and(Write::collapses);
         // MULTI stands before them.
-        let commands = || encoded(self.tx.bytes()).skip(1).zip(&batch.commands).enumerate();
-        let (mut named, mut last) = (HashSet::new(), HashMap::new());
+        let commands = || self.tx.encoded().skip(1).zip(&batch.commands).enumerate();
+        let (mut named, mut last) = (HashSet::with_capacity(batch.commands.len()), HashMap::with_capacity(batch.commands.len()));
         let mut undone = vec![false; batch.commands.len()];
         for (_, (command, sent)) in commands().filter(|(_, (_, sent))| !collapses(sent)) {
             let keys = match write(sent).map(|w| &w.kind) {

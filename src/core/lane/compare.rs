@@ -8,7 +8,7 @@
 //! that the live path is busy with hold newer values, and need no watch.
 use super::batch::{Batch, Sent};
 use super::{Burial, Lane, Next, Stage};
-use crate::core::encode::{Encoded, Encoder, encoded};
+use crate::core::encode::{Encoded, Encoder};
 use crate::core::letter::Letter;
 use crate::core::replay::decide::{Candidate, Decider, Standing, What};
 use crate::core::replay::job::{Counts, Keys};
@@ -63,7 +63,7 @@ impl Lane {
     pub(super) fn compare(&mut self, batch: Batch, now: Duration) -> Next {
         let (mut candidates, mut asked, mut slots) = (Vec::new(), Vec::new(), HashMap::new());
         // After MULTI.
-        for (command, (sent, encoded)) in batch.commands.iter().zip(encoded(self.tx.bytes()).skip(1)).enumerate() {
+        for (command, (sent, encoded)) in batch.commands.iter().zip(self.tx.encoded().skip(1)).enumerate() {
             let Sent::Write { origin, .. } = *sent else { continue };
             if !self.settings.routes[origin.route].writes[origin.write].effect.compares() {
                 continue;
@@ -144,7 +144,7 @@ impl Lane {
     /// Decides about each write in turn; what is to be kept of the keys that are written.
     fn decide(&self, comparison: &mut Comparison, standing: Vec<Standing<'_>>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut decider = Decider::new(standing);
-        let commands: Vec<Encoded<'_>> = encoded(self.tx.bytes()).skip(1).collect();
+        let commands: Vec<Encoded<'_>> = self.tx.encoded().skip(1).collect();
         for candidate in &comparison.candidates {
             if comparison.dropped.contains_key(&candidate.command) {
                 continue;

@@ -6,7 +6,7 @@
 use super::burial::Burial;
 use super::{Lane, Letters, Next, Stage};
 use crate::core::decode::Scratch;
-use crate::core::encode::{Encoded, Encoder, encoded};
+use crate::core::encode::{Encoded, Encoder};
 use crate::core::letter::Letter;
 use crate::core::record::Record;
 use crate::core::replay::decide::BEGUN;
@@ -111,7 +111,7 @@ impl Lane {
             }
             return;
         }
-        for (origin, command) in origins.into_iter().zip(encoded(out.bytes())) {
+        for (origin, command) in origins.into_iter().zip(out.encoded()) {
             let route = &self.settings.routes[origin.route];
             let write = &route.writes[origin.write];
             if write.effect.compares() {

@@ -2,7 +2,7 @@
 //!
 //! While a range is verified the bridge goes on: what it applied behind the range, up to where it was when Redis had been
 //! looked at, may be there as well. Those records are the tail.
-use crate::core::encode::{Encoded, Encoder, encoded};
+use crate::core::encode::{Encoded, Encoder};
 use crate::core::record::Record;
 use crate::core::replay::version::Version;
 use crate::core::route::{self, Origin, Route};
@@ -205,7 +205,7 @@ impl Model {
             self.records += 1;
             self.dead += u64::from(rendered.is_err());
         }
-        for (origin, command) in origins.into_iter().zip(encoded(out.bytes())).filter(|_| rendered.is_ok()) {
+        for (origin, command) in origins.into_iter().zip(out.encoded()).filter(|_| rendered.is_ok()) {
             let asked = asked && self.chosen.contains(&origin.route);
             self.command(origin, command, record, source, pass, asked);
         }
