@@ -33,7 +33,10 @@ fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contende
         let best = ceiling.pump.ceiling(&bed.redis, &bed.address(), contenders.iter().map(|c| &c.variant), records);
         progress(&format!("round {round}: the ceiling is {:.0} records/s", best.rate()));
         ceiling.turns.push(best);
-        for c in &mut *contenders {
+        // Each case comes first once: who follows the pump finds its machine less warm.
+        let first = (round - 1) % contenders.len();
+        let (before, after) = contenders.split_at_mut(first);
+        for c in after.iter_mut().chain(before) {
             let drained = drain(&bed.redis, &c.variant, topic, records);
             progress(&format!("round {round}: {}: {:.0} records/s", c.name, drained.run.rate()));
             c.turns.push(drained);
