@@ -33,7 +33,7 @@ fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contende
         let best = ceiling.pump.ceiling(&bed.redis, &bed.address(), contenders.iter().map(|c| &c.variant), records);
         progress(&format!("round {round}: the ceiling is {:.0} records/s", best.rate()));
         ceiling.turns.push(best);
-        // Each case comes first once: who follows the pump finds its machine less warm.
+        // They take turns at coming first: who follows the pump has been slower.
         let first = (round - 1) % contenders.len();
         let (before, after) = contenders.split_at_mut(first);
         for c in after.iter_mut().chain(before) {

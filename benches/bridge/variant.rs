@@ -15,8 +15,8 @@ pub(crate) struct Variant {
     pub(crate) guarantee: &'static str,
     /// `None`: the default.
     pub(crate) lanes: Option<usize>,
-    /// Records of a batch, of so many writes each.
-    pub(crate) batch: Option<usize>,
+    /// Lines of `[batch]`; none: the defaults.
+    pub(crate) batch: String,
     /// Routes beside the one that takes the records.
     pub(crate) idle_routes: usize,
 }
@@ -30,7 +30,7 @@ fn route(writes: &[String]) -> String {
 impl Variant {
     pub(crate) fn new(writes: &[&str]) -> Self {
         let writes = writes.iter().map(|w| (*w).to_owned()).collect();
-        Self { writes, guarantee: "exactly-once", lanes: None, batch: None, idle_routes: 0 }
+        Self { writes, guarantee: "exactly-once", lanes: None, batch: String::new(), idle_routes: 0 }
     }
 
     /// All three writes.
@@ -46,8 +46,14 @@ impl Variant {
         Self { guarantee, ..self }
     }
 
+    /// So many records a batch, of these writes each.
     pub(crate) fn batch(self, records: usize) -> Self {
-        Self { batch: Some(records), ..self }
+        Self { batch: format!("records_max = {records}\ncommands_max = {}\n", records * self.writes.len()), ..self }
+    }
+
+    /// So many commands a batch, and nothing else than the default: a lane's room is counted in records.
+    pub(crate) fn commands_max(self, commands: usize) -> Self {
+        Self { batch: format!("commands_max = {commands}\n"), ..self }
     }
 
     pub(crate) fn idle_routes(self, idle_routes: usize) -> Self {
@@ -59,12 +65,11 @@ impl Variant {
         let idle: String =
             (0..self.idle_routes).map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n")).collect();
         let lanes = self.lanes.map(|n| format!("lanes = {n}\n")).unwrap_or_default();
-        let batch = self.batch.map(|n| format!("[batch]\nrecords_max = {n}\ncommands_max = {}\n", n * self.writes.len())).unwrap_or_default();
         Setup::new(topic, redis)
             .without_property("session.timeout.ms")
             .without_property("topic.metadata.refresh.interval.ms")
             .redis_extra(&format!("guarantee = \"{}\"\n{lanes}", self.guarantee))
-            .extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n{batch}"))
+            .extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[batch]\n{}", self.batch))
             .routes(&(route(&self.writes) + &idle))
     }
 

@@ -46,6 +46,8 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     c.set("queued.max.messages.kbytes", "1024");
     c.set("fetch.message.max.bytes", "262144");
     c.set("fetch.max.bytes", "524288");
+    // A broker has one fetch at a time on its way, so what is claimed or resumed waits for one that found nothing until now.
+    c.set("fetch.wait.max.ms", "100");
     c.set("check.crcs", "true");
     // New topics and partitions are noticed within this time.
     c.set("topic.metadata.refresh.interval.ms", "10000");
