@@ -125,16 +125,16 @@ impl Encoder {
         self.ends.iter().map(move |end| Encoded { bytes: &self.out[std::mem::replace(&mut from, *end)..*end] })
     }
 
-    /// Where the buffer ends now, to return to with [`Self::truncate`]; between commands only.
-    pub fn mark(&self) -> (usize, usize) {
+    /// How many commands there are now, to return to with [`Self::truncate`]; between commands only.
+    pub fn mark(&self) -> usize {
         debug_assert!(self.begun.is_none());
-        (self.out.len(), self.ends.len())
+        self.ends.len()
     }
 
-    pub fn truncate(&mut self, (len, commands): (usize, usize)) {
+    pub fn truncate(&mut self, mark: usize) {
         self.abandon();
-        self.out.truncate(len);
-        self.ends.truncate(commands);
+        self.ends.truncate(mark);
+        self.out.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
     /// Keeps those commands, by their number, for which `keep` holds.
@@ -155,7 +155,7 @@ impl Encoder {
     }
 
     pub fn clear(&mut self) {
-        self.truncate((0, 0));
+        self.truncate(0);
     }
 }
 

@@ -48,8 +48,8 @@ pub struct Entry {
     committed: Option<i64>,
     /// The offset after the last record handed to its lane; where it was sought to, before the first. Its records go on here.
     next: i64,
-    /// The offset after the last record polled, since the partition was last sought or resumed.
-    polled: Option<i64>,
+    /// Whether a record was polled since the partition was last sought or resumed.
+    polled: bool,
     /// The log's end as of the last statistics, if nothing of it was polled since, and how many records must have been
     /// polled in all before what was queued then has come through.
     at_end: Option<(i64, u64)>,
@@ -132,7 +132,7 @@ impl Flow {
             rebuild: None,
             committed: None,
             next: 0,
-            polled: None,
+            polled: false,
             at_end: None,
             read_again: None,
             held: false,
@@ -195,7 +195,7 @@ impl Flow {
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
-            (entry.next, entry.polled, entry.at_end) = (begin, None, None);
+            (entry.next, entry.polled, entry.at_end) = (begin, false, None);
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
@@ -289,7 +289,7 @@ impl Flow {
             let wanted = entry.phase != Phase::Open || entry.held || full[entry.lane];
             if wanted != entry.paused {
                 entry.paused = wanted;
-                (entry.polled, entry.at_end) = (None, None);
+                (entry.polled, entry.at_end) = (false, None);
                 if wanted { pause.push(entry.at.clone()) } else { resume.push((entry.at.clone(), entry.next)) }
             }
         }
@@ -333,7 +333,7 @@ impl Flow {
     pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
         self.polled += records;
         let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
-        (entry.next, entry.polled, entry.at_end, entry.read_again) = (offset + 1, Some(offset + 1), None, None);
+        (entry.next, entry.polled, entry.at_end, entry.read_again) = (offset + 1, true, None, None);
         Some(entry)
     }
 
@@ -346,26 +346,20 @@ impl Flow {
     pub fn at_end(&mut self, topic: &str, partition: i32, end: i64, queued: u64) -> Option<(u64, AtEnd)> {
         let polled = self.polled;
         let entry = self.topics.get_mut(topic)?.get_mut(&partition)?;
-        let position = entry.position().filter(|p| *p < end && entry.phase == Phase::Open && !entry.paused)?;
+        entry.position().filter(|p| *p < end && entry.phase == Phase::Open && !entry.paused)?;
         // What was queued and is thrown away is never polled, so the later statistics may set a lower mark.
         let before = entry.at_end.filter(|(before, _)| *before == end).map(|(_, through)| through);
         let through = before.map_or(polled + queued, |b| b.min(polled + queued));
         entry.at_end = Some((end, through));
-        if before.is_none() || polled < through {
+        if before.is_none() || polled < through || entry.is_busy() {
             return None;
         }
-        match entry.polled {
-            Some(next) if next > position => None,
-            Some(_) => {
-                entry.at_end = None;
-                Some((entry.generation, AtEnd::Advance))
-            }
-            None if entry.read_again == Some(end) || entry.is_busy() => None,
-            None => {
-                entry.read_again = Some(end);
-                Some((entry.generation, AtEnd::ReadAgain))
-            }
+        if entry.polled {
+            entry.at_end = None;
+            return Some((entry.generation, AtEnd::Advance));
         }
+        let asked = entry.read_again.replace(end) == Some(end);
+        (!asked).then_some((entry.generation, AtEnd::ReadAgain))
     }
 }
 
