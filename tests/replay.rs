@@ -101,6 +101,7 @@ fn beside_a_busy_live_bridge_no_value_goes_back() {
     let daemon = bed.setup.start();
     daemon.wait_settled(20_000);
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "8000/s"]);
+    bed.wait_begun();
     let mut written = 20_000;
     let mut c = bed.redis.connect();
     let mut seen = [0i64; 20];

@@ -1,5 +1,6 @@
 //! A configuration by which commands are run to their end, with or without a bridge beside.
 use super::daemon::{Setup, binary};
+use super::eventually;
 use super::kafka;
 use super::redis_server::RedisServer;
 use std::io::Write as _;
@@ -83,9 +84,18 @@ impl Bed {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    fn jobs(&self) -> Vec<String> {
+        redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut self.redis.connect()).unwrap()
+    }
+
+    /// Until the only job stands in Redis: from then on no record that is produced is of its range.
+    pub(crate) fn wait_begun(&self) {
+        eventually("the job is begun", 40, || !self.jobs().is_empty());
+    }
+
     /// The only job.
     pub(crate) fn job(&self) -> String {
-        let mut names: Vec<String> = redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut self.redis.connect()).unwrap();
+        let mut names = self.jobs();
         assert_eq!(names.len(), 1);
         names.remove(0)
     }
