@@ -12,8 +12,17 @@ const CLAIMS_MAX: u64 = 256;
 /// How long nothing may be applied.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// CPU time by thread, in nanoseconds. Threads that do the same count as one: `lane-0` and `lane-1` are `lane`.
-pub(crate) type Cpu = BTreeMap<String, u64>;
+/// What threads had of the cores, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Time {
+    /// They ran.
+    pub(crate) ran: u64,
+    /// They could have run, and others had the cores.
+    pub(crate) waited: u64,
+}
+
+/// By thread. Threads that do the same count as one: `lane-0` and `lane-1` are `lane`.
+pub(crate) type Cpu = BTreeMap<String, Time>;
 
 /// What a run came to, from its first applied records to its last.
 #[derive(Clone, Debug)]
@@ -35,7 +44,26 @@ impl Run {
 
     /// Microseconds a record.
     pub(crate) fn us(&self, cpu: &Cpu) -> f64 {
-        cpu.values().sum::<u64>() as f64 / 1000.0 / self.records as f64
+        self.a_record(cpu.values().map(|t| t.ran).sum())
+    }
+
+    /// What Redis' main thread neither ran nor waited for a core: it had nothing to do. In microseconds a record.
+    pub(crate) fn redis_idle_us(&self) -> f64 {
+        let main = self.redis_main();
+        self.a_record((self.to - self.from).as_nanos() as u64) - self.a_record(main.ran + main.waited)
+    }
+
+    /// How long Redis' main thread could have run and had no core, in microseconds a record.
+    pub(crate) fn redis_waited_us(&self) -> f64 {
+        self.a_record(self.redis_main().waited)
+    }
+
+    fn redis_main(&self) -> Time {
+        self.redis["redis-server"]
+    }
+
+    fn a_record(&self, ns: u64) -> f64 {
+        ns as f64 / 1000.0 / self.records as f64
     }
 }
 
@@ -46,14 +74,20 @@ pub(crate) fn cpu(pid: u32) -> Cpu {
         let read = |name: &str| std::fs::read_to_string(task.join(name));
         // A thread may end while it is looked at.
         let (Ok(name), Ok(stat)) = (read("comm"), read("schedstat")) else { continue };
-        let ns: u64 = stat.split(' ').next().unwrap().parse().unwrap();
-        *cpu.entry(name.trim().trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()).to_owned()).or_default() += ns;
+        let mut figures = stat.split(' ').map(|ns| ns.parse::<u64>().unwrap());
+        let time = cpu.entry(name.trim().trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()).to_owned()).or_default();
+        time.ran += figures.next().unwrap();
+        time.waited += figures.next().unwrap();
     }
     cpu
 }
 
 fn spent(from: &Cpu, to: &Cpu) -> Cpu {
-    to.iter().map(|(name, ns)| (name.clone(), ns.saturating_sub(from.get(name).copied().unwrap_or(0)))).collect()
+    let spent = |(name, to): (&String, &Time)| {
+        let from = from.get(name).copied().unwrap_or_default();
+        (name.clone(), Time { ran: to.ran.saturating_sub(from.ran), waited: to.waited.saturating_sub(from.waited) })
+    };
+    to.iter().map(spent).collect()
 }
 
 fn memory_kib(pid: u32, figure: &str) -> u64 {

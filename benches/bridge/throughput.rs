@@ -44,19 +44,25 @@ fn compete(bed: &Bed, topic: &str, records: u64, ceiling: &mut Ceiling, contende
     }
 }
 
-const HEAD: [&str; 6] = ["", "records/s", "of the ceiling", "bridge us/record", "Redis us/record", "peak MiB"];
+const HEAD: [&str; 8] = ["", "records/s", "of the ceiling", "bridge us/record", "Redis us/record", "it waited for a core", "it had nothing to do", "peak MiB"];
 
 fn table(title: &str, ceiling: &Ceiling, contenders: &[Contender]) -> Table {
     let mut table = Table::new(title, &HEAD);
-    let of_redis = median(ceiling.turns.iter().map(|r| r.us(&r.redis)));
+    let us = |runs: &[&Run], of: fn(&Run) -> f64| format!("{:.2}", median(runs.iter().map(|r| of(r))));
+    let redis = |runs: &[&Run]| [us(runs, |r| r.us(&r.redis)), us(runs, Run::redis_waited_us), us(runs, Run::redis_idle_us)];
     let bytes = format!("ceiling ({:.0} bytes a record)", ceiling.pump.bytes_a_record());
-    table.row(bytes, [&thousands(ceiling.turns.iter().map(Run::rate)), "1", "-", &format!("{of_redis:.2}"), "-"]);
+    let [ran, waited, idle] = redis(&ceiling.turns.iter().collect::<Vec<_>>());
+    table.row(bytes, [thousands(ceiling.turns.iter().map(Run::rate)), "1".into(), "-".into(), ran, waited, idle, "-".into()]);
     for c in contenders {
+        let runs: Vec<&Run> = c.turns.iter().map(|d| &d.run).collect();
+        let [ran, waited, idle] = redis(&runs);
         let cells = [
-            thousands(c.turns.iter().map(|d| d.run.rate())),
+            thousands(runs.iter().map(|r| r.rate())),
             ratios(ceiling, c).to_string(),
-            format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.cpu)))),
-            format!("{:.2}", median(c.turns.iter().map(|d| d.run.us(&d.run.redis)))),
+            us(&runs, |r| r.us(&r.cpu)),
+            ran,
+            waited,
+            idle,
             format!("{:.0}", c.turns.iter().map(|d| d.peak_kib).max().unwrap() as f64 / 1024.0),
         ];
         table.row(&c.name, cells);
@@ -75,7 +81,7 @@ fn threads(contenders: &[Contender]) -> Table {
     for c in contenders {
         let names: BTreeSet<&String> = c.turns.iter().flat_map(|d| d.run.cpu.keys()).collect();
         for name in names {
-            let us = median(c.turns.iter().map(|d| d.run.us(&Cpu::from([(String::new(), d.run.cpu.get(name).copied().unwrap_or(0))]))));
+            let us = median(c.turns.iter().map(|d| d.run.us(&Cpu::from([(String::new(), d.run.cpu.get(name).copied().unwrap_or_default())]))));
             if us >= 0.005 {
                 table.row(&c.name, [name, &format!("{us:.3}")]);
             }
