@@ -112,7 +112,7 @@ pub(crate) fn measure(bed: &Bed) -> Part {
     let records = bed.scale.share(2);
     let topic = bed.topic(&Workload::ticks(records));
     let mut curves = vec![Curve::new("the default".into(), Variant::reference())];
-    curves.extend([150, 300, 450, 900, 1500].map(|n| Curve::new(format!("commands_max = {n}"), Variant::reference().commands_max(n))));
+    curves.extend([150, 300, 600, 900, 1500].map(|n| Curve::new(format!("commands_max = {n}"), Variant::reference().commands_max(n))));
     for round in 1..=bed.scale.rounds {
         for curve in &mut curves {
             let turn = curve.turn(bed, &topic, records);

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::time::Duration;
 
 const LANES: [usize; 3] = [2, 4, 8];
-/// Records; `None`: the defaults, of which `commands_max` ends a batch of these writes at 200.
+/// Records; `None`: the defaults.
 const BATCHES: [Option<usize>; 3] = [None, Some(500), Some(2000)];
 
 /// Lanes of some batch size, and their turns.
@@ -33,7 +33,7 @@ fn cases() -> Vec<Case> {
     let case = |lanes, batch: Option<usize>| {
         let variant = Variant::reference().lanes(lanes);
         let (batch, variant) = match batch {
-            None => ("200, the defaults".to_owned(), variant),
+            None => (format!("{}, the defaults", variant.records_a_batch()), variant),
             Some(records) => (records.to_string(), variant.batch(records)),
         };
         Case { lanes, batch, variant, turns: Vec::new() }

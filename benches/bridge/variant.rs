@@ -79,6 +79,12 @@ impl Variant {
         validate(&load_text(&text, "bench.toml", &[]).map_err(|m| m.to_string())?).map_err(|m| m.to_string())
     }
 
+    /// How many records of these writes a batch takes.
+    pub(crate) fn records_a_batch(&self) -> usize {
+        let lane = self.valid().unwrap().lane;
+        lane.records_max.min(lane.commands_max.div_ceil(self.writes.len()))
+    }
+
     /// The connections that it writes through.
     pub(crate) fn connections(&self) -> usize {
         self.valid().unwrap().config.redis.lanes

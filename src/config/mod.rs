@@ -175,7 +175,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { records_max: 500, commands_max: 600, bytes_max: Size::mib(1), linger: Period::secs(0) }
+        Self { records_max: 500, commands_max: 500, bytes_max: Size::mib(1), linger: Period::secs(0) }
     }
 }
 
