@@ -47,15 +47,15 @@ impl Run {
         self.a_record(cpu.values().map(|t| t.ran).sum())
     }
 
-    /// What Redis' main thread neither ran nor waited for a core: it had nothing to do. In microseconds a record.
-    pub(crate) fn redis_idle_us(&self) -> f64 {
-        let main = self.redis_main();
-        self.a_record((self.to - self.from).as_nanos() as u64) - self.a_record(main.ran + main.waited)
-    }
-
     /// How long Redis' main thread could have run and had no core, in microseconds a record.
     pub(crate) fn redis_waited_us(&self) -> f64 {
         self.a_record(self.redis_main().waited)
+    }
+
+    /// How long Redis' main thread neither ran nor waited for a core, in microseconds a record: nothing had come.
+    pub(crate) fn redis_slept_us(&self) -> f64 {
+        let main = self.redis_main();
+        self.a_record((self.to - self.from).as_nanos() as u64) - self.a_record(main.ran + main.waited)
     }
 
     fn redis_main(&self) -> Time {

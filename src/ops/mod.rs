@@ -4,14 +4,12 @@
 //! |---|---|
 //! | [`conditions`] | what holds now, since when, and what to do |
 //! | [`status`] | a snapshot of everything, as /status serves it |
-//! | [`heap`] | what is freed goes back to the kernel |
 //! | [`http`] | /livez /readyz /metrics /status |
 //! | [`listener`] | a listener whose clients are bounded |
 //! | [`metrics`] | Prometheus text |
 //! | [`signals`] | SIGTERM, SIGINT, SIGHUP |
 //! | [`telemetry`] | structured logs |
 pub mod conditions;
-pub mod heap;
 pub mod http;
 pub mod listener;
 pub mod metrics;

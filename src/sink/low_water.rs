@@ -3,7 +3,7 @@
 //! core. Woken a third as often, the bridge took 1.37 us a record in place of 1.57, Redis 2.85 in place of 3.00, and a drain
 //! reached 0.97 of the ceiling in place of 0.90 (three turns of 700,000 ticks, two cores, 2026-11-27).
 //!
-//! Unsafe, since no well-kept crate has this option. It is sound: the call reads one `c_int` that
+//! The only unsafe code of the project, since no well-kept crate has this option. It is sound: the call reads one `c_int` that
 //! lives through it, and the descriptor is borrowed from a socket that lives as long.
 use std::ffi::c_int;
 use std::io;
