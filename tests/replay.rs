@@ -116,6 +116,7 @@ fn beside_a_busy_live_bridge_no_value_goes_back() {
         }
     }
     assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+    assert!(written > 20_000, "the live bridge was busy meanwhile");
     daemon.wait_settled(written);
     for k in 0..20 {
         assert_eq!(bed.get(&format!("latest:k{k}")).unwrap(), format!(r#"{{"v":{}}}"#, written - 20 + k));
