@@ -58,13 +58,13 @@ pub(crate) fn zombie(bed: &mut Bed<'_>, rng: &mut StdRng) {
 }
 
 /// The poller alone is stopped for longer than max.poll.interval.ms, while its heartbeats go on: a tracer holds the
-/// thread in a write of its log. Within a poll of librdkafka it would not count.
+/// thread in a write of its log, until the group has noticed. Within a poll of librdkafka it would not count.
 pub(crate) fn max_poll(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let sleeper = rng.random_range(0..2);
     let threads = std::fs::read_dir(format!("/proc/{}/task", bed.bridges[sleeper].pid())).unwrap().map(|t| t.unwrap().path());
     let read = |thread: &Path, what: &str| std::fs::read_to_string(thread.join(what)).unwrap();
     let poller = threads.into_iter().find(|t| read(t, "comm").trim() == "poller").unwrap();
-    let held = ["-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:delay_enter=9000000:when=1", "-p"];
+    let held = ["-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:delay_enter=30000000:when=1", "-p"];
     let mut tracer = Command::new("strace").args(held).arg(poller.file_name().unwrap()).spawn().unwrap();
     eventually("the tracer is there", 10, || !read(&poller, "status").contains("TracerPid:\t0"));
     // It has something to log when it claims again.
