@@ -129,7 +129,7 @@ fn a_job_is_refused_before_it_begins_where_its_user_lacks_something() {
     bed.redis.command("ACL SETUSER bridge +pttl +xrevrange +xlen +xinfo|stream");
     assert!(bed.expect(0, &["verify", "--from-offset", "earliest"]).ends_with("equal\n"));
     bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-offset", "latest", "--yes"]);
-    let names: Vec<String> = redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut bed.redis.connect()).unwrap();
+    let names = bed.jobs();
     names.iter().for_each(|name| drop(bed.expect(0, &["jobs", "forget", name])));
 }
 

@@ -62,7 +62,8 @@ impl Run {
         self.redis["redis-server"]
     }
 
-    fn a_record(&self, ns: u64) -> f64 {
+    /// Nanoseconds of the run, as microseconds a record.
+    pub(crate) fn a_record(&self, ns: u64) -> f64 {
         ns as f64 / 1000.0 / self.records as f64
     }
 }

@@ -1,7 +1,7 @@
 //! Throughput: a preloaded topic drained to its end, in turns with the pump.
 use crate::bed::Bed;
 use crate::drain::{Drained, drain};
-use crate::meter::{Cpu, Run};
+use crate::meter::Run;
 use crate::pump::Pump;
 use crate::report::{Part, Table, progress};
 use crate::stats::{Spread, median, thousands};
@@ -84,7 +84,7 @@ fn threads(contenders: &[Contender]) -> Table {
     for c in contenders {
         let names: BTreeSet<&String> = c.turns.iter().flat_map(|d| d.run.cpu.keys()).collect();
         for name in names {
-            let us = median(c.turns.iter().map(|d| d.run.us(&Cpu::from([(String::new(), d.run.cpu.get(name).copied().unwrap_or_default())]))));
+            let us = median(c.turns.iter().map(|d| d.run.a_record(d.run.cpu.get(name).map_or(0, |t| t.ran))));
             if us >= 0.005 {
                 table.row(&c.name, [name, &format!("{us:.3}")]);
             }

@@ -84,7 +84,7 @@ impl Bed {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    fn jobs(&self) -> Vec<String> {
+    pub(crate) fn jobs(&self) -> Vec<String> {
         redis::cmd("SMEMBERS").arg("bridge:jobs").query(&mut self.redis.connect()).unwrap()
     }
 
