@@ -39,38 +39,35 @@ pub fn run(args: &Global) -> Exit {
     for route in valid.lane.routes.iter() {
         tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
     }
-    let bridge = match Bridge::start(&valid) {
-        Ok(bridge) => bridge,
+    // Before Kafka hears of it: a process that can't begin must not join the group, take partitions from the others, and leave
+    // again at each of its restarts.
+    let http = &valid.config.http;
+    let listening = match http.enabled.then(|| http::listen(&http.listen)).transpose() {
+        Ok(listening) => listening,
+        Err(e) => {
+            tracing::error!(code = "http-failed", "http.listen {}: {e}; choose another address, or http.enabled = false", http.listen);
+            return Exit::Fatal;
+        }
+    };
+    let serve = &valid.config.serve;
+    let started = (http.enabled && serve.enabled).then(|| Api::new(&valid)).transpose().and_then(|api| Ok((api, Bridge::start(&valid)?)));
+    let (api, bridge) = match started {
+        Ok(both) => both,
         Err(e) => {
             // librdkafka refuses a combination of properties.
             tracing::error!(code = "start-failed", "{e}");
             return Exit::Config;
         }
     };
-    let mut serving = None;
-    if valid.config.http.enabled {
-        let api = match valid.config.serve.enabled.then(|| Api::new(&valid)).transpose() {
-            Ok(api) => api,
-            Err(e) => {
-                tracing::error!(code = "start-failed", "{e}");
-                return Exit::Config;
-            }
-        };
-        let (view, served) = (bridge.view.clone(), api.clone());
+    if let Some(listening) = listening {
+        let (address, view, served) = (listening.address, bridge.view.clone(), api.clone());
         let router = move || served.iter().fold(http::router(view), |router, api| router.fallback_service(api.router()));
-        let serve = &valid.config.serve;
-        let bounds = Bounds { all: serve.connections_max, each: serve.connections_per_client };
-        match http::serve(&valid.config.http.listen, bounds, router) {
-            Ok(address) => {
-                tracing::info!(%address, "listening: /livez /readyz /metrics /status");
-                api.iter().for_each(|api| api.tell());
-                serving = api;
-            }
-            Err(e) => {
-                tracing::error!(code = "http-failed", "http.listen {}: {e}; choose another address, or http.enabled = false", valid.config.http.listen);
-                return Exit::Fatal;
-            }
+        if let Err(e) = listening.serve(Bounds { all: serve.connections_max, each: serve.connections_per_client }, router) {
+            tracing::error!(code = "start-failed", "http: {e}");
+            return Exit::Fatal;
         }
+        tracing::info!(%address, "listening: /livez /readyz /metrics /status");
+        api.iter().for_each(|api| api.tell());
     }
     let (stop, config, set) = (bridge.stopper(), args.config.clone(), args.set.clone());
     let listening = signals::listen(move |asked| match asked {
@@ -94,7 +91,7 @@ pub fn run(args: &Global) -> Exit {
     let mut watchdog = Watchdog::new();
     watch(&bridge, &mut watchdog);
     let drained = bridge.join(|| watchdog.feed());
-    serving.iter().for_each(|api| api.flush());
+    api.iter().for_each(|api| api.flush());
     report(drained)
 }
 

@@ -30,6 +30,14 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     };
     let level = telemetry::init(&valid.config.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "serving");
+    let serve = &valid.config.serve;
+    let listening = match http::listen(&serve.listen) {
+        Ok(listening) => listening,
+        Err(e) => {
+            tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);
+            return Exit::Fatal;
+        }
+    };
     let api = match Api::new(&valid) {
         Ok(api) => api,
         Err(e) => {
@@ -37,15 +45,13 @@ pub fn run(global: &Global, args: &Args) -> Exit {
             return Exit::Config;
         }
     };
-    let (serve, served) = (&valid.config.serve, api.clone());
+    let (address, served) = (listening.address, api.clone());
     let bounds = Bounds { all: serve.connections_max, each: serve.connections_per_client };
-    match http::serve(&serve.listen, bounds, move || Router::new().fallback_service(served.router())) {
-        Ok(address) => tracing::info!(%address, "listening: the page at /, the API at /api/v1"),
-        Err(e) => {
-            tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);
-            return Exit::Fatal;
-        }
+    if let Err(e) = listening.serve(bounds, move || Router::new().fallback_service(served.router())) {
+        tracing::error!(code = "start-failed", "http: {e}");
+        return Exit::Fatal;
     }
+    tracing::info!(%address, "listening: the page at /, the API at /api/v1");
     api.tell();
     let ((stop, stopped), config, set) = (bounded(1), global.config.clone(), global.set.clone());
     let listening = signals::listen(move |asked| match asked {

@@ -16,25 +16,40 @@ pub trait Source: Send + Sync + 'static {
     fn alive(&self) -> bool;
 }
 
-/// Serves what `router` makes, within the runtime, on a thread of its own; returns the address, which tells the port where 0
-/// was asked for.
+/// An address that is listened on. Nobody is answered before [`Listening::serve`]; who connects meanwhile waits.
+pub struct Listening {
+    listener: std::net::TcpListener,
+    /// Tells the port where 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Takes the address.
 ///
 /// # Errors
 /// The address can't be listened on.
-pub fn serve(listen: &str, bounds: Bounds, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(listen)?;
+pub fn listen(address: &str) -> std::io::Result<Listening> {
+    let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("http".into()).spawn(move || {
-        runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener::serve(listener, bounds, router()).await,
-                Err(e) => tracing::error!(code = "http-failed", "the listener stopped: {e}"),
-            }
-        });
-    })?;
-    Ok(address)
+    Ok(Listening { address: listener.local_addr()?, listener })
+}
+
+impl Listening {
+    /// Serves what `router` makes, within the runtime, on a thread of its own.
+    ///
+    /// # Errors
+    /// The system gives no thread, or nothing to wait for the network with.
+    pub fn serve(self, bounds: Bounds, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("http".into()).spawn(move || {
+            runtime.block_on(async move {
+                match tokio::net::TcpListener::from_std(self.listener) {
+                    Ok(listener) => listener::serve(listener, bounds, router()).await,
+                    Err(e) => tracing::error!(code = "http-failed", "the listener stopped: {e}"),
+                }
+            });
+        })?;
+        Ok(())
+    }
 }
 
 /// The bridge's own paths.
