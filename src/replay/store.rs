@@ -3,12 +3,13 @@ use crate::config;
 use crate::core::claimer::Settings;
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
-use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
-use crate::core::replay::completion::{self, Completion, Ended};
+use crate::core::replay::claim::{Claim, How, Outcome, Wanted};
+use crate::core::replay::completion::{Completion, Ended};
 use crate::core::replay::job::{Counts, Gap, Keys, gap, gap_field, gone};
-use crate::core::replay::leave::{self, Leave, Left};
+use crate::core::replay::leave::{Leave, Left};
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
+use crate::core::replay::talk::{Next, Talk};
 use crate::core::reply::{Reply, first_error};
 use crate::sink::connection::{Connection, Connector, Failure};
 use serde::{Deserialize, Serialize};
@@ -78,19 +79,22 @@ impl Store {
         Ok(replies)
     }
 
-    /// Takes a job's partitions. On a failure nobody knows whether it was done.
-    pub fn claim(&mut self, settings: &Settings, keys: &Keys, wanted: Vec<Wanted>, how: How, number: u64) -> Result<Outcome, Failure> {
-        let mut claim = Claim::new(settings, keys, wanted, how, number);
-        let mut next = claim.begin();
-        let outcome = loop {
+    fn settle<T: Talk>(&mut self, mut talk: T) -> Result<T::Outcome, Failure> {
+        let mut next = talk.begin();
+        loop {
             match next {
                 Next::Exchange { replies } => {
-                    let answer = self.exchange(claim.outgoing(), replies)?;
-                    next = claim.answered(&answer);
+                    let answer = self.exchange(talk.outgoing(), replies)?;
+                    next = talk.answered(&answer);
                 }
-                Next::Done(outcome) => break outcome,
+                Next::Done(outcome) => return Ok(outcome),
             }
-        };
+        }
+    }
+
+    /// Takes a job's partitions. On a failure nobody knows whether it was done.
+    pub fn claim(&mut self, settings: &Settings, keys: &Keys, wanted: Vec<Wanted>, how: How, number: u64) -> Result<Outcome, Failure> {
+        let outcome = self.settle(Claim::new(settings, keys, wanted, how, number))?;
         if !matches!(outcome, Outcome::Taken(_)) {
             self.ask(&[&[b"UNWATCH"]])?;
         }
@@ -166,19 +170,9 @@ impl Store {
     /// what says so stays.
     pub fn leave(&mut self, keys: &Keys, owner: &[u8], taken: &[TopicPartition]) -> Result<Left, Failure> {
         for _ in 0..TRIES_MAX {
-            let mut leave = Leave::new(keys, owner, taken);
-            let mut next = leave.begin();
-            let left = loop {
-                match next {
-                    leave::Next::Exchange { replies } => {
-                        let answer = self.exchange(leave.outgoing(), replies)?;
-                        next = leave.answered(&answer);
-                    }
-                    leave::Next::Done(left) => break left,
-                }
-            };
-            if left != Left::Again {
-                return Ok(left);
+            match self.settle(Leave::new(keys, owner, taken))? {
+                Left::Again => {}
+                left => return Ok(left),
             }
         }
         Ok(Left::Again)
@@ -205,17 +199,7 @@ impl Store {
         // A connection that was idle for long may be gone.
         let _ = self.ask(&[&[b"EXISTS", &keys.job().0]]);
         for _ in 0..TRIES_MAX {
-            let mut completion = Completion::new(keys, spans, now_ms);
-            let mut next = completion.begin();
-            let ended = loop {
-                match next {
-                    completion::Next::Exchange { replies } => {
-                        let answer = self.exchange(completion.outgoing(), replies)?;
-                        next = completion.answered(&answer);
-                    }
-                    completion::Next::Done(ended) => break ended,
-                }
-            };
+            let ended = self.settle(Completion::new(keys, spans, now_ms))?;
             self.ask(&[&[b"UNWATCH"]])?;
             match ended {
                 Ended::Complete => return Ok(true),

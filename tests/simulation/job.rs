@@ -9,12 +9,13 @@ use crate::core::claimer;
 use crate::core::lane::{Lane, Letters, Settings, Tally};
 use crate::core::record::Record;
 use crate::core::replay::bounds::Held;
-use crate::core::replay::claim::{Claim, How, Next, Outcome, Wanted};
-use crate::core::replay::completion::{self, Completion, Ended};
+use crate::core::replay::claim::{Claim, How, Outcome, Wanted};
+use crate::core::replay::completion::{Completion, Ended};
 use crate::core::replay::job::Keys;
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::policy::{Ids, Options};
 use crate::core::replay::run::Run;
+use crate::core::replay::talk::{Next, Talk};
 use crate::core::route::{Route, Tombstone};
 use crate::core::template::Template;
 use crate::core::write::{Effect, Fields, Kind, Ttl, Write, Xadd};
@@ -152,9 +153,9 @@ impl Process {
             },
         };
         match (next, &self.completing) {
-            (completion::Next::Exchange { replies }, Some(completion)) => self.line.send(completion.outgoing(), replies, env),
-            (completion::Next::Done(Ended::Again | Ended::Refused(_)), _) => self.completing = None,
-            (completion::Next::Done(ended), _) => {
+            (Next::Exchange { replies }, Some(completion)) => self.line.send(completion.outgoing(), replies, env),
+            (Next::Done(Ended::Again | Ended::Refused(_)), _) => self.completing = None,
+            (Next::Done(ended), _) => {
                 env.trace(|| format!("job: {ended:?}"));
                 self.ended = true;
             }

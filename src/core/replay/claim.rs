@@ -7,6 +7,7 @@
 //! | take | must be there, and not complete | whoever owns them is fenced |
 //! | keep | must be there | must still be this process' own |
 use super::job::{GONE, Keys};
+use super::talk::{Next, Talk};
 use crate::core::claim::Notice;
 use crate::core::claimer::{Request, Settings};
 use crate::core::encode::Encoder;
@@ -66,16 +67,6 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What the shell is to do next.
-#[derive(Debug)]
-pub enum Next {
-    /// Send [`Claim::outgoing`], read this many replies, call [`Claim::answered`].
-    Exchange {
-        replies: usize,
-    },
-    Done(Outcome),
-}
-
 /// See the module's documentation.
 pub struct Claim<'s> {
     settings: &'s Settings,
@@ -93,13 +84,16 @@ impl<'s> Claim<'s> {
         let owner = [settings.owner.as_slice(), format!("-{number}").as_bytes()].concat();
         Self { settings, keys, wanted, how, owner, taking: None, out: Encoder::default() }
     }
+}
 
-    /// The bytes of the exchange that was asked for.
-    pub fn outgoing(&self) -> &[u8] {
+impl Talk for Claim<'_> {
+    type Outcome = Outcome;
+
+    fn outgoing(&self) -> &[u8] {
         self.out.bytes()
     }
 
-    pub fn begin(&mut self) -> Next {
+    fn begin(&mut self) -> Next<Outcome> {
         self.out.clear();
         self.out.arg(b"WATCH");
         self.out.arg(&self.keys.job().0);
@@ -110,8 +104,7 @@ impl<'s> Claim<'s> {
         Next::Exchange { replies: self.out.commands() }
     }
 
-    /// Takes the replies of the last exchange, all of them, in order.
-    pub fn answered(&mut self, replies: &[Reply]) -> Next {
+    fn answered(&mut self, replies: &[Reply]) -> Next<Outcome> {
         if let Some(error) = first_error(replies) {
             return Next::Done(match triage(error) {
                 Class::Transient | Class::Capacity => Outcome::Again(format!("Redis refuses: {error}")),
@@ -124,8 +117,10 @@ impl<'s> Claim<'s> {
             (None, _) => self.read(replies).unwrap_or_else(Next::Done),
         }
     }
+}
 
-    fn read(&mut self, replies: &[Reply]) -> Result<Next, Outcome> {
+impl Claim<'_> {
+    fn read(&mut self, replies: &[Reply]) -> Result<Next<Outcome>, Outcome> {
         let [_, status, states @ ..] = replies else { return Err(Outcome::Failed("nothing was asked of Redis".into())) };
         let ours = |state: &State| state.owner.starts_with(&self.settings.owner);
         match (&self.how, status) {
@@ -225,7 +220,7 @@ mod tests {
     }
 
     /// Asked, and answered with this status and this state.
-    fn after(how: How, status: Reply, state: &[(&str, &str)], look: impl FnOnce(&mut Claim<'_>, Next)) {
+    fn after(how: How, status: Reply, state: &[(&str, &str)], look: impl FnOnce(&mut Claim<'_>, Next<Outcome>)) {
         let (settings, keys) = (settings(), Keys::new("b", "j"));
         let mut claim = Claim::new(&settings, &keys, wanted(), how, 7);
         claim.begin();

@@ -2,6 +2,7 @@
 //! gone back to before its end since the last batch was answered, and then a job that is complete could not be carried on.
 use super::job::Keys;
 use super::plan::Span;
+use super::talk::{Next, Talk};
 use crate::core::encode::Encoder;
 use crate::core::reply::{Reply, first_error};
 use crate::core::state::{State, StateKey};
@@ -15,16 +16,6 @@ pub enum Ended {
     /// Somebody wrote the job or its states meanwhile.
     Again,
     Refused(String),
-}
-
-/// What the shell is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Send [`Completion::outgoing`], read this many replies, call [`Completion::answered`].
-    Exchange {
-        replies: usize,
-    },
-    Done(Ended),
 }
 
 /// See the module's documentation.
@@ -42,13 +33,16 @@ impl Completion {
         let states = spans.iter().map(|span| (keys.state(&span.at()), span.to)).collect();
         Self { keys: keys.clone(), states, now_ms, marking: false, out: Encoder::default() }
     }
+}
 
-    /// The bytes of the exchange that was asked for.
-    pub fn outgoing(&self) -> &[u8] {
+impl Talk for Completion {
+    type Outcome = Ended;
+
+    fn outgoing(&self) -> &[u8] {
         self.out.bytes()
     }
 
-    pub fn begin(&mut self) -> Next {
+    fn begin(&mut self) -> Next<Ended> {
         self.out.arg(b"WATCH");
         self.out.arg(&self.keys.job().0);
         self.states.iter().for_each(|(key, _)| self.out.arg(&key.0));
@@ -58,8 +52,7 @@ impl Completion {
         Next::Exchange { replies: self.out.commands() }
     }
 
-    /// Takes the replies of the last exchange, all of them, in order.
-    pub fn answered(&mut self, replies: &[Reply]) -> Next {
+    fn answered(&mut self, replies: &[Reply]) -> Next<Ended> {
         if let Some(error) = first_error(replies) {
             return Next::Done(Ended::Refused(error.to_owned()));
         }
@@ -95,7 +88,7 @@ mod tests {
     }
 
     /// What comes of it where Redis holds this.
-    fn after(status: Reply, offset: &str, unread: &str) -> (Completion, Next) {
+    fn after(status: Reply, offset: &str, unread: &str) -> (Completion, Next<Ended>) {
         let span = Span { topic: "t".into(), partition: 0, from: 3, to: 9, first_ms: None, last_ms: None, live: None };
         let mut completion = Completion::new(&Keys::new("b", "j"), &[span], 5);
         assert_eq!(completion.begin(), Next::Exchange { replies: 3 });

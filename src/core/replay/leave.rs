@@ -1,6 +1,7 @@
 //! A process lets go of a job, as a machine without I/O: that somebody works on it is taken back only where the states are still
 //! this process' own, which are read under WATCH. Where another one has taken them since, the sign of life is that one's.
 use super::job::Keys;
+use super::talk::{Next, Talk};
 use crate::core::encode::Encoder;
 use crate::core::record::TopicPartition;
 use crate::core::reply::{Reply, first_error};
@@ -20,16 +21,6 @@ pub enum Left {
     Refused(String),
 }
 
-/// What the shell is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Send [`Leave::outgoing`], read this many replies, call [`Leave::answered`].
-    Exchange {
-        replies: usize,
-    },
-    Done(Left),
-}
-
 /// See the module's documentation.
 pub struct Leave<'k> {
     keys: &'k Keys,
@@ -45,13 +36,16 @@ impl<'k> Leave<'k> {
     pub fn new(keys: &'k Keys, owner: &'k [u8], taken: &[TopicPartition]) -> Self {
         Self { keys, owner, states: taken.iter().map(|at| keys.state(at)).collect(), leaving: false, out: Encoder::default() }
     }
+}
 
-    /// The bytes of the exchange that was asked for.
-    pub fn outgoing(&self) -> &[u8] {
+impl Talk for Leave<'_> {
+    type Outcome = Left;
+
+    fn outgoing(&self) -> &[u8] {
         self.out.bytes()
     }
 
-    pub fn begin(&mut self) -> Next {
+    fn begin(&mut self) -> Next<Left> {
         // Of a job of which nothing was taken, what says that somebody works on it may be another's.
         if self.states.is_empty() {
             return Next::Done(Left::Ours);
@@ -63,8 +57,7 @@ impl<'k> Leave<'k> {
         Next::Exchange { replies: self.out.commands() }
     }
 
-    /// Takes the replies of the last exchange, all of them, in order.
-    pub fn answered(&mut self, replies: &[Reply]) -> Next {
+    fn answered(&mut self, replies: &[Reply]) -> Next<Left> {
         if let Some(error) = first_error(replies) {
             return Next::Done(Left::Refused(error.to_owned()));
         }
@@ -100,7 +93,7 @@ mod tests {
     }
 
     /// What comes of it where Redis holds this of two partitions.
-    fn after(states: [&[(&str, &str)]; 2], look: impl FnOnce(&mut Leave<'_>, Next)) {
+    fn after(states: [&[(&str, &str)]; 2], look: impl FnOnce(&mut Leave<'_>, Next<Left>)) {
         let keys = Keys::new("b", "j");
         let mut leave = Leave::new(&keys, b"me", &[TopicPartition::new("t", 0), TopicPartition::new("t", 1)]);
         assert_eq!(leave.begin(), Next::Exchange { replies: 3 });

@@ -15,6 +15,7 @@
 //! | [`policy`] | what each write does in a replay |
 //! | [`run`] | a job under way: what is claimed, read, handed over, let go |
 //! | [`sample`] | which records a dry run shows |
+//! | [`talk`] | what is settled with Redis in some exchanges: a claim, a completion, a leave |
 //! | [`unfinished`] | a job that is not complete, and a live bridge that was set back |
 //! | [`version`] | which of two values is newer |
 pub mod bounds;
@@ -30,5 +31,6 @@ pub mod plan;
 pub mod policy;
 pub mod run;
 pub mod sample;
+pub mod talk;
 pub mod unfinished;
 pub mod version;
