@@ -45,9 +45,10 @@ fuzz:
 
 # The whole bridge against a real Kafka and Redis, on a machine that does nothing else: docs/performance.md.
 # ONLY=throughput,single,latency,bystander,growth,network,replay,serve QUICK=1 RECORDS=2000000 ROUNDS=5
+# With cores of its own for Redis: taskset -c 1 make bench REDIS_CPUS=0
 bench:
 	scripts/install test
-	ONLY="$(ONLY)" QUICK="$(QUICK)" RECORDS="$(RECORDS)" ROUNDS="$(ROUNDS)" cargo bench --bench bridge
+	ONLY="$(ONLY)" QUICK="$(QUICK)" RECORDS="$(RECORDS)" ROUNDS="$(ROUNDS)" REDIS_CPUS="$(REDIS_CPUS)" cargo bench --bench bridge
 
 # The hot lane in pieces: decode, render, encode, replies, ledger.
 bench-core:

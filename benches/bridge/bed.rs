@@ -25,7 +25,7 @@ impl Scale {
     pub(crate) fn read() -> Self {
         let quick = text("QUICK").is_some();
         let number = |name: &str, otherwise| text(name).map_or(otherwise, |t| t.parse().unwrap_or_else(|_| panic!("{name} is a number")));
-        let given = ["ONLY", "QUICK", "RECORDS", "ROUNDS"].iter().filter_map(|name| text(name).map(|t| format!(" {name}={t}"))).collect();
+        let given = ["ONLY", "QUICK", "RECORDS", "ROUNDS", "REDIS_CPUS"].iter().filter_map(|name| text(name).map(|t| format!(" {name}={t}"))).collect();
         Self {
             only: text("ONLY").iter().flat_map(|t| t.split(',')).map(|n| n.trim().to_owned()).collect(),
             records: number("RECORDS", if quick { 200_000 } else { 2_000_000 }),
@@ -67,13 +67,20 @@ pub(crate) struct Bed {
 /// A Redis that writes nothing to disk.
 pub(crate) const QUIET: [&str; 2] = ["--appendonly", "no"];
 
+/// What the benchmark's Redis is started with: on cores of its own where that is asked for.
+fn redis_args(cpus: Option<&String>) -> Vec<&str> {
+    let cpus = cpus.map(|cpus| ["--server_cpulist", cpus]);
+    QUIET.into_iter().chain(cpus.into_iter().flatten()).collect()
+}
+
 impl Bed {
     pub(crate) fn make(scale: Scale) -> Self {
         let own = std::env::var_os("KAFKA_BOOTSTRAP").is_none().then(|| KafkaServer::plain(&[]));
         if let Some(server) = &own {
             kafka::use_broker(server.bootstrap());
         }
-        Self { scale, redis: RedisServer::with(Kind::System, &QUIET), kafka: own }
+        let redis = RedisServer::with(Kind::System, &redis_args(text("REDIS_CPUS").as_ref()));
+        Self { scale, redis, kafka: own }
     }
 
     /// The servers' versions. Redis tells its own; Kafka tells none, so it is that of the jars which the broker was started from.

@@ -1,5 +1,5 @@
 //! The benchmark: a real Kafka, a real Redis, the release binary as a process. `make bench`; `ONLY=throughput,latency`,
-//! `QUICK=1`, `RECORDS=500000`, `ROUNDS=3`.
+//! `QUICK=1`, `RECORDS=500000`, `ROUNDS=3`, `REDIS_CPUS=0`.
 //!
 //! | file | concept |
 //! |---|---|
