@@ -4,7 +4,7 @@ use crate::support::command::check;
 use crate::support::daemon::Setup;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
-use crate::support::{eventually, free_port, kafka};
+use crate::support::{eventually, kafka};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
@@ -189,6 +189,7 @@ fn older_and_other_servers_are_asked_what_they_know() {
 #[test]
 fn a_replica_is_waited_for_until_it_is_promoted() {
     let (redis, master) = (RedisServer::start(), RedisServer::start());
+    master.command("CONFIG SET repl-diskless-sync-delay 0");
     redis.command(&format!("REPLICAOF 127.0.0.1 {}", master.port));
     let link = || redis::cmd("INFO").arg("replication").query::<String>(&mut redis.connect()).unwrap();
     eventually("the replica follows", 20, || link().contains("master_link_status:up"));
@@ -211,7 +212,7 @@ fn a_replica_is_waited_for_until_it_is_promoted() {
 
 /// Something that speaks the protocol and is no Redis: answers by `answer`, which is given a command in upper case.
 fn pretender(answer: impl Fn(&str) -> &'static str + Clone + Send + 'static) -> String {
-    let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}/0", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

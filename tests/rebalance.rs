@@ -24,7 +24,8 @@ fn moving(configure: impl Fn(Setup) -> Setup) {
     feed(30_000);
     two.kill();
     feed(30_000);
-    eventually("the survivor has all partitions", 60, || one.open() == 8);
+    // By the consumer protocol the broker keeps who was killed for 45 s.
+    eventually("the survivor has all partitions", 120, || one.open() == 8);
     let three = setup.start();
     feed(30_000);
     eventually("the partitions are shared again", 40, || three.open() == 4 && one.open() == 4);
@@ -97,7 +98,8 @@ fn trimmed(configure: impl Fn(Setup) -> Setup) {
     let daemon = configure(Setup::new(&topic, &redis.url())).start();
     kept.expect_in(&redis, 60);
     let none: i64 = redis::cmd("EXISTS").arg("volatility:G0/USD").query(&mut redis.connect()).unwrap();
-    assert_eq!((none, daemon.open()), (0, 6));
+    assert_eq!(none, 0);
+    eventually("all partitions are open", 20, || daemon.open() == 6);
 }
 
 #[test]

@@ -53,12 +53,12 @@ fn a_stopped_job_ends_with_75_and_the_line_that_carries_it_on() {
     let bed = Bed::new(2);
     let mut ticks = Ticks::default();
     ticks.produce(&bed.topic, 20_000, 5);
-    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "5000/s", "--output", "json"]);
-    eventually("the job is under way", 40, || bed.entries(5) > 3_000);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s", "--output", "json"]);
+    eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     signal(child.id(), "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(75), "{}", bed.log());
-    let report: serde_json::Value = serde_json::from_str(bed.log().lines().last().unwrap()).unwrap();
-    assert_eq!((&report["event"], &report["end"]), (&"report".into(), &"stopped".into()));
+    let report: serde_json::Value = bed.log().lines().find(|l| l.contains(r#""event":"report""#)).map(|l| serde_json::from_str(l).unwrap()).unwrap();
+    assert_eq!(report["end"], "stopped");
     assert!(bed.log().lines().any(|l| l.contains(r#""event":"progress""#)));
     let line = report["resume"].as_str().unwrap();
     assert!(line.ends_with(&format!("replay --resume {}", bed.job())), "{line}");
@@ -77,7 +77,7 @@ fn two_processes_of_one_job_fence_each_other() {
     let bed = Bed::new(2);
     let mut ticks = Ticks::default();
     ticks.produce(&bed.topic, 20_000, 5);
-    let mut first = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
+    let mut first = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "1000/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
     assert!(told.contains("complete"), "{told}");
@@ -249,7 +249,8 @@ fn a_redis_that_goes_away_is_waited_for() {
         eventually("the job is under way", 40, || bed.entries(5) > part * 4_000);
         bed.redis.kill();
         bed.redis.run();
-        eventually("Redis answers", 20, || bed.redis.try_connect().is_some());
+        // The kill may have torn a write: what Redis then repairs, it repairs wrongly at its next start.
+        bed.redis.write_file_anew();
     }
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", bed.log());
     ticks.expect_exactly(&bed.redis);
@@ -429,7 +430,7 @@ fn under_at_least_once_a_job_is_exactly_once_all_the_same() {
 fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
     let bed = Bed::new(1);
     Ticks::default().produce(&bed.topic, 20_000, 5);
-    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "1000/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     bed.redis.command("FLUSHALL");
     assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());

@@ -119,7 +119,7 @@ fn a_job_is_not_carried_on_beside_a_bridge_that_was_set_back_and_will_add_the_sa
     daemon.wait_settled(400);
     assert_eq!(daemon.stop(), 0);
     bed.redis.command("DEL volatility:P0/USD");
-    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "100/s"]);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "20/s"]);
     eventually("the job is under way", 40, || bed.entries(1) > 50);
     signal(job.id(), "TERM");
     assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
@@ -142,7 +142,7 @@ fn a_job_is_not_carried_on_beside_a_bridge_that_was_set_back_and_will_add_the_sa
 fn the_rate_of_a_job_that_is_carried_on_is_its_own() {
     let bed = Bed::new(1);
     Ticks::default().produce(&bed.topic, 30_000, 5);
-    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "20000/s"]);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2500/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 20_000);
     signal(job.id(), "TERM");
     assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());

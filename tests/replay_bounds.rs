@@ -1,5 +1,6 @@
 //! Where a range begins and ends, as a person says it, is which records are applied.
 use crate::support::bed::Bed;
+use crate::support::eventually;
 use crate::support::kafka::{self, Produce};
 use crate::support::sequence::{Ticks, tick};
 use std::ops::Range;
@@ -79,6 +80,8 @@ fn a_transaction_that_is_open_is_behind_the_end_until_it_ends() {
     assert!(told.contains("8 lies outside of what Kafka holds, [0, 6)"), "{told}");
     assert!(bed.expect(0, &["replay", "--dry-run", "--from-offset", "earliest"]).contains("10 records would become"));
     producer.end(true);
+    // It is acknowledged before its markers are written.
+    eventually("its markers are written", 30, || kafka::ends(&bed.topic, 2) == [12, 12]);
     bed.replay(&["--from-offset", "0:6,1:6", "--append"]);
     assert_eq!(length("volatility:K"), 20);
 }

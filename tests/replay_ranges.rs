@@ -47,7 +47,7 @@ fn a_compacted_topic_is_replayed_across_its_holes_and_resumed_where_the_last_rec
     bed.topic = topic.clone();
     let mut ticks = Ticks::default();
     ticks.produce(&topic, 1_000, 10);
-    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--to-offset", "1000", "--partition", "0", "--rate", "300/s"]);
+    let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--to-offset", "1000", "--partition", "0", "--rate", "50/s"]);
     eventually("the job is under way", 40, || bed.entries(10) > 200);
     signal(job.id(), "TERM");
     assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());

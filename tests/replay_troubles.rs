@@ -137,12 +137,12 @@ fn a_redis_that_does_not_take_the_mark_of_completion_is_waited_for_until_a_stop(
     Ticks::default().produce(&bed.topic, 200, 1);
     for stopped in [false, true] {
         bed.redis.command("FLUSHALL");
-        let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "100/s"]);
+        let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "25/s"]);
         eventually("the job is under way", 40, || bed.entries(1) > 20);
         let name = bed.job();
         // The records do not touch it; the mark can't be set in it.
-        bed.redis.command(&format!("RENAME bridge:job:{name} kept"));
-        bed.redis.command(&format!("SET bridge:job:{name} text"));
+        let job_key = format!("bridge:job:{name}");
+        let () = redis::pipe().atomic().cmd("RENAME").arg(&job_key).arg("kept").cmd("SET").arg(&job_key).arg("text").exec(&mut bed.redis.connect()).unwrap();
         eventually("the mark is refused", 40, || bed.log().contains("all is applied, and that can't be written to Redis"));
         assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
         if stopped {

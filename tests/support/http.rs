@@ -85,14 +85,20 @@ pub(crate) struct Event {
 pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {
+    /// Asks again while it is told to, as a busy server may.
     pub(crate) fn open(port: u16, path: &str, last: Option<&str>) -> Self {
-        let mut stream = connect(port);
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{last}\r\n").unwrap();
-        let mut reader = BufReader::new(stream);
-        let (status, headers) = head(&mut reader).expect("an answer");
-        assert_eq!(status, 200, "{path}: {headers:?}");
-        Self(reader)
+        let mut opened = None;
+        super::eventually("a live client is let in", 30, || {
+            let mut stream = connect(port);
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{last}\r\n").unwrap();
+            let mut reader = BufReader::new(stream);
+            let (status, headers) = head(&mut reader).expect("an answer");
+            assert!([200, 503].contains(&status), "{status} {path}: {headers:?}");
+            opened = (status == 200).then_some(Self(reader));
+            opened.is_some()
+        });
+        opened.expect("it was let in")
     }
 
     /// The next event; `None` where the stream ends.

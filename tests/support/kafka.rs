@@ -76,14 +76,26 @@ pub(crate) fn create_on(client: &ClientConfig, name: &str, partitions: i32, sett
     super::eventually("the topic is created", 60, || match admin_of(client, async |a, o| a.create_topics([&topic], o).await) {
         Ok(mut created) => match created.pop().unwrap() {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => true,
+            Err((_, RDKafkaErrorCode::RequestTimedOut)) => false,
             Err((name, why)) => panic!("{name}: {why}"),
         },
         Err(_) => false,
+    });
+    wait_led(client, name, partitions.unsigned_abs() as usize);
+}
+
+/// The controller acknowledges what it has committed; that the broker knows it as well comes after it.
+fn wait_led(client: &ClientConfig, name: &str, partitions: usize) {
+    let consumer: BaseConsumer = client.create().unwrap();
+    super::eventually("the broker leads all partitions", 60, || {
+        let known = consumer.fetch_metadata(Some(name), Duration::from_secs(10));
+        known.is_ok_and(|m| m.topics().iter().all(|t| t.partitions().len() == partitions && t.partitions().iter().all(|p| p.leader() >= 0)))
     });
 }
 
 pub(crate) fn add_partitions(name: &str, to: usize) {
     admin(async |a, o| a.create_partitions(&[NewPartitions::new(name, to)], o).await).unwrap().pop().unwrap().unwrap();
+    wait_led(&config(), name, to);
 }
 
 pub(crate) fn delete(name: &str) {

@@ -78,7 +78,7 @@ impl KafkaServer {
         let log = std::fs::File::create(self.home.path().join("out")).unwrap();
         let file = self.home.path().join("server.properties");
         self.child = Some(java().arg("kafka.Kafka").arg(file).stdout(log).stderr(Stdio::null()).spawn().unwrap());
-        eventually("the broker listens", 60, || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        eventually("the broker listens", 180, || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
     pub(crate) fn bootstrap(&self) -> String {

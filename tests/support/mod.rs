@@ -11,6 +11,7 @@ pub(crate) mod proxy;
 pub(crate) mod redis_server;
 pub(crate) mod sequence;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Waits for a condition, looking every 20 ms; panics with `what` after `secs`.
@@ -30,9 +31,19 @@ pub(crate) fn pass(time: Duration) {
     }
 }
 
-/// A free port on loopback.
+/// A free port on loopback, given to nobody else: below those that the system gives to connections and to who asks for any (32768 by
+/// default), each once in this process, whose neighbours begin elsewhere.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 10_240;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(997);
+    loop {
+        let nth = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + nth % (32_768 - FIRST)).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A name that no other test has.
