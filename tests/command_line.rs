@@ -5,6 +5,7 @@ use crate::support::kafka;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, free_port, signal};
 use serde_json::Value;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 const TICK: &str = r#"{"timestamp":"2025-12-06T14:00:00","price":42000.0,"realized_vol":null}"#;
@@ -112,13 +113,16 @@ fn failures_are_json_where_json_is_asked_for() {
     let output = run(&["--output", "json", "schema"], &[], "");
     assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap()["title"], "kafka-redis-bridge");
     // The listener's address is taken: the start fails before Kafka hears of it, and the log is JSON.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    std::fs::write(&file, format!("[http]\nlisten = \"{}\"\n{ROUTE}", taken.local_addr().unwrap())).unwrap();
+    let (taken, kafka) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let [address, broker] = [&taken, &kafka].map(|l| l.local_addr().unwrap());
+    std::fs::write(&file, format!("[kafka]\nbrokers = [\"{broker}\"]\n[http]\nlisten = \"{address}\"\n{ROUTE}")).unwrap();
     let output = run(&["--config", file.to_str().unwrap(), "--output", "json", "run"], &[], "");
     assert_eq!(output.status.code(), Some(1));
     let said: Vec<Value> = err(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let codes: Vec<_> = said.iter().filter_map(|line| line["code"].as_str()).collect();
     assert_eq!(codes, ["http-failed"], "{said:?}");
+    kafka.set_nonblocking(true).unwrap();
+    assert!(kafka.accept().is_err(), "nobody connected to it");
 }
 
 #[test]

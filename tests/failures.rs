@@ -103,7 +103,7 @@ fn a_full_redis_pauses_with_one_warning_and_resumes_by_itself() {
     ticks.produce(&topic, 5_000, 10);
     daemon.wait_holds("redis-oom");
     assert!(daemon.message("redis-oom").contains("maxmemory"));
-    // Both lanes have met it by then: one that says so after the other has written again would tell it anew, rightly.
+    // It lasts for a while: a lane that meets it after the other has written again would tell it anew, rightly.
     pass(Duration::from_secs(1));
     redis.command("CONFIG SET maxmemory 0");
     ticks.expect_in(&redis, 30);

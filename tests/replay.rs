@@ -244,7 +244,7 @@ fn a_redis_that_goes_away_is_waited_for() {
     bed.setup = Setup::new(&bed.topic, &bed.redis.url());
     let mut ticks = Ticks::default();
     ticks.produce(&bed.topic, 20_000, 5);
-    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "8000/s"]);
+    let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s"]);
     for part in 1..=2 {
         eventually("the job is under way", 40, || bed.entries(5) > part * 4_000);
         bed.redis.kill();

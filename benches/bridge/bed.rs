@@ -73,13 +73,22 @@ fn redis_args(cpus: Option<&String>) -> Vec<&str> {
     QUIET.into_iter().chain(cpus.into_iter().flatten()).collect()
 }
 
+/// The cores that a process may run on, as in `0-3`. Redis says nothing about a list that it can't take.
+fn cores_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+}
+
 impl Bed {
     pub(crate) fn make(scale: Scale) -> Self {
         let own = std::env::var_os("KAFKA_BOOTSTRAP").is_none().then(|| KafkaServer::plain(&[]));
         if let Some(server) = &own {
             kafka::use_broker(server.bootstrap());
         }
-        let redis = RedisServer::with(Kind::System, &redis_args(text("REDIS_CPUS").as_ref()));
+        let cpus = text("REDIS_CPUS");
+        assert!(cpus.is_none() || !scale.only.iter().any(|o| o == "network"), "REDIS_CPUS is not for the part network, whose Redis is another one");
+        let redis = RedisServer::with(Kind::System, &redis_args(cpus.as_ref()));
+        assert!(cpus.is_none_or(|cpus| cores_of(redis.pid()) == cpus), "REDIS_CPUS: Redis runs on {}", cores_of(redis.pid()));
         Self { scale, redis, kafka: own }
     }
 

@@ -42,8 +42,8 @@ pub fn run(args: &Global) -> Exit {
     // Before Kafka hears of it: a process that can't begin must not join the group, take partitions from the others, and leave
     // again at each of its restarts.
     let http = &valid.config.http;
-    let listening = match http.enabled.then(|| http::listen(&http.listen)).transpose() {
-        Ok(listening) => listening,
+    let listener = match http.enabled.then(|| http::listen(&http.listen)).transpose() {
+        Ok(listener) => listener,
         Err(e) => {
             tracing::error!(code = "http-failed", "http.listen {}: {e}; choose another address, or http.enabled = false", http.listen);
             return Exit::Fatal;
@@ -59,11 +59,11 @@ pub fn run(args: &Global) -> Exit {
             return Exit::Config;
         }
     };
-    if let Some(listening) = listening {
-        let (address, view, served) = (listening.address, bridge.view.clone(), api.clone());
+    if let Some(listener) = listener {
+        let (address, view, served) = (listener.address, bridge.view.clone(), api.clone());
         let router = move || served.iter().fold(http::router(view), |router, api| router.fallback_service(api.router()));
-        if let Err(e) = listening.serve(Bounds { all: serve.connections_max, each: serve.connections_per_client }, router) {
-            tracing::error!(code = "start-failed", "http: {e}");
+        if let Err(e) = listener.serve(Bounds { all: serve.connections_max, each: serve.connections_per_client }, router) {
+            tracing::error!(code = "http-failed", "{e}");
             return Exit::Fatal;
         }
         tracing::info!(%address, "listening: /livez /readyz /metrics /status");

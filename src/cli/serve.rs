@@ -31,8 +31,8 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     let level = telemetry::init(&valid.config.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "serving");
     let serve = &valid.config.serve;
-    let listening = match http::listen(&serve.listen) {
-        Ok(listening) => listening,
+    let listener = match http::listen(&serve.listen) {
+        Ok(listener) => listener,
         Err(e) => {
             tracing::error!(code = "http-failed", "serve.listen {}: {e}; choose another address", serve.listen);
             return Exit::Fatal;
@@ -45,10 +45,10 @@ pub fn run(global: &Global, args: &Args) -> Exit {
             return Exit::Config;
         }
     };
-    let (address, served) = (listening.address, api.clone());
+    let (address, served) = (listener.address, api.clone());
     let bounds = Bounds { all: serve.connections_max, each: serve.connections_per_client };
-    if let Err(e) = listening.serve(bounds, move || Router::new().fallback_service(served.router())) {
-        tracing::error!(code = "start-failed", "http: {e}");
+    if let Err(e) = listener.serve(bounds, move || Router::new().fallback_service(served.router())) {
+        tracing::error!(code = "http-failed", "{e}");
         return Exit::Fatal;
     }
     tracing::info!(%address, "listening: the page at /, the API at /api/v1");

@@ -19,6 +19,7 @@ pub trait Source: Send + Sync + 'static {
 /// An address that is listened on. Nobody is answered before [`Listening::serve`]; who connects meanwhile waits.
 pub struct Listening {
     listener: std::net::TcpListener,
+    runtime: tokio::runtime::Runtime,
     /// Tells the port where 0 was asked for.
     pub address: SocketAddr,
 }
@@ -26,22 +27,22 @@ pub struct Listening {
 /// Takes the address.
 ///
 /// # Errors
-/// The address can't be listened on.
+/// The address can't be listened on, or the system gives nothing to wait for the network with.
 pub fn listen(address: &str) -> std::io::Result<Listening> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    Ok(Listening { address: listener.local_addr()?, listener })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Listening { address: listener.local_addr()?, listener, runtime })
 }
 
 impl Listening {
     /// Serves what `router` makes, within the runtime, on a thread of its own.
     ///
     /// # Errors
-    /// The system gives no thread, or nothing to wait for the network with.
+    /// The system gives no thread.
     pub fn serve(self, bounds: Bounds, router: impl FnOnce() -> Router + Send + 'static) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("http".into()).spawn(move || {
-            runtime.block_on(async move {
+            self.runtime.block_on(async move {
                 match tokio::net::TcpListener::from_std(self.listener) {
                     Ok(listener) => listener::serve(listener, bounds, router()).await,
                     Err(e) => tracing::error!(code = "http-failed", "the listener stopped: {e}"),

@@ -91,13 +91,13 @@ fn show(args: &Args) -> Result<Exit, String> {
         format!("serve.streaming={TOPIC}"),
     ];
     let valid = load_text(&format!("{REFERENCE}{ALERTS}"), "config/bridge.toml", &sets).and_then(|l| validate(&l)).map_err(|m| m.to_string())?;
-    let listening = http::listen("127.0.0.1:0").map_err(|e| e.to_string())?;
-    let address = listening.address;
+    let listener = http::listen("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let address = listener.address;
     let api = Api::new(&valid)?;
     let bridge = Bridge::start(&valid)?;
     let view = bridge.view.clone();
     let router = move || http::router(view).fallback_service(api.router());
-    listening.serve(Bounds { all: valid.config.serve.connections_max, each: 0 }, router).map_err(|e| e.to_string())?;
+    listener.serve(Bounds { all: valid.config.serve.connections_max, each: 0 }, router).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
     introduce(&valid, child.as_ref(), &address.to_string())?;
     watch(args, &stop, &bridge, &feeder, &mut redis);

@@ -11,7 +11,7 @@ pub enum Next<T> {
     Done(T),
 }
 
-/// A machine that talks to Redis. Keys may be watched when it is done: the shell unwatches them, or lets go of the connection.
+/// A machine that talks to Redis. Keys may be watched when it is done: who goes on to write by that connection unwatches them first.
 pub trait Talk {
     /// How it ends.
     type Outcome;
