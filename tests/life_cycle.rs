@@ -296,7 +296,9 @@ fn the_demo_runs_drains_and_leaves_nothing_behind() {
     let run = |extra: &[&str]| Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra).output().unwrap();
     let output = run(&["--redis", &redis.url()]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}\n{said}");
+    assert!(!said.contains("librdkafka"), "that its broker ends with it is no error: {said}");
     for expected in ["watch it at http://127.0.0.1:", "XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
         assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
     }

@@ -77,8 +77,8 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
 /// A client that reads where it is told to, and is no member of any group.
 pub type Reader = BaseConsumer<Returned>;
 
-/// Callbacks of a client whose polls return what goes wrong, and the ends of logs, which librdkafka takes for errors. Here they are
-/// for developers.
+/// Callbacks of a client whose calls return what goes wrong: who called tells it, by a condition or an error. What librdkafka says
+/// beside that, and the ends of logs, which it takes for errors, are for developers.
 pub struct Returned;
 
 impl ClientContext for Returned {

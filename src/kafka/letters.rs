@@ -1,6 +1,6 @@
 //! The dead-letter topic: at least once, identified by topic, partition, offset, route and write in the headers. A thread
 //! a lane produces, beside the lane: while Kafka is away only those partitions wait that owe letters.
-use super::client;
+use super::client::{self, Returned};
 use crate::config::Kafka;
 use crate::core::lane::Unburied;
 use crate::core::letter::Letter;
@@ -26,7 +26,7 @@ const PERMANENT: [RDKafkaErrorCode; 7] = [
 
 /// Produces letters and waits for their acknowledgement.
 pub struct LetterTopic {
-    producer: FutureProducer,
+    producer: FutureProducer<Returned>,
     topic: String,
     runtime: tokio::runtime::Runtime,
     conditions: Conditions,
@@ -37,7 +37,7 @@ pub struct LetterTopic {
 impl LetterTopic {
     pub fn new(kafka: &Kafka, topic: &str, conditions: Conditions, lane: String) -> Result<Self, KafkaError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| KafkaError::ClientCreation(e.to_string()))?;
-        Ok(Self { producer: client::producer(kafka).create()?, topic: topic.to_owned(), runtime, conditions, lane })
+        Ok(Self { producer: client::producer(kafka).create_with_context(Returned)?, topic: topic.to_owned(), runtime, conditions, lane })
     }
 
     /// Buries what comes in, until its lane is gone.

@@ -1,5 +1,5 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
-use super::client;
+use super::client::{self, Returned};
 use super::trouble::{Refusals, Trouble};
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
@@ -9,7 +9,6 @@ use crate::core::replay::bounds::Held;
 use crate::sink::claim::Log;
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -24,7 +23,7 @@ const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
-    observer: BaseConsumer,
+    observer: BaseConsumer<Returned>,
     kafka: Kafka,
     start: Start,
     compacted: Mutex<HashMap<String, bool>>,
@@ -33,7 +32,13 @@ pub struct KafkaLog {
 
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
-        Ok(Self { observer: client::observer(kafka).create()?, kafka: kafka.clone(), start, compacted: Mutex::default(), refusals: Mutex::default() })
+        Ok(Self {
+            observer: client::observer(kafka).create_with_context(Returned)?,
+            kafka: kafka.clone(),
+            start,
+            compacted: Mutex::default(),
+            refusals: Mutex::default(),
+        })
     }
 }
 
@@ -47,7 +52,7 @@ impl Log for KafkaLog {
         if let Some(known) = self.compacted.lock().get(topic) {
             return Ok(*known);
         }
-        let admin: AdminClient<DefaultClientContext> = client::common(&self.kafka).create().map_err(|e| e.to_string())?;
+        let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned).map_err(|e| e.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
         let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;

@@ -1,5 +1,5 @@
 //! Publishing for others: a record is acknowledged by all replicas before it is answered for.
-use super::client;
+use super::client::{self, Returned};
 use crate::config::Kafka;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -36,7 +36,7 @@ impl From<KafkaError> for Unpublished {
 
 /// A producer without doubles of its own.
 #[derive(Clone)]
-pub struct Publisher(FutureProducer);
+pub struct Publisher(FutureProducer<Returned>);
 
 impl Publisher {
     /// `patience`: how long a record may wait for its acknowledgement.
@@ -46,7 +46,7 @@ impl Publisher {
         // While Kafka is away, what waits is bounded, too.
         config.set("queue.buffering.max.messages", "10000");
         config.set("linger.ms", "0");
-        Ok(Self(config.create()?))
+        Ok(Self(config.create_with_context(Returned)?))
     }
 
     /// Publishes a record; its partition and offset.
