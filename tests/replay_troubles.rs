@@ -150,7 +150,7 @@ fn a_redis_that_does_not_take_the_mark_of_completion_is_waited_for_until_a_stop(
             assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
             assert!(bed.log().contains(&format!("--resume {name}")), "{}", bed.log());
         }
-        bed.redis.command(&format!("RENAME kept bridge:job:{name}"));
+        bed.redis.command(&format!("RENAME kept {job_key}"));
         if stopped {
             bed.expect(0, &["replay", "--resume", &name]);
         } else {

@@ -1,9 +1,8 @@
 //! Hostile keys, bodies, bytes, and clients that are slow or many: nobody else feels them, and nothing of theirs is obeyed.
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::eventually;
 use crate::support::http::{Events, ask, get, raw};
-use crate::support::kafka;
 use crate::support::redis_server::RedisServer;
+use crate::support::{eventually, kafka, memory_kib};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -140,19 +139,13 @@ fn those_who_never_end_their_request_hold_up_nobody_and_are_hung_up_on() {
     }
 }
 
-/// What the server takes of memory, in KiB.
-fn resident(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok()).unwrap()
-}
-
 #[test]
 fn those_who_do_not_read_their_answers_cost_a_bounded_memory_and_nobody_else_waits() {
     let (_redis, daemon, _) = serving("");
     let filler = "x".repeat(900 << 10);
     assert_eq!(ask(daemon.http, "POST", &path(b"K", ""), &[], &format!(r#"{{"filler":"{filler}"}}"#)).status, 201);
     daemon.wait_settled(1);
-    let before = resident(&daemon);
+    let before = memory_kib(daemon.pid(), "VmRSS");
     let request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", path(b"K", "/latest"));
     // Each asks for 45 MiB, and reads none of it.
     let deaf: Vec<TcpStream> = (0..40)
@@ -169,7 +162,7 @@ fn those_who_do_not_read_their_answers_cost_a_bounded_memory_and_nobody_else_wai
         // Below what a client may owe the acknowledgement of what was sent to it.
         assert!(asked.elapsed() < Duration::from_secs(20), "others wait");
     }
-    let grown = resident(&daemon).saturating_sub(before);
+    let grown = memory_kib(daemon.pid(), "VmRSS").saturating_sub(before);
     assert!(grown < 200 << 10, "{grown} KiB for 40 clients that are owed 1.8 GiB");
     drop(deaf);
 }

@@ -1,7 +1,7 @@
 //! What the benchmark lies on: one Kafka, one Redis, and how much is measured.
 use crate::support::kafka_server::KafkaServer;
 use crate::support::redis_server::{Kind, RedisServer};
-use crate::support::{kafka, unique};
+use crate::support::{kafka, process_status, unique};
 use crate::ticks::Workload;
 
 /// How much is measured, as the environment says.
@@ -73,12 +73,6 @@ fn redis_args(cpus: Option<&String>) -> Vec<&str> {
     QUIET.into_iter().chain(cpus.into_iter().flatten()).collect()
 }
 
-/// The cores that a process may run on, as in `0-3`. Redis says nothing about a list that it can't take.
-fn cores_of(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
-}
-
 impl Bed {
     pub(crate) fn make(scale: Scale) -> Self {
         let own = std::env::var_os("KAFKA_BOOTSTRAP").is_none().then(|| KafkaServer::plain(&[]));
@@ -88,7 +82,9 @@ impl Bed {
         let cpus = text("REDIS_CPUS");
         assert!(cpus.is_none() || !scale.only.iter().any(|o| o == "network"), "REDIS_CPUS is not for the part network, whose Redis is another one");
         let redis = RedisServer::with(Kind::System, &redis_args(cpus.as_ref()));
-        assert!(cpus.is_none_or(|cpus| cores_of(redis.pid()) == cpus), "REDIS_CPUS: Redis runs on {}", cores_of(redis.pid()));
+        // Redis says nothing about a list that it can't take.
+        let runs_on = process_status(redis.pid(), "Cpus_allowed_list");
+        assert!(cpus.is_none_or(|cpus| cpus == runs_on), "REDIS_CPUS: Redis runs on {runs_on}");
         Self { scale, redis, kafka: own }
     }
 

@@ -1,7 +1,7 @@
 //! How far Redis is and what that cost. Redis counts what it has run itself (`INFO commandstats`), inside transactions as
 //! outside: the same yardstick for the bridge and the pump, and a hundredth of a percent of what Redis does.
-use crate::support::pass;
 use crate::support::redis_server::RedisServer;
+use crate::support::{memory_kib, pass};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -91,19 +91,14 @@ fn spent(from: &Cpu, to: &Cpu) -> Cpu {
     to.iter().map(spent).collect()
 }
 
-fn memory_kib(pid: u32, figure: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix(figure)?.trim().split(' ').next()?.parse().ok()).unwrap()
-}
-
 /// The largest that a process has been, in KiB.
 pub(crate) fn peak_kib(pid: u32) -> u64 {
-    memory_kib(pid, "VmHWM:")
+    memory_kib(pid, "VmHWM")
 }
 
 /// How large a process is, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
-    memory_kib(pid, "VmRSS:")
+    memory_kib(pid, "VmRSS")
 }
 
 /// How often Redis has run a command since its statistics were reset.

@@ -32,10 +32,11 @@ fn first_line(command: &str, args: &[&str]) -> String {
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim().to_owned()));
+    let processors = read("/proc/cpuinfo");
     // All of them, whichever the benchmark may run on.
-    let cores = read("/proc/cpuinfo").lines().filter(|l| l.starts_with("processor")).count();
+    let cores = processors.lines().filter(|l| l.starts_with("processor")).count();
     let kib: u64 = field(&read("/proc/meminfo"), "MemTotal").and_then(|m| m.split(' ').next()?.parse().ok()).unwrap_or(0);
-    let processor = field(&read("/proc/cpuinfo"), "model name").unwrap_or_default();
+    let processor = field(&processors, "model name").unwrap_or_default();
     format!("{cores} cores ({processor}), {} GiB, Linux {}", kib >> 20, first_line("uname", &["-r"]))
 }
 

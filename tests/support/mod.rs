@@ -56,3 +56,14 @@ pub(crate) fn signal(pid: u32, name: &str) {
     let done = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
     assert!(done.success());
 }
+
+/// What the kernel says of a process under a name of proc_pid_status(5).
+pub(crate) fn process_status(pid: u32, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned())).unwrap()
+}
+
+/// A figure of its memory, as `VmRSS`, in KiB.
+pub(crate) fn memory_kib(pid: u32, figure: &str) -> u64 {
+    process_status(pid, figure).trim_end_matches(" kB").parse().unwrap()
+}
