@@ -44,7 +44,7 @@ fuzz:
 	scripts/fuzz $(or $(SECONDS),60) $(ONLY)
 
 # The whole bridge against a real Kafka and Redis, on a machine that does nothing else: docs/performance.md.
-# ONLY=throughput,single,latency,bystander,growth,network,replay,serve QUICK=1 RECORDS=2000000 ROUNDS=5
+# ONLY=throughput,single,latency,bystander,growth,network,partitions,replay,serve QUICK=1 RECORDS=2000000 ROUNDS=5
 # With cores of its own for Redis: taskset -c 1 make bench REDIS_CPUS=0
 bench:
 	scripts/install test

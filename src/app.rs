@@ -13,6 +13,7 @@ use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::latency;
 use crate::core::poller::{Note, Poller};
+use crate::core::progress::Census;
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
 use crate::kafka::driver::{Drained, Driver};
@@ -120,6 +121,7 @@ impl Bridge {
         let lanes = shared.lanes(valid, &tallies)?;
         let topic_missing = Arc::new(AtomicBool::new(false));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
+        let size = log.size(&routes);
         let claimer = Claimer {
             connector,
             config: config.clone(),
@@ -147,7 +149,7 @@ impl Bridge {
             rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));
-        let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
+        let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), size, driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
         let (committing, committer) = bounded(0);
         let (of_committer, notes) = (consumer.clone(), to_poller.clone());
         spawn("committer", &to_poller, move || {
@@ -209,9 +211,9 @@ impl Bridge {
 
 impl Source for View {
     fn status(&self) -> Status {
-        let (ready, partitions, guarantee) = {
+        let (ready, census, partitions, guarantee) = {
             let driver = self.driver.lock();
-            (driver.ready(), driver.partitions(), driver.poller.guarantee())
+            (driver.ready(), driver.poller.census(), driver.partitions(), driver.poller.guarantee())
         };
         let routes = self.routes.iter().zip(self.tallies.iter()).map(|(route, t)| RouteStatus {
             name: route.name.clone(),
@@ -229,11 +231,18 @@ impl Source for View {
             ready,
             guarantee: guarantee.to_string(),
             uptime_seconds: self.clock.now().as_secs(),
+            partitions_assigned: census.assigned,
+            partitions_open: census.open,
             partitions,
             routes: routes.collect(),
             redis: self.redis.lock().clone(),
             conditions: self.conditions.all(),
         }
+    }
+
+    fn ready(&self) -> (bool, Census) {
+        let driver = self.driver.lock();
+        (driver.ready(), driver.poller.census())
     }
 
     fn alive(&self) -> bool {

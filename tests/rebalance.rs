@@ -4,6 +4,7 @@ use crate::support::kafka::{self, Produce, Producer};
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
+use std::time::Instant;
 
 /// Two bridges share the partitions; a third comes, one is killed, one is stopped, while records keep coming.
 fn moving(configure: impl Fn(Setup) -> Setup) {
@@ -68,6 +69,33 @@ fn partitions_added_while_running_are_read_from_their_first_record() {
     assert_eq!(before, 1_000, "the positions began at the end");
     let first: i64 = redis::cmd("EXISTS").arg("volatility:P0/USD").query(&mut redis.connect()).unwrap();
     assert_eq!(first, 0);
+}
+
+#[test]
+fn partitions_added_under_a_bridge_with_the_default_properties_are_read_soon() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let mut ticks = Ticks::default();
+    ticks.produce(&topic, 1_000, 50);
+    // What a user gets: nothing of what makes the other tests short.
+    let mut setup = Setup::new(&topic, &redis.url());
+    setup.properties.clear();
+    let daemon = setup.start();
+    daemon.wait_settled(1_000);
+    kafka::add_partitions(&topic, 5);
+    let since = Instant::now();
+    let mut later = Ticks::named("N");
+    later.produce_on(&topic, 1_000, 50, 2..5);
+    eventually("the new partitions are open", 30, || {
+        let status = daemon.status().unwrap();
+        assert!(status.ready, "partitions that come add to the others: {:?}", status.conditions);
+        (status.partitions_open, status.partitions_assigned) == (5, 5)
+    });
+    // Ten seconds is the promise; a busy machine may take longer, and librdkafka's own five minutes are far.
+    println!("open after {:?}", since.elapsed());
+    later.expect_in(&redis, 20);
+    ticks.expect_in(&redis, 20);
+    assert!(!daemon.log().contains("kafka-unanswered"), "{}", daemon.log());
 }
 
 #[test]

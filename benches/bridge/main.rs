@@ -10,7 +10,7 @@
 //! | `pump` | the ceiling: pre-encoded commands, as fast as Redis takes them |
 //! | `meter` | how far Redis is, and what that cost: the same for the bridge and the pump |
 //! | `drain` | a topic drained by the bridge |
-//! | `throughput`, `latency`, `bystander`, `growth`, `network` | the parts |
+//! | `throughput`, `latency`, `bystander`, `growth`, `network`, `partitions` | the parts |
 //! | `replay` | a job: its speed, and what live traffic feels of it |
 //! | `serve` | the readers' side |
 //! | `far` | a Redis some milliseconds away |
@@ -26,6 +26,7 @@ mod growth;
 mod latency;
 mod meter;
 mod network;
+mod partitions;
 mod pump;
 mod replay;
 mod report;
@@ -43,13 +44,14 @@ use self::report::Part;
 
 /// A part: its name, and what measures it.
 type Measure = fn(&Bed) -> Part;
-const PARTS: [(&str, Measure); 8] = [
+const PARTS: [(&str, Measure); 9] = [
     ("throughput", throughput::whole),
     ("single", throughput::single),
     ("latency", latency::measure),
     ("bystander", bystander::measure),
     ("growth", growth::measure),
     ("network", network::measure),
+    ("partitions", partitions::measure),
     ("replay", replay::measure),
     ("serve", serve::measure),
 ];

@@ -122,7 +122,7 @@ fn watch(bridge: &Bridge, watchdog: &mut Watchdog) {
     let mut announced = false;
     while !bridge.finished() && !bridge.stopping() {
         std::thread::park_timeout(STEP);
-        if !announced && bridge.view.status().ready {
+        if !announced && bridge.view.ready().0 {
             announced = true;
             tracing::info!("ready");
             let _ = sd_notify::notify(false, &[NotifyState::Ready]);

@@ -1,4 +1,7 @@
 //! The poller's view of its partitions: which phase each is in, what may be fetched, what may be committed.
+mod queues;
+
+use self::queues::Queues;
 use super::claim::Memory;
 use super::lane::Opening;
 use super::ledger::Ledger;
@@ -61,6 +64,8 @@ pub struct Entry {
     paused: bool,
     /// Seeks that librdkafka refused, one after the other.
     seeks_refused: u32,
+    /// Whether its first claim has ended, however it ended.
+    pub tried: bool,
     backoff: Backoff,
 }
 
@@ -105,6 +110,7 @@ pub struct Flow {
     topics: HashMap<Arc<str>, BTreeMap<i32, Entry>>,
     generations: BTreeMap<u64, TopicPartition>,
     last_generation: u64,
+    queues: Queues,
     full: Vec<bool>,
     /// Records polled in all.
     polled: u64,
@@ -120,6 +126,7 @@ impl Flow {
         let spread = at.topic.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let lane = spread.wrapping_add(usize::try_from(at.partition).unwrap_or(0)) % self.full.len();
         let generation = self.number(&at);
+        self.queues.due.insert((Duration::ZERO, generation));
         let entry = Entry {
             at: at.clone(),
             generation,
@@ -138,6 +145,7 @@ impl Flow {
             held: false,
             paused: true,
             seeks_refused: 0,
+            tried: false,
             backoff: Backoff::default(),
         };
         self.topics.entry(at.topic).or_default().insert(at.partition, entry);
@@ -151,10 +159,6 @@ impl Flow {
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.topics.values().flat_map(BTreeMap::values)
-    }
-
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.topics.values_mut().flat_map(BTreeMap::values_mut)
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<&Entry> {
@@ -172,23 +176,14 @@ impl Flow {
         self.entry_mut(&at).filter(|e| e.generation == generation)
     }
 
-    /// The partitions whose claim is due: each is asked for once.
-    pub fn due_claims(&mut self, now: Duration) -> Vec<(TopicPartition, u64, Option<Memory>)> {
-        let mut due = Vec::new();
-        for entry in self.iter_mut() {
-            if matches!(entry.phase, Phase::Claiming { due: Some(t) } if t <= now) {
-                entry.phase = Phase::Claiming { due: None };
-                due.push((entry.at.clone(), entry.generation, entry.memory()));
-            }
-        }
-        due
-    }
-
     /// A claim succeeded: the partition was sought to `begin`, and its records flow under this same generation.
     pub fn opened(&mut self, opening: &Opening, begin: i64, epoch: i64) {
         let Opening { generation, position, unread, ref check, ref rebuild, .. } = *opening;
+        self.queues.unsynced.insert(generation);
+        self.queues.uncommitted.insert(generation);
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Open;
+            entry.tried = true;
             entry.ledger = Some(Ledger::new(position));
             (entry.unread, entry.last) = (unread, check.as_ref().map(|c| c.last));
             entry.rebuild = rebuild.as_ref().map(|(rebuild, _)| *rebuild);
@@ -207,11 +202,17 @@ impl Flow {
         let Some(at) = self.of(generation).map(|e| e.at.clone()) else { return };
         let renewed = self.number(&at);
         self.generations.remove(&generation);
+        self.queues.unsynced.insert(renewed);
+        self.queues.uncommitted.insert(renewed);
         if let Some(entry) = self.entry_mut(&at) {
             entry.generation = renewed;
             entry.held = false;
+            entry.tried = true;
             let due = moment.now + entry.backoff.next(moment.jitter);
             entry.phase = if confirm { Phase::Confirming { due, asked: false } } else { Phase::Claiming { due: Some(due) } };
+            if !confirm {
+                self.queues.due.insert((due, renewed));
+            }
         }
     }
 
@@ -228,12 +229,15 @@ impl Flow {
     }
 
     pub fn halt(&mut self, generation: u64, code: &'static str, reason: String) {
+        self.queues.unsynced.insert(generation);
         if let Some(entry) = self.of_mut(generation) {
             entry.phase = Phase::Halted { code, reason };
+            entry.tried = true;
         }
     }
 
     pub fn hold(&mut self, generation: u64, hold: bool) {
+        self.queues.unsynced.insert(generation);
         if let Some(entry) = self.of_mut(generation) {
             entry.held = hold;
         }
@@ -244,6 +248,7 @@ impl Flow {
     /// # Errors
     /// The range does not continue what is settled: a bug.
     pub fn settle(&mut self, generation: u64, range: Range<i64>, last: Option<Last>) -> Result<(), super::ledger::NotContiguous> {
+        self.queues.uncommitted.insert(generation);
         let Some(entry) = self.of_mut(generation) else { return Ok(()) };
         entry.backoff.reset();
         // Nothing is settled before what was unread is decided about.
@@ -257,6 +262,7 @@ impl Flow {
         let entry = self.topics.get_mut(topic)?.get_mut(&partition)?;
         let open = entry.phase == Phase::Open;
         entry.phase = Phase::Closing;
+        self.queues.unsynced.insert(entry.generation);
         open.then_some((entry.lane, entry.generation))
     }
 
@@ -269,6 +275,7 @@ impl Flow {
 
     /// A lane is full, or no longer.
     pub fn set_full(&mut self, lane: usize, full: bool) {
+        self.queues.lanes_changed |= self.full[lane] != full;
         self.full[lane] = full;
     }
 
@@ -278,55 +285,6 @@ impl Flow {
 
     pub fn is_full(&self, lane: usize) -> bool {
         self.full[lane]
-    }
-
-    /// The partitions to pause, and to resume where their records go on, so that just those are fetched that are open, not held,
-    /// and on a lane with room.
-    pub fn sync_pauses(&mut self) -> (Vec<TopicPartition>, Vec<(TopicPartition, i64)>) {
-        let full = self.full.clone();
-        let (mut pause, mut resume) = (Vec::new(), Vec::new());
-        for entry in self.iter_mut() {
-            let wanted = entry.phase != Phase::Open || entry.held || full[entry.lane];
-            if wanted != entry.paused {
-                entry.paused = wanted;
-                (entry.polled, entry.at_end) = (false, None);
-                if wanted { pause.push(entry.at.clone()) } else { resume.push((entry.at.clone(), entry.next)) }
-            }
-        }
-        (pause, resume)
-    }
-
-    /// The partitions of these whose position Kafka does not know yet, or is to be asked about. Takes note that it will.
-    pub fn to_commit(&mut self, now: Duration, of: impl Fn(&TopicPartition) -> bool) -> Vec<(TopicPartition, i64)> {
-        let mut commits = Vec::new();
-        for entry in self.iter_mut().filter(|e| of(&e.at)) {
-            // What was left unread is not settled yet.
-            let Some(position) = entry.position().map(|p| entry.unread.unwrap_or(p)) else { continue };
-            let asks = matches!(entry.phase, Phase::Confirming { due, asked: false } if due <= now);
-            if let Phase::Confirming { asked, .. } = &mut entry.phase {
-                *asked |= asks;
-            }
-            if entry.committed != Some(position) || asks {
-                entry.committed = Some(position);
-                commits.push((entry.at.clone(), position));
-            }
-        }
-        commits
-    }
-
-    /// How the commit of a partition's position ended. A refused one is sent again.
-    pub fn committed(&mut self, at: &TopicPartition, accepted: bool, moment: Moment) {
-        let Some(entry) = self.entry_mut(at) else { return };
-        if !accepted {
-            entry.committed = None;
-        }
-        if matches!(entry.phase, Phase::Confirming { asked: true, .. }) {
-            entry.phase = if accepted {
-                Phase::Claiming { due: Some(moment.now) }
-            } else {
-                Phase::Confirming { due: moment.now + entry.backoff.next(moment.jitter), asked: false }
-            };
-        }
     }
 
     /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.

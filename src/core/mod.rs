@@ -26,6 +26,7 @@
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
+//! | [`progress`] | how many of the assigned partitions are open |
 //! | [`replay`] | a bounded range applied again, as a job |
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
@@ -44,6 +45,7 @@ pub mod latency;
 pub mod ledger;
 pub mod letter;
 pub mod poller;
+pub mod progress;
 pub mod rebuild;
 pub mod record;
 pub mod reference;

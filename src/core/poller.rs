@@ -10,13 +10,16 @@ use super::claim::{Guarantee, Marked};
 use super::claimer::{Claimed, Outcome, Request};
 use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
+use super::progress::{Census, Progress};
 use super::record::TopicPartition;
 use super::telling::{Holder, Letters, Telling, Troubles};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// How long settled offsets may wait for their commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// How many partitions are sought at once.
+const SOUGHT_AT_ONCE: usize = 512;
 /// How many refused seeks in a row are taken for a partition that is not ready yet.
 const SEEKS_REFUSED_MAX: u32 = 1;
 
@@ -42,12 +45,8 @@ pub enum Action {
     Pause(Vec<TopicPartition>),
     /// Fetch again, from these offsets on.
     Resume(Vec<(TopicPartition, i64)>),
-    /// Seek, then call [`Poller::sought`].
-    Seek {
-        generation: u64,
-        at: TopicPartition,
-        to: i64,
-    },
+    /// Seek, then call [`Poller::sought`] once for all of them.
+    Seek(Vec<Place>),
     /// The client fetches this partition no more and can't seek it: assign it again, paused.
     AssignAgain {
         at: TopicPartition,
@@ -62,6 +61,14 @@ pub enum Action {
     Claim(Request),
     ToLane(usize, Input),
     Tell(Telling),
+}
+
+/// Where a partition is to be sought to, for the claim of this generation.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub generation: u64,
+    pub at: TopicPartition,
+    pub to: i64,
 }
 
 /// What Kafka's statistics say of a partition.
@@ -100,6 +107,7 @@ pub struct Poller {
     committing: Option<Vec<(TopicPartition, i64)>>,
     commit_due: Duration,
     joined: bool,
+    progress: Progress,
     redis_seen: bool,
     troubles: Troubles,
     letters: Letters,
@@ -120,6 +128,7 @@ impl Poller {
             committing: None,
             commit_due: Duration::ZERO,
             joined: false,
+            progress: Progress::default(),
             redis_seen: false,
             troubles: Troubles::default(),
             letters: Letters::default(),
@@ -131,7 +140,7 @@ impl Poller {
 
     /// What is to be done next, in this order. `calling_back`: from a rebalance's callback, where no client seeks.
     pub fn next_action(&mut self, calling_back: bool) -> Option<Action> {
-        let seeks = |a: &Action| matches!(a, Action::Seek { .. } | Action::Resume(_) | Action::AssignAgain { .. });
+        let seeks = |a: &Action| matches!(a, Action::Seek(_) | Action::Resume(_) | Action::AssignAgain { .. });
         let next = self.actions.iter().position(|a| !(calling_back && seeks(a)))?;
         self.actions.remove(next)
     }
@@ -150,9 +159,15 @@ impl Poller {
         self.stop.clone().flatten()
     }
 
-    /// Whether records could flow: the group is joined, Redis has answered.
+    /// Whether records could flow: the group is joined, each partition of the first assignment was opened or could not be, and
+    /// Redis has answered. A later rebalance changes nothing of that.
     pub fn ready(&self) -> bool {
-        self.joined && self.redis_seen && !self.stopping()
+        self.progress.opened() && self.redis_seen && !self.stopping()
+    }
+
+    /// How many partitions there are, and how far they are.
+    pub fn census(&self) -> Census {
+        Census::of(self.flow.iter())
     }
 
     pub fn guarantee(&self) -> Guarantee {
@@ -200,6 +215,10 @@ impl Poller {
             }
         }
         self.sync_pauses();
+        if self.joined {
+            let told = self.progress.look(self.flow.iter(), now);
+            self.tell_all(told);
+        }
         if now >= self.commit_due && self.committing.is_none() {
             self.commit_due = now + COMMIT_EVERY;
             let positions = self.flow.to_commit(now, |_| true);
@@ -250,8 +269,11 @@ impl Poller {
         let Some(entry) = self.flow.of(generation).filter(|e| matches!(e.phase, Phase::Claiming { .. })) else { return };
         match outcome {
             Outcome::Claimed(claimed) => {
-                let at = entry.at.clone();
-                self.act(Action::Seek { generation, at, to: claimed.begin });
+                let place = Place { generation, at: entry.at.clone(), to: claimed.begin };
+                match self.actions.back_mut() {
+                    Some(Action::Seek(places)) if places.len() < SOUGHT_AT_ONCE => places.push(place),
+                    _ => self.act(Action::Seek(vec![place])),
+                }
                 self.claimed.insert(generation, claimed);
             }
             Outcome::Halt { code, reason } => self.halt(generation, code, reason),
@@ -269,8 +291,13 @@ impl Poller {
         }
     }
 
-    /// How a seek ended. The records of a partition that was sought flow.
-    pub fn sought(&mut self, generation: u64, result: Result<(), String>, moment: Moment) {
+    /// How the seeks of one action ended. The records of the partitions that were sought flow.
+    pub fn sought(&mut self, results: impl IntoIterator<Item = (u64, Result<(), String>)>, mut moment: impl FnMut() -> Moment) {
+        results.into_iter().for_each(|(generation, result)| self.sought_one(generation, result, moment()));
+        self.sync_pauses();
+    }
+
+    fn sought_one(&mut self, generation: u64, result: Result<(), String>, moment: Moment) {
         let Some(claimed) = self.claimed.remove(&generation) else { return };
         let Some(entry) = self.flow.of(generation).filter(|e| matches!(e.phase, Phase::Claiming { .. })) else { return };
         let (at, lane) = (entry.at.clone(), entry.lane);
@@ -290,7 +317,6 @@ impl Poller {
         self.tell(Telling::Claimed { at, position: opening.position, epoch });
         self.flow.opened(&opening, begin, epoch);
         self.act(Action::ToLane(lane, Input::Open(Box::new(opening))));
-        self.sync_pauses();
     }
 
     fn lane_event(&mut self, lane: usize, event: Event, moment: Moment) {
@@ -409,7 +435,8 @@ impl Poller {
 
     /// Partitions are taken away. `lost`: somebody else has them already, and a commit is no longer ours to make.
     pub fn revoked(&mut self, partitions: &[TopicPartition], lost: bool, now: Duration) {
-        let positions = self.flow.to_commit(now, |at| !lost && partitions.contains(at));
+        let all: HashSet<&TopicPartition> = partitions.iter().collect();
+        let positions = self.flow.to_commit(now, |at| !lost && all.contains(at));
         if !positions.is_empty() {
             self.commit(positions, false);
         }

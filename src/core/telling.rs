@@ -67,10 +67,17 @@ impl Troubles {
         self.0.entry(code).or_default().insert(holder);
         let (subject, remedy) = match code {
             "redis-oom" => ("redis", "Redis is at its maxmemory: give it more, shorten streams (maxlen), or set TTLs; the bridge resumes by itself"),
-            "kafka-unanswered" => ("kafka", "the partition is claimed as soon as Kafka answers; allow Describe and Read on topics and group to this client"),
+            "kafka-unanswered" => (
+                "kafka",
+                "the partition is claimed as soon as Kafka answers; if it lasts, see whether the broker that the message is about is up, and whether kafka-topics --describe shows a leader of the partition",
+            ),
+            "kafka-refused" => {
+                ("kafka", "allow Describe and Read on the topics, and Read on the group, to this client; the partition is then claimed by itself")
+            }
             _ => ("redis", "the bridge retries by itself; see Redis' log if it lasts"),
         };
-        told.push(Telling::Raise { code, subject: subject.into(), message: message.into(), remedy });
+        let (subject, message) = (subject.into(), message.into());
+        told.push(if code == "kafka-refused" { Telling::Alert { code, subject, message, remedy } } else { Telling::Raise { code, subject, message, remedy } });
         told
     }
 

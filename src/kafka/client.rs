@@ -49,8 +49,8 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     // A broker has one fetch at a time on its way, so what is claimed or resumed waits for one that found nothing until now.
     c.set("fetch.wait.max.ms", "100");
     c.set("check.crcs", "true");
-    // New topics and partitions are noticed within this time.
-    c.set("topic.metadata.refresh.interval.ms", "10000");
+    // New topics and partitions are noticed within this time, and claimed a few seconds later.
+    c.set("topic.metadata.refresh.interval.ms", "5000");
     c.set("statistics.interval.ms", "1000");
     if kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic") {
         c.set("partition.assignment.strategy", "cooperative-sticky");
@@ -64,6 +64,31 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     c.set("isolation.level", "read_committed");
     c.set("enable.partition.eof", "false");
     c
+}
+
+/// How much a consumer subscribes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub topics: usize,
+    pub partitions: usize,
+}
+
+/// Where there are many topics or partitions, a consumer does less often what it does even while nothing comes. librdkafka 2.12
+/// looks topics and timers up in lists: what is about all of them costs the square of their number, so as they grow the
+/// time between grows with them. A record is fetched at once however long a fetch that finds nothing may take; what is claimed
+/// or resumed meanwhile waits for it.
+pub fn pace(c: &mut ClientConfig, kafka: &Kafka, size: Size) {
+    let paces = [
+        // The answer to a fetch names all topics (measured: 0.12 s of CPU for 5,000).
+        ("fetch.wait.max.ms", (size.topics * 2 / 5).clamp(100, 2000)),
+        // 1.5 kB of text for each partition, and a timer.
+        ("statistics.interval.ms", (size.partitions * 4).clamp(1000, 20_000)),
+        // 0.27 s of CPU for 5,000.
+        ("topic.metadata.refresh.interval.ms", (size.topics * 2).clamp(5000, 10_000)),
+    ];
+    for (name, ms) in paces.iter().filter(|(name, _)| !kafka.properties.contains_key(*name)) {
+        c.set(*name, ms.to_string());
+    }
 }
 
 /// A client that asks about the group without being a member.

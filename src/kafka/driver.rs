@@ -2,6 +2,7 @@
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
+use super::statistics::Statistics;
 use super::trouble::Trouble;
 use crate::app::Clock;
 use crate::core::claimer::Request;
@@ -16,15 +17,14 @@ use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long a seek may take: librdkafka's main thread takes note of it, no broker is asked.
-const SEEK_MAX: Duration = Duration::from_secs(1);
+/// How long seeks may take: librdkafka's main thread takes note of them, no broker is asked.
+const SEEK_MAX: Duration = Duration::from_secs(3);
 /// How long a revoke waits for what is in flight.
 const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -57,14 +57,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Whether records could flow: the group is joined, Redis has answered, neither is away, and Redis takes writes.
+    /// Whether records could flow: the partitions that were assigned first are open, Redis has answered, neither is away, and Redis
+    /// takes writes. A partition about which Kafka does not answer is no reason while another one is open.
     pub fn ready(&self) -> bool {
-        const HINDER: [&str; 5] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "kafka-unanswered"];
-        self.poller.ready() && !HINDER.iter().any(|c| self.conditions.holds(c))
+        const HINDER: [&str; 4] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable"];
+        let held = |codes: &[&str]| codes.iter().any(|c| self.conditions.holds(c));
+        self.poller.ready() && !held(&HINDER) && (!held(&["kafka-unanswered", "kafka-refused"]) || self.poller.census().open > 0)
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), jitter: rand::random() }
+        moment(self.clock)
     }
 
     /// Hands a burst of messages to their lanes. Kafka gives out one partition's after the other's: each run goes as one.
@@ -115,9 +117,10 @@ impl Driver {
             let (what, done) = match action {
                 Action::Pause(partitions) => ("pause", consumer.pause(&list(&partitions))),
                 Action::Resume(places) => ("resume", resume(consumer, &places)),
-                Action::Seek { generation, at, to } => {
-                    let sought = seek(consumer, list_at([(&at, to)]));
-                    self.poller.sought(generation, sought.map_err(|e| e.to_string()), self.moment());
+                Action::Seek(places) => {
+                    let sought = seek(consumer, list_at(places.iter().map(|p| (&p.at, p.to))));
+                    let clock = self.clock;
+                    self.poller.sought(places.iter().map(|p| p.generation).zip(sought), || moment(clock));
                     continue;
                 }
                 Action::AssignAgain { at, to } => ("assign again", self.assign_again(consumer, &at, to)),
@@ -289,9 +292,17 @@ impl Driver {
     }
 }
 
-fn seek(consumer: &Consumer, places: TopicPartitionList) -> KafkaResult<()> {
-    let sought = consumer.seek_partitions(places, SEEK_MAX)?;
-    sought.elements().iter().try_for_each(|e| e.error())
+fn moment(clock: Clock) -> Moment {
+    Moment { now: clock.now(), jitter: rand::random() }
+}
+
+/// Seeks, and says of each place how that ended.
+fn seek(consumer: &Consumer, places: TopicPartitionList) -> Vec<Result<(), String>> {
+    let count = places.count();
+    match consumer.seek_partitions(places, SEEK_MAX) {
+        Ok(sought) => sought.elements().iter().map(|e| e.error().map_err(|e| e.to_string())).collect(),
+        Err(e) => vec![Err(e.to_string()); count],
+    }
 }
 
 /// Lets fetch again, from these offsets on. They are where librdkafka would go on, but a resume does not wake its fetching thread,
@@ -299,16 +310,17 @@ fn seek(consumer: &Consumer, places: TopicPartitionList) -> KafkaResult<()> {
 fn resume(consumer: &Consumer, places: &[(TopicPartition, i64)]) -> KafkaResult<()> {
     let places = list_at(places.iter().map(|(at, next)| (at, *next)));
     consumer.resume(&places)?;
-    seek(consumer, places)
+    for refused in seek(consumer, places).into_iter().filter_map(Result::err) {
+        tracing::debug!("resume: {refused}");
+    }
+    Ok(())
 }
 
 /// Positions as a commit carries them, with this metadata.
 pub(super) fn commit_list(positions: &[(TopicPartition, i64)], mark: &str) -> TopicPartitionList {
     let offsets = list_at(positions.iter().map(|(at, position)| (at, *position)));
-    for (at, _) in positions {
-        if let Some(mut element) = offsets.find_partition(&at.topic, at.partition) {
-            element.set_metadata(mark);
-        }
+    for mut element in offsets.elements() {
+        element.set_metadata(mark);
     }
     offsets
 }

@@ -1,33 +1,40 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
-use super::client::{self, Returned};
+use super::client::{self, Returned, Size};
 use super::trouble::{Refusals, Trouble};
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::Held;
-use crate::sink::claim::Log;
+use crate::core::route::Route;
+use crate::sink::claim::{Log, Unanswered};
 use parking_lot::Mutex;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one question may take. The claim is asked for again afterwards.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a start waits to hear how much there is to read.
+const SIZE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How many of a client's events are looked at for what it was refused.
 const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
-    observer: BaseConsumer<Returned>,
+    pub(super) observer: BaseConsumer<Returned>,
     kafka: Kafka,
-    start: Start,
+    pub(super) start: Start,
     compacted: Mutex<HashMap<String, bool>>,
-    refusals: Mutex<Refusals>,
+    /// The topics that were last asked about.
+    last_asked: Mutex<BTreeSet<Arc<str>>>,
+    pub(super) refusals: Mutex<Refusals>,
 }
 
 impl KafkaLog {
@@ -37,30 +44,43 @@ impl KafkaLog {
             kafka: kafka.clone(),
             start,
             compacted: Mutex::default(),
+            last_asked: Mutex::default(),
             refusals: Mutex::default(),
         })
     }
 }
 
 impl Log for KafkaLog {
-    fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String> {
-        let (low, high) = self.watermarks(at)?;
-        Ok(LogFacts { low, high, commit: self.committed(at)?, start: self.start(at, low, high)?, partitions: self.partitions(&at.topic)? })
+    fn facts(&self, of: &[TopicPartition]) -> Vec<Result<LogFacts, Unanswered>> {
+        *self.last_asked.lock() = of.iter().map(|at| at.topic.clone()).collect();
+        self.look(of)
     }
 
     fn compacted(&self, topic: &str) -> Result<bool, String> {
         if let Some(known) = self.compacted.lock().get(topic) {
             return Ok(*known);
         }
+        // Those that are claimed together are asked about together.
+        let mut topics = std::mem::take(&mut *self.last_asked.lock());
+        topics.retain(|t| !self.compacted.lock().contains_key(&**t));
+        topics.insert(topic.into());
         let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned).map_err(|e| e.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
-        let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;
-        let config = answer.into_iter().next().ok_or("no answer")?.map_err(|e| e.to_string())?;
-        let policy = config.get("cleanup.policy").and_then(|p| p.value.clone()).ok_or("the topic has no cleanup.policy")?;
-        let compacted = policy.contains("compact");
-        self.compacted.lock().insert(topic.to_owned(), compacted);
-        Ok(compacted)
+        let asked: Vec<_> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
+        let answers = runtime.block_on(admin.describe_configs(&asked, &options)).map_err(|e| e.to_string())?;
+        let mut wanted = Err("no answer".to_owned());
+        // The answers are in the order of the questions.
+        for (of, answer) in topics.iter().zip(answers) {
+            let policy = answer.map_err(|e| e.to_string()).and_then(|config| policy(&config));
+            if let Ok(compacted) = policy {
+                self.compacted.lock().insert(of.to_string(), compacted);
+            }
+            if **of == *topic {
+                wanted = policy;
+            }
+        }
+        wanted
     }
 
     fn missing(&self, topics: &[String]) -> Result<Vec<String>, String> {
@@ -95,20 +115,7 @@ impl KafkaLog {
         asked.add_partition(&at.topic, at.partition);
         let answer = self.observer.committed_offsets(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
         let found = answer.find_partition(&at.topic, at.partition).ok_or("no answer for the partition")?;
-        found.error().map_err(|e| e.to_string())?;
-        Ok(match found.offset() {
-            Offset::Offset(offset) => Some(Commit { offset, ours: Marked::decode(found.metadata()) }),
-            _ => None,
-        })
-    }
-
-    fn start(&self, at: &TopicPartition, low: i64, high: i64) -> Result<i64, String> {
-        let time = match self.start {
-            Start::Earliest => return Ok(low),
-            Start::Latest => return Ok(high),
-            Start::Time(ms) => ms,
-        };
-        Ok(self.at_time(at, time)?.unwrap_or(high))
+        commit(&found).map_err(|e| e.to_string())
     }
 
     /// The first record at or after a time, in milliseconds since the epoch.
@@ -120,6 +127,13 @@ impl KafkaLog {
             Some(Offset::Offset(offset)) => Some(offset),
             _ => None,
         })
+    }
+
+    /// How much there is of what these routes take; nothing where Kafka does not answer soon.
+    pub fn size(&self, routes: &[Route]) -> Size {
+        let Ok(metadata) = self.observer.fetch_metadata(None, SIZE_WAIT_MAX) else { return Size::default() };
+        let wanted = metadata.topics().iter().filter(|t| routes.iter().any(|r| r.matches(t.name())));
+        wanted.fold(Size::default(), |sum, t| Size { topics: sum.topics + 1, partitions: sum.partitions + t.partitions().len() })
     }
 
     /// All topics that Kafka has.
@@ -149,7 +163,7 @@ impl KafkaLog {
     }
 
     /// Nobody polls this client: what it met of brokers that refuse it waits there, and is told once.
-    fn hear(&self) {
+    pub(super) fn hear(&self) {
         for _ in 0..EVENTS_MAX {
             // An event that the client sees to by itself comes as nothing.
             if let Some(Err(e)) = self.observer.poll(Duration::ZERO)
@@ -177,4 +191,19 @@ impl KafkaLog {
         let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
         i32::try_from(count).map_err(|e| e.to_string())
     }
+}
+
+/// What the group has committed for a partition.
+pub(super) fn commit(found: &TopicPartitionListElem<'_>) -> KafkaResult<Option<Commit>> {
+    found.error()?;
+    Ok(match found.offset() {
+        Offset::Offset(offset) => Some(Commit { offset, ours: Marked::decode(found.metadata()) }),
+        _ => None,
+    })
+}
+
+/// Whether a topic's cleanup policy has compact.
+fn policy(config: &ConfigResource) -> Result<bool, String> {
+    let policy = config.get("cleanup.policy").and_then(|p| p.value.as_deref()).ok_or("the topic has no cleanup.policy")?;
+    Ok(policy.contains("compact"))
 }

@@ -6,17 +6,21 @@
 //! | [`driver`] | what the poller does with librdkafka, around the machine in `core/poller.rs` |
 //! | [`poller`] | the thread that owns the consumer, and its callbacks |
 //! | [`log`] | what the claimer asks Kafka |
+//! | [`facts`] | what claims have to know, for many partitions at once |
 //! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
 //! | [`publisher`] | what readers' clients publish |
+//! | [`statistics`] | what is read of librdkafka's statistics |
 //! | [`trouble`] | which of librdkafka's errors a person has to see to |
 pub mod client;
 pub mod driver;
+pub mod facts;
 pub mod letters;
 pub mod log;
 pub mod poller;
 pub mod publisher;
 pub mod range;
 pub mod ranges;
+pub mod statistics;
 pub mod trouble;

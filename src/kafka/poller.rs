@@ -1,8 +1,9 @@
 //! The thread that owns the consumer. It polls, copies each record out and hands it on, and never waits on anything
 //! downstream for longer than [`ROOM_WAIT_MAX`] (and the bounded wait in a revoke).
-use super::client;
+use super::client::{self, Size};
 use super::driver::{Drained, Driver};
 use super::range::size;
+use super::statistics::Statistics;
 use crate::config::Kafka;
 use crate::core::poller::Note;
 use crossbeam_channel::{Receiver, Sender};
@@ -12,7 +13,6 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::sync::Arc;
@@ -37,8 +37,11 @@ pub struct Context {
 pub type Consumer = BaseConsumer<Context>;
 
 impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        self.driver.lock().statistics = Some(statistics);
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics>(statistics) {
+            Ok(statistics) => self.driver.lock().statistics = Some(statistics),
+            Err(e) => tracing::debug!("librdkafka's statistics: {e}"),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -79,9 +82,10 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Makes the consumer and subscribes.
-pub fn subscribe(kafka: &Kafka, topics: &[String], driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
-    let config: ClientConfig = client::consumer(kafka);
+/// Makes the consumer and subscribes to so much.
+pub fn subscribe(kafka: &Kafka, topics: &[String], size: Size, driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
+    let mut config: ClientConfig = client::consumer(kafka);
+    client::pace(&mut config, kafka, size);
     let consumer: Consumer = config.create_with_context(Context { driver })?;
     consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(consumer)

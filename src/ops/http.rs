@@ -2,6 +2,7 @@
 use super::listener::{self, Bounds};
 use super::metrics;
 use super::status::Status;
+use crate::core::progress::Census;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Json};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 /// Where the listener's answers come from.
 pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
+    /// Whether the bridge is ready, and how many of its partitions are open.
+    fn ready(&self) -> (bool, Census);
     /// Whether the poller and the lanes still turn.
     fn alive(&self) -> bool;
 }
@@ -59,7 +62,13 @@ pub fn router(source: Arc<dyn Source>) -> Router {
     let answer = |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
     Router::new()
         .route("/livez", get(async move || answer(live.alive())))
-        .route("/readyz", get(async move || answer(ready.status().ready)))
+        .route(
+            "/readyz",
+            get(async move || match ready.ready() {
+                (true, _) => (StatusCode::OK, "ok\n".to_owned()),
+                (false, census) => (StatusCode::SERVICE_UNAVAILABLE, format!("no: {} of {} assigned partitions are open\n", census.open, census.assigned)),
+            }),
+        )
         .route("/status", get(async move || Json(source.status())))
         .route(
             "/metrics",

@@ -86,6 +86,12 @@ pub struct Status {
     pub ready: bool,
     pub guarantee: String,
     pub uptime_seconds: u64,
+    /// How many partitions the group has assigned to this bridge.
+    #[serde(default)]
+    pub partitions_assigned: usize,
+    /// How many of them are open: their records flow.
+    #[serde(default)]
+    pub partitions_open: usize,
     pub partitions: Vec<PartitionStatus>,
     pub routes: Vec<RouteStatus>,
     /// Nothing where Redis is away, or is not looked at.
@@ -99,6 +105,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ready = if self.ready { "ready" } else { "not ready" };
         writeln!(f, "kafka-redis-bridge {} {ready}, {}, up {}s", self.version, self.guarantee, self.uptime_seconds)?;
+        writeln!(f, "{} of {} partitions are open", self.partitions_open, self.partitions_assigned)?;
         let number = |n: Option<i64>| n.map_or_else(|| "-".into(), |n| n.to_string());
         writeln!(f, "\n{:<32} {:>12} {:>12} {:>10} {:>6}  phase", "partition", "position", "end", "lag", "epoch")?;
         for p in &self.partitions {

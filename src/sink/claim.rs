@@ -17,9 +17,21 @@ use std::time::{Duration, Instant};
 /// How often Redis is asked whether it is there while nothing is to be claimed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How many claims at most are asked Kafka about at once. What it said must not be old when Redis is asked.
+const CLAIMS_AT_ONCE: usize = 256;
+
+/// Why Kafka did not say what a claim has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The condition that holds meanwhile.
+    pub code: &'static str,
+    pub why: String,
+}
+
 /// What the claimer asks Kafka.
 pub trait Log: Send {
-    fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String>;
+    /// What Kafka knows of these partitions, in their order.
+    fn facts(&self, of: &[TopicPartition]) -> Vec<Result<LogFacts, Unanswered>>;
     /// Whether the topic's cleanup policy has compact, or why that can't be read.
     fn compacted(&self, topic: &str) -> Result<bool, String>;
     /// Which of these topics do not exist.
@@ -49,31 +61,35 @@ impl<L: Log> Claimer<L> {
             return;
         }
         loop {
-            let request = match queue.pop_front().map_or_else(|| requests.recv_timeout(LOOK_EVERY), Ok) {
-                Ok(request) => Some(request),
-                Err(RecvTimeoutError::Timeout) => None,
+            match queue.pop_front().map_or_else(|| requests.recv_timeout(LOOK_EVERY), Ok) {
+                Ok(request) => queue.push_front(request),
+                Err(RecvTimeoutError::Timeout) => self.look_for_topics(),
                 Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let done = match &request {
-                Some(request) => self.claim(&mut redis, request).map(|outcome| Some(Note::Claim { generation: request.generation, outcome })),
-                None => {
-                    self.look_for_topics();
-                    self.look(&mut redis).map(|()| None)
-                }
-            };
-            match done {
-                Ok(message) => {
-                    if message.is_some_and(|m| self.to_poller.send(m).is_err()) {
-                        return;
-                    }
-                }
-                Err(_) => {
-                    queue.extend(request);
-                    let Some(again) = self.connected(requests, &mut queue, false) else { return };
-                    redis = again;
-                }
+            }
+            queue.extend(requests.try_iter());
+            let done = if queue.is_empty() { self.look(&mut redis) } else { self.claim_some(&mut redis, &mut queue) };
+            if done.is_err() {
+                let Some(again) = self.connected(requests, &mut queue, false) else { return };
+                redis = again;
             }
         }
+    }
+
+    /// Asks Kafka about some of the claims that wait, at once, and carries one after the other to Redis. What could not be carried
+    /// there stays in the queue.
+    fn claim_some(&mut self, redis: &mut Connection, queue: &mut VecDeque<Request>) -> Result<(), Failure> {
+        let asked: Vec<_> = queue.iter().take(CLAIMS_AT_ONCE).map(|r| r.at.clone()).collect();
+        for facts in self.log.facts(&asked) {
+            let Some(request) = queue.front() else { break };
+            let outcome = match facts {
+                Ok(log) => self.claim(redis, request, log)?,
+                Err(Unanswered { code, why }) => Outcome::Again { code: Some(code), why: format!("Kafka: {why}") },
+            };
+            // A poller that is gone shows at the next request.
+            let _ = self.to_poller.send(Note::Claim { generation: request.generation, outcome });
+            queue.pop_front();
+        }
+        Ok(())
     }
 
     /// Connects, however long it takes; requests that come meanwhile are queued. `None`: nobody needs it any more, or
@@ -148,11 +164,7 @@ impl<L: Log> Claimer<L> {
         Ok((connection, server.notes))
     }
 
-    fn claim(&mut self, redis: &mut Connection, request: &Request) -> Result<Outcome, Failure> {
-        let log = match self.log.facts(&request.at) {
-            Ok(log) => log,
-            Err(why) => return Ok(Outcome::Again { code: Some("kafka-unanswered"), why: format!("Kafka: {why}") }),
-        };
+    fn claim(&mut self, redis: &mut Connection, request: &Request, log: LogFacts) -> Result<Outcome, Failure> {
         let mut next = self.claimer.begin(request.clone(), log, self.clock.now());
         loop {
             match next {

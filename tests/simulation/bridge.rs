@@ -8,7 +8,7 @@ use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Event, Input, Lane, Letters, Settings, Span, Tally};
-use crate::core::poller::{Action, Note, Poller, Seen};
+use crate::core::poller::{Action, Note, Place, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone};
 use crate::core::state::StateKey;
@@ -202,10 +202,13 @@ impl Bridge {
                         }
                     }
                 }
-                Action::Seek { generation, at, to } => {
-                    let fetch = self.client.fetches.get_mut(&at.partition).filter(|f| !f.stalled && !env.seek_is_refused());
-                    let sought = fetch.map(|f| f.seek(to)).ok_or_else(|| "Local: Erroneous state".to_owned());
-                    self.poller.sought(generation, sought, env.moment());
+                Action::Seek(places) => {
+                    let mut sought = Vec::new();
+                    for Place { generation, at, to } in places {
+                        let fetch = self.client.fetches.get_mut(&at.partition).filter(|f| !f.stalled && !env.seek_is_refused());
+                        sought.push((generation, fetch.map(|f| f.seek(to)).ok_or_else(|| "Local: Erroneous state".to_owned())));
+                    }
+                    self.poller.sought(sought, || env.moment());
                 }
                 Action::AssignAgain { at, to } => {
                     if env.faults.eager {

@@ -59,6 +59,15 @@ pub(crate) fn try_create(name: &str, partitions: i32) -> Result<(), String> {
     admin(async |a, o| a.create_topics(&[topic], o).await).unwrap().pop().unwrap().map(drop).map_err(|(_, e)| e.to_string())
 }
 
+/// Creates many topics of one partition.
+pub(crate) fn create_many(names: &[String]) {
+    for some in names.chunks(250) {
+        let topics: Vec<_> = some.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
+        let created = admin(async |a, o| a.create_topics(&topics, o).await).unwrap();
+        created.into_iter().for_each(|topic| drop(topic.unwrap()));
+    }
+}
+
 /// How many members a group has.
 pub(crate) fn members(group: &str) -> usize {
     let consumer: BaseConsumer = config().create().unwrap();

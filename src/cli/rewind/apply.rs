@@ -57,7 +57,7 @@ impl<'v> Apply<'v> {
     /// What it means for a partition.
     pub(super) fn plan(&mut self, partition: i32, goal: &Bound) -> Result<Plan, String> {
         let at = self.at(partition);
-        let facts = self.log.facts(&at).map_err(|e| format!("Kafka: {at}: {e}"))?;
+        let facts = self.log.facts(std::slice::from_ref(&at)).pop().ok_or("Kafka: no answer")?.map_err(|e| format!("Kafka: {}", e.why))?;
         let held = Held { low: facts.low, high: facts.high };
         let found = match goal {
             Bound::Time(ms) => self.log.at_time(&at, *ms).map_err(|e| format!("Kafka: {at}: {e}"))?,
