@@ -213,7 +213,7 @@ impl Source for View {
     fn status(&self) -> Status {
         let (ready, census, partitions, guarantee) = {
             let driver = self.driver.lock();
-            (driver.ready(), driver.poller.census(), driver.partitions(), driver.poller.guarantee())
+            (driver.ready(), driver.census(), driver.partitions(), driver.poller.guarantee())
         };
         let routes = self.routes.iter().zip(self.tallies.iter()).map(|(route, t)| RouteStatus {
             name: route.name.clone(),
@@ -242,7 +242,7 @@ impl Source for View {
 
     fn ready(&self) -> (bool, Census) {
         let driver = self.driver.lock();
-        (driver.ready(), driver.poller.census())
+        (driver.ready(), driver.census())
     }
 
     fn alive(&self) -> bool {

@@ -189,6 +189,7 @@ fn the_endpoints_tell_what_is_and_what_holds() {
     let status = |extra: &[&str]| Command::new(binary()).args(["status", "--address", &address]).args(extra).output().unwrap();
     let text = String::from_utf8(status(&[]).stdout).unwrap();
     assert!(text.contains("ready, exactly-once") && text.contains(&format!("{topic}[1]")), "{text}");
+    assert!(text.contains("2 of 2 partitions are open"), "{text}");
     assert_eq!(status(&["--ready"]).status.code(), Some(0));
     redis.command("CONFIG SET maxmemory 1mb");
     ticks.produce(&topic, 500, 10);

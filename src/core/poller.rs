@@ -10,7 +10,7 @@ use super::claim::{Guarantee, Marked};
 use super::claimer::{Claimed, Outcome, Request};
 use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
-use super::progress::{Census, Progress};
+use super::progress::Progress;
 use super::record::TopicPartition;
 use super::telling::{Holder, Letters, Telling, Troubles};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -45,8 +45,8 @@ pub enum Action {
     Pause(Vec<TopicPartition>),
     /// Fetch again, from these offsets on.
     Resume(Vec<(TopicPartition, i64)>),
-    /// Seek, then call [`Poller::sought`] once for all of them.
-    Seek(Vec<Place>),
+    /// Seek each, for the claim of its generation, to its offset; then call [`Poller::sought`] once for all.
+    Seek(Vec<(u64, TopicPartition, i64)>),
     /// The client fetches this partition no more and can't seek it: assign it again, paused.
     AssignAgain {
         at: TopicPartition,
@@ -61,14 +61,6 @@ pub enum Action {
     Claim(Request),
     ToLane(usize, Input),
     Tell(Telling),
-}
-
-/// Where a partition is to be sought to, for the claim of this generation.
-#[derive(Clone, Debug)]
-pub struct Place {
-    pub generation: u64,
-    pub at: TopicPartition,
-    pub to: i64,
 }
 
 /// What Kafka's statistics say of a partition.
@@ -163,11 +155,6 @@ impl Poller {
     /// Redis has answered. A later rebalance changes nothing of that.
     pub fn ready(&self) -> bool {
         self.progress.opened() && self.redis_seen && !self.stopping()
-    }
-
-    /// How many partitions there are, and how far they are.
-    pub fn census(&self) -> Census {
-        Census::of(self.flow.iter())
     }
 
     pub fn guarantee(&self) -> Guarantee {
@@ -269,7 +256,7 @@ impl Poller {
         let Some(entry) = self.flow.of(generation).filter(|e| matches!(e.phase, Phase::Claiming { .. })) else { return };
         match outcome {
             Outcome::Claimed(claimed) => {
-                let place = Place { generation, at: entry.at.clone(), to: claimed.begin };
+                let place = (generation, entry.at.clone(), claimed.begin);
                 match self.actions.back_mut() {
                     Some(Action::Seek(places)) if places.len() < SOUGHT_AT_ONCE => places.push(place),
                     _ => self.act(Action::Seek(vec![place])),

@@ -8,6 +8,7 @@ use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::poller::{Action, Note, Poller, Seen};
+use crate::core::progress::Census;
 use crate::core::record::TopicPartition;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
@@ -62,7 +63,12 @@ impl Driver {
     pub fn ready(&self) -> bool {
         const HINDER: [&str; 4] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable"];
         let held = |codes: &[&str]| codes.iter().any(|c| self.conditions.holds(c));
-        self.poller.ready() && !held(&HINDER) && (!held(&["kafka-unanswered", "kafka-refused"]) || self.poller.census().open > 0)
+        self.poller.ready() && !held(&HINDER) && (!held(&["kafka-unanswered", "kafka-refused"]) || self.census().open > 0)
+    }
+
+    /// How many partitions are assigned, and how far they are.
+    pub fn census(&self) -> Census {
+        Census::of(self.poller.entries())
     }
 
     fn moment(&self) -> Moment {
@@ -118,9 +124,9 @@ impl Driver {
                 Action::Pause(partitions) => ("pause", consumer.pause(&list(&partitions))),
                 Action::Resume(places) => ("resume", resume(consumer, &places)),
                 Action::Seek(places) => {
-                    let sought = seek(consumer, list_at(places.iter().map(|p| (&p.at, p.to))));
+                    let sought = seek(consumer, list_at(places.iter().map(|(_, at, to)| (at, *to))));
                     let clock = self.clock;
-                    self.poller.sought(places.iter().map(|p| p.generation).zip(sought), || moment(clock));
+                    self.poller.sought(places.iter().map(|(generation, ..)| *generation).zip(sought), || moment(clock));
                     continue;
                 }
                 Action::AssignAgain { at, to } => ("assign again", self.assign_again(consumer, &at, to)),

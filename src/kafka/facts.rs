@@ -1,13 +1,14 @@
 //! What claims have to know of their partitions, asked of Kafka for many at once: asked one by one, thousands take minutes.
 use super::log::{ANSWER_MAX, KafkaLog, commit};
 use super::trouble::Trouble;
-use crate::core::claim::Start;
+use crate::core::claim::{Commit, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::sink::claim::Unanswered;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,17 +36,22 @@ impl KafkaLog {
             led.entry(leader).or_default().push(place);
         }
         for places in led.values() {
-            self.ask(of, places, Offset::Beginning, &mut answers, |facts, low| facts.low = low);
-            self.ask(of, places, Offset::End, &mut answers, |facts, high| facts.high = high);
-            match self.start {
-                Start::Earliest => answers.iter_mut().flatten().for_each(|facts| facts.start = facts.low),
-                Start::Latest => answers.iter_mut().flatten().for_each(|facts| facts.start = facts.high),
-                Start::Time(ms) => self.ask(of, places, Offset::Offset(ms), &mut answers, |facts, found| {
-                    facts.start = if found < 0 { facts.high } else { found };
-                }),
+            Self::ask(of, places, &mut answers, |asked| self.offsets(asked, Offset::Beginning), |facts, low| facts.low = low);
+            Self::ask(of, places, &mut answers, |asked| self.offsets(asked, Offset::End), |facts, high| facts.high = high);
+            if let Start::Time(ms) = self.start {
+                Self::ask(of, places, &mut answers, |asked| self.offsets(asked, Offset::Offset(ms)), |facts, found| facts.start = found);
             }
         }
-        self.commits(of, &mut answers);
+        let all: Vec<usize> = (0..of.len()).collect();
+        Self::ask(of, &all, &mut answers, |asked| self.commits(asked), |facts, commit| facts.commit = commit);
+        for facts in answers.iter_mut().flatten() {
+            facts.start = match self.start {
+                Start::Earliest => facts.low,
+                Start::Time(_) if facts.start >= 0 => facts.start,
+                // Nothing is as young.
+                Start::Latest | Start::Time(_) => facts.high,
+            };
+        }
         // What came before these answers is no more.
         self.hear();
         let mut refusals = self.refusals.lock();
@@ -63,13 +69,22 @@ impl KafkaLog {
         answers
     }
 
-    /// Asks for one offset of each of the partitions at these places of which all has been answered so far.
-    fn ask(&self, of: &[TopicPartition], places: &[usize], which: Offset, answers: &mut [Answer<LogFacts>], set: impl Fn(&mut LogFacts, i64)) {
+    /// Asks about the partitions at these places of which all has been answered so far, and takes note of what is said.
+    fn ask<T>(
+        of: &[TopicPartition],
+        places: &[usize],
+        answers: &mut [Answer<LogFacts>],
+        ask: impl FnOnce(&[&TopicPartition]) -> Vec<KafkaResult<T>>,
+        note: impl Fn(&mut LogFacts, T),
+    ) {
         let places: Vec<usize> = places.iter().copied().filter(|place| answers[*place].is_ok()).collect();
         let asked: Vec<&TopicPartition> = places.iter().map(|place| &of[*place]).collect();
-        for (place, offset) in places.into_iter().zip(self.offsets(&asked, which)) {
-            match (offset, &mut answers[place]) {
-                (Ok(offset), Ok(facts)) => set(facts, offset),
+        if asked.is_empty() {
+            return;
+        }
+        for (place, said) in places.into_iter().zip(ask(&asked)) {
+            match (said, &mut answers[place]) {
+                (Ok(said), Ok(facts)) => note(facts, said),
                 (Err(e), answer) => *answer = Err(failed(&of[place].to_string(), &e)),
                 (Ok(_), Err(_)) => {}
             }
@@ -77,46 +92,22 @@ impl KafkaLog {
     }
 
     /// An offset of each partition: the beginning, the end (of what is committed, for whoever reads only that), or the first at a
-    /// time. -1: there is none. Kafka's client fails for all where one partition is refused, so halves are asked then.
+    /// time; -1 where there is none. librdkafka fails for all where one partition is refused, so halves are asked then.
     fn offsets(&self, asked: &[&TopicPartition], which: Offset) -> Vec<KafkaResult<i64>> {
-        if asked.is_empty() {
-            return Vec::new();
-        }
-        let mut list = TopicPartitionList::with_capacity(asked.len());
-        let added = asked.iter().try_for_each(|at| list.add_partition_offset(&at.topic, at.partition, which));
-        match added.and_then(|()| self.observer.offsets_for_times(list, ANSWER_MAX)) {
-            Ok(answer) => answer.elements().iter().map(|e| e.error().map(|()| e.offset().to_raw().unwrap_or(-1))).collect(),
+        let answer = list_of(asked, which).and_then(|list| self.observer.offsets_for_times(list, ANSWER_MAX));
+        match answer {
             Err(e) if asked.len() > 1 && !is_silence(&e) => {
                 let (left, right) = asked.split_at(asked.len() / 2);
                 [self.offsets(left, which), self.offsets(right, which)].concat()
             }
-            Err(e) => vec![Err(e); asked.len()],
+            answer => each(asked, answer, |e| e.error().map(|()| e.offset().to_raw().unwrap_or(-1))),
         }
     }
 
-    /// The group's commits for those of which all has been answered so far.
-    fn commits(&self, of: &[TopicPartition], answers: &mut [Answer<LogFacts>]) {
-        let mut asked = TopicPartitionList::new();
-        for (at, _) in of.iter().zip(&*answers).filter(|(_, answer)| answer.is_ok()) {
-            asked.add_partition(&at.topic, at.partition);
-        }
-        if asked.count() == 0 {
-            return;
-        }
-        let found = self.observer.committed_offsets(asked, ANSWER_MAX);
-        let elements = found.as_ref().map(TopicPartitionList::elements);
-        let mut elements = elements.map(Vec::into_iter);
-        for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
-            let commit = match &mut elements {
-                Ok(elements) => elements.next().map_or(Ok(None), |e| commit(&e)),
-                Err(e) => Err((*e).clone()),
-            };
-            match (commit, &mut *answer) {
-                (Ok(commit), Ok(facts)) => facts.commit = commit,
-                (Err(e), answer) => *answer = Err(failed("the group's commits", &e)),
-                (Ok(_), Err(_)) => {}
-            }
-        }
+    /// What the group has committed for each partition.
+    fn commits(&self, asked: &[&TopicPartition]) -> Vec<KafkaResult<Option<Commit>>> {
+        let answer = list_of(asked, Offset::Invalid).and_then(|list| self.observer.committed_offsets(list, ANSWER_MAX));
+        each(asked, answer, commit)
     }
 
     /// The partitions of these topics.
@@ -168,6 +159,28 @@ fn leaders(topic: &MetadataTopic) -> Answer<Leaders> {
         Some(error) => Err(failed(topic.name(), &KafkaError::MetadataFetch(error.into()))),
         None => Ok(topic.partitions().iter().map(|p| (p.id(), p.leader())).collect()),
     }
+}
+
+fn list_of(asked: &[&TopicPartition], offset: Offset) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(asked.len());
+    asked.iter().try_for_each(|at| list.add_partition_offset(&at.topic, at.partition, offset))?;
+    Ok(list)
+}
+
+/// What an answer says of each partition. librdkafka keeps the order of the question; what is not in its place is not answered.
+fn each<T>(
+    asked: &[&TopicPartition],
+    answer: KafkaResult<TopicPartitionList>,
+    read: impl Fn(&TopicPartitionListElem<'_>) -> KafkaResult<T>,
+) -> Vec<KafkaResult<T>> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(e) => return asked.iter().map(|_| Err(e.clone())).collect(),
+    };
+    let elements = answer.elements();
+    let in_place = |(n, at): (usize, &&TopicPartition)| elements.get(n).filter(|e| e.topic() == &*at.topic && e.partition() == at.partition);
+    let nothing = || Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset));
+    asked.iter().enumerate().map(|place| in_place(place).map_or_else(nothing, &read)).collect()
 }
 
 /// Nobody answered: to ask others or less would be to wait as long again.

@@ -8,7 +8,7 @@ use crate::core::claim::{Guarantee, OnStateLost};
 use crate::core::claimer::{self, Claimer, Outcome, Request};
 use crate::core::flow::{Moment, Phase};
 use crate::core::lane::{Event, Input, Lane, Letters, Settings, Span, Tally};
-use crate::core::poller::{Action, Note, Place, Poller, Seen};
+use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::route::{Route, Tombstone};
 use crate::core::state::StateKey;
@@ -204,7 +204,7 @@ impl Bridge {
                 }
                 Action::Seek(places) => {
                     let mut sought = Vec::new();
-                    for Place { generation, at, to } in places {
+                    for (generation, at, to) in places {
                         let fetch = self.client.fetches.get_mut(&at.partition).filter(|f| !f.stalled && !env.seek_is_refused());
                         sought.push((generation, fetch.map(|f| f.seek(to)).ok_or_else(|| "Local: Erroneous state".to_owned())));
                     }

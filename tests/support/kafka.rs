@@ -4,6 +4,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -66,6 +67,12 @@ pub(crate) fn create_many(names: &[String]) {
         let created = admin(async |a, o| a.create_topics(&topics, o).await).unwrap();
         created.into_iter().for_each(|topic| drop(topic.unwrap()));
     }
+    let consumer: BaseConsumer = config().create().unwrap();
+    super::eventually("the broker leads all of them", 60, || {
+        let known = consumer.fetch_metadata(None, Duration::from_secs(10));
+        let led = |t: &MetadataTopic| t.partitions().iter().all(|p| p.leader() >= 0);
+        known.is_ok_and(|m| m.topics().iter().filter(|t| led(t) && names.iter().any(|n| n == t.name())).count() == names.len())
+    });
 }
 
 /// How many members a group has.
