@@ -45,8 +45,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return record::show(global.output, args, file, &valid);
     }
     let routes: Vec<_> = valid.lane.routes.iter().map(|r| json!({"name": r.name, "guarantee": effective_guarantee(&valid.config, r)})).collect();
-    let mut ends = if args.connect { connect(&valid) } else { Ends::default() };
-    ends.notes.splice(..0, topics::notes(&valid.lane.routes));
+    let ends = if args.connect { connect(&valid) } else { Ends { notes: topics::notes(&valid.lane.routes), ..Ends::default() } };
     match global.output {
         Output::Json => print::line(format_args!(
             "{:#}",
