@@ -15,6 +15,7 @@ use crate::core::latency;
 use crate::core::poller::{Note, Poller};
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
+use crate::core::topics::ignored;
 use crate::kafka::driver::{Drained, Driver};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
@@ -118,7 +119,7 @@ impl Bridge {
         let shared =
             Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
         let lanes = shared.lanes(valid, &tallies)?;
-        let topic_missing = Arc::new(AtomicBool::new(false));
+        let (topic_missing, topic_refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let claimer = Claimer {
             connector,
@@ -129,6 +130,7 @@ impl Bridge {
             conditions: conditions.clone(),
             to_poller: to_poller.clone(),
             topic_missing: topic_missing.clone(),
+            topic_refused: topic_refused.clone(),
             clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
@@ -143,11 +145,14 @@ impl Bridge {
             conditions: conditions.clone(),
             clock,
             topic_missing,
+            topic_refused,
+            refused_by: String::new(),
             statistics: None,
             rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));
-        let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
+        let consumer =
+            Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), &ignored(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
         let (committing, committer) = bounded(0);
         let (of_committer, notes) = (consumer.clone(), to_poller.clone());
         spawn("committer", &to_poller, move || {

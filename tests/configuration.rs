@@ -40,7 +40,7 @@ xadd = { key = "k" }
     assert_eq!(code, Some(78));
     for expected in [
         "FILE: kafka.brokers: found \"127.0.0.1:9092\"; allowed: a value of type array",
-        "FILE: kafka.gruop: found an unknown key; allowed: brokers, group, start, properties; did you mean \"group\"?",
+        "FILE: kafka.gruop: found an unknown key; allowed: brokers, group, start, token_command, properties; did you mean \"group\"?",
         "FILE: redis.guarantee: found \"exactly-onec\"; allowed: exactly-once, at-least-once; did you mean \"exactly-once\"?",
         "FILE: redis.connect_timeout: found \"5\"; allowed: a duration with its unit",
         "FILE: batch.bytes_max: found 1048576; allowed: a size with its unit",

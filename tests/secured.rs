@@ -55,6 +55,23 @@ fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
 }
 
 #[test]
+fn a_password_that_was_changed_is_told_and_is_over_when_it_fits_again() {
+    let redis = RedisServer::start();
+    redis.command("ACL SETUSER someone on >s3cret ~* &* +@all");
+    let topic = kafka::topic("ticks", 1);
+    let setup = Setup::new(&topic, &format!("redis://someone:s3cret@127.0.0.1:{}/0", redis.port));
+    let daemon = setup.start();
+    daemon.wait_ready();
+    redis.command("ACL SETUSER someone resetpass >another");
+    redis.command("CLIENT KILL TYPE normal SKIPME yes");
+    daemon.wait_holds("redis-refused");
+    kafka::produce(&topic, [Produce::new("K", r#"{"a":1}"#)]);
+    redis.command("ACL SETUSER someone resetpass >s3cret");
+    daemon.wait_settled(1);
+    eventually("the condition is over", 30, || !daemon.holds("redis-refused"));
+}
+
+#[test]
 fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::make(folder.path());

@@ -165,6 +165,120 @@ fn every_code_that_a_person_is_told_stands_in_the_readme() {
     }
 }
 
+/// How a condition ends.
+enum Ends {
+    /// By itself, when what it comes from is over: as this test shows.
+    By(&'static str),
+    /// The partition halts, or is fetched no further: when it is let go, or at a restart.
+    Restart(&'static str),
+}
+use Ends::{By, Restart};
+
+const HALT: Ends = Restart("src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go");
+const CLAIMED: Ends = By("src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again");
+
+/// Each condition, the test that shows that it begins, and how it ends. A test is a file and a function in it.
+const CONDITIONS: [(&str, &str, Ends); 24] = [
+    (
+        "bug",
+        "src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug",
+        Restart("src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug"),
+    ),
+    ("dead-letter-refused", "tests/dead_letters.rs::a_letter_that_can_not_be_written_halts_and_is_not_lost", HALT),
+    (
+        "dead-letter-waits",
+        "tests/dead_letters.rs::a_dead_letter_topic_that_is_not_there_holds_up_only_the_partitions_that_owe_letters",
+        By("tests/refused.rs::producers_that_kafka_refused_go_on_when_they_are_allowed_to_write"),
+    ),
+    ("fenced", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
+    ("history-gone", "tests/failures.rs::records_that_kafka_deleted_unread_halt_their_partition_by_name", HALT),
+    ("kafka-corrupt", "tests/campaign/alone/kafka.rs::corrupt_batch", Restart("tests/campaign/alone/kafka.rs::corrupt_batch")),
+    (
+        "kafka-refused",
+        "tests/secured.rs::kafka_by_ssl_and_sasl_through_its_properties",
+        By("tests/refused.rs::what_kafka_refuses_ends_by_itself_when_the_right_is_given_back"),
+    ),
+    (
+        "kafka-unanswered",
+        "src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through",
+        By("src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through"),
+    ),
+    (
+        "kafka-unreachable",
+        "tests/bad_input.rs::a_broker_that_is_not_there_at_start_is_waited_for",
+        By("tests/bad_input.rs::a_broker_that_is_not_there_at_start_is_waited_for"),
+    ),
+    ("log-changed", "tests/failures.rs::a_recreated_topic_halts_instead_of_skipping_its_records", HALT),
+    ("moved", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
+    ("poison", "tests/dead_letters.rs::without_a_place_for_letters_poison_halts_its_partition_and_no_other", HALT),
+    ("rebuild-survivor", "tests/rebuild.rs::a_stream_that_survived_is_not_written_to_twice", HALT),
+    ("redis-drops-us", "tests/campaign/alone/redis.rs::oversized", By("tests/campaign/alone/redis.rs::oversized")),
+    (
+        "redis-evicts",
+        "tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told",
+        By("tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told"),
+    ),
+    (
+        "redis-oom",
+        "tests/failures.rs::a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness",
+        By("tests/failures.rs::a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness"),
+    ),
+    (
+        "redis-refused",
+        "tests/secured.rs::a_password_that_was_changed_is_told_and_is_over_when_it_fits_again",
+        By("tests/secured.rs::a_password_that_was_changed_is_told_and_is_over_when_it_fits_again"),
+    ),
+    (
+        "redis-refuses",
+        "tests/failures.rs::a_redis_that_refuses_whoever_connects_is_not_called_unreachable",
+        By("tests/failures.rs::a_redis_that_refuses_whoever_connects_is_not_called_unreachable"),
+    ),
+    (
+        "redis-unreachable",
+        "tests/bad_input.rs::a_redis_that_is_not_there_at_start_is_waited_for",
+        By("tests/bad_input.rs::a_redis_that_is_not_there_at_start_is_waited_for"),
+    ),
+    ("refused", "tests/campaign/alone/redis.rs::noperm", HALT),
+    ("state-lost", "tests/failures.rs::a_lost_state_halts_the_next_claim_and_resumes_where_it_is_told_to", HALT),
+    ("state-unreadable", "src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go", HALT),
+    (
+        "topic-missing",
+        "tests/bad_input.rs::a_topic_that_does_not_exist_yet_is_waited_for",
+        By("tests/bad_input.rs::a_topic_that_does_not_exist_yet_is_waited_for"),
+    ),
+    ("wrong-store", "src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go", HALT),
+];
+
+/// The codes of README's table of conditions.
+fn conditions_of_the_readme() -> std::collections::BTreeSet<String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("| code | means | passes by itself |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let code = regex::Regex::new("`([a-z]+(?:-[a-z]+)*)`").unwrap();
+    let first = |line: &str| line.split('|').nth(1).map(str::to_owned).unwrap_or_default();
+    table.lines().map(first).flat_map(|cell| code.captures_iter(&cell).map(|c| c[1].to_owned()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_condition_has_a_test_that_it_begins_and_one_that_it_ends() {
+    let mut told = conditions_of_the_readme();
+    // Told once, at the start.
+    assert!(told.remove("redis-unchecked") && told.len() > 20, "the table was found: {told:?}");
+    // A condition as well, which stands with what ends the process.
+    told.insert("bug".into());
+    assert_eq!(CONDITIONS.iter().map(|(code, ..)| (*code).to_owned()).collect::<std::collections::BTreeSet<_>>(), told, "README's table, and this one");
+    for (code, begins, ends) in CONDITIONS {
+        let (By(ends) | Restart(ends)) = ends;
+        for test in [begins, ends] {
+            let (file, name) = test.split_once("::").unwrap();
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            let body = text.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("{code}: there is no {test}")).1;
+            let body = body.split("\n}\n").next().unwrap_or_default();
+            let spelled = [format!("\"{code}\""), format!("Doubt::{}", code[..1].to_uppercase() + &code[1..])];
+            assert!(spelled.iter().any(|s| body.contains(s)), "{code}: {test} does not speak of it");
+        }
+    }
+}
+
 #[test]
 fn every_event_of_a_job_stands_in_its_page() {
     let event = regex::Regex::new(r#""event": "([a-z]+)""#).unwrap();

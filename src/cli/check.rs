@@ -3,10 +3,11 @@ use super::{Args as Global, Exit, Output, configuration, print, record};
 use crate::app::subscription;
 use crate::config::validate::{Valid, effective_guarantee};
 use crate::core::route::Topics;
+use crate::core::topics;
 use crate::kafka::client;
 use crate::sink::connection::Connector;
 use crate::sink::preflight::{For, Unfit, preflight};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use serde_json::json;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return record::show(global.output, args, file, &valid);
     }
     let routes: Vec<_> = valid.lane.routes.iter().map(|r| json!({"name": r.name, "guarantee": effective_guarantee(&valid.config, r)})).collect();
-    let ends = if args.connect { connect(&valid) } else { Ends::default() };
+    let ends = if args.connect { connect(&valid) } else { Ends { notes: topics::notes(&valid.lane.routes), ..Ends::default() } };
     match global.output {
         Output::Json => print::line(format_args!(
             "{:#}",
@@ -74,7 +75,7 @@ struct Ends {
 
 fn connect(valid: &Valid) -> Ends {
     let Ends { mut found, mut notes, mut problems } = Ends::default();
-    let consumer: Result<BaseConsumer, _> = client::common(&valid.config.kafka).create();
+    let consumer = client::asking(&valid.config.kafka, &client::common(&valid.config.kafka));
     let metadata = consumer.and_then(|c| c.fetch_metadata(None, Duration::from_secs(10)));
     match metadata {
         Err(e) => problems.push(format!("Kafka {}: {e}; check kafka.brokers and the security properties", valid.config.kafka.brokers.join(","))),
@@ -83,6 +84,10 @@ fn connect(valid: &Valid) -> Ends {
             for route in valid.lane.routes.iter() {
                 for topic in &route.topics {
                     let matching: Vec<_> = metadata.topics().iter().filter(|t| topic.matches(t.name())).collect();
+                    if let Topics::Pattern(pattern) = topic {
+                        let left_out = |name: &str| Some(format!("route {}: topic {name} is left out: {}", route.name, pattern.leaves_out(name)?));
+                        notes.extend(metadata.topics().iter().filter_map(|t| left_out(t.name())));
+                    }
                     let shown = if let Topics::Name(n) = topic { n.clone() } else { subscription(std::slice::from_ref(route)).join(", ") };
                     match matching.as_slice() {
                         [] => problems.push(format!("route {}: no topic {shown} exists yet; the bridge will wait for it", route.name)),

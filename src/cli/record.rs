@@ -16,6 +16,7 @@ struct Through {
     commands: Vec<(usize, Vec<Vec<u8>>)>,
     /// The writes whose time to live has run out.
     expired: Vec<String>,
+    letter: Option<&'static str>,
     tombstone: Option<&'static str>,
     conditions: Vec<Judged>,
     dead: Option<String>,
@@ -101,8 +102,9 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w) && !left_out(*w));
     let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
     let conditions = judged.iter().map(|j| Judged::new(j, route, record)).collect();
+    let letter = outcome.letter.then_some("a dead letter, by its headers: a route that reads its topic by a pattern only drops it");
     let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
-    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, tombstone, conditions, dead }
+    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, letter, tombstone, conditions, dead }
 }
 
 impl Judged {
@@ -134,7 +136,7 @@ impl Through {
         let text = |args: &[Vec<u8>]| args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>();
         let commands: Vec<Value> = self.commands.iter().map(|(w, c)| json!({"write": w, "command": text(c)})).collect();
         let conditions: Vec<Value> = self.conditions.iter().map(Judged::json).collect();
-        json!({"route": self.route, "commands": commands, "expired": self.expired, "tombstone": self.tombstone, "conditions": conditions, "dead": self.dead})
+        json!({"route": self.route, "commands": commands, "expired": self.expired, "letter": self.letter, "tombstone": self.tombstone, "conditions": conditions, "dead": self.dead})
     }
 
     fn print(&self) {
@@ -144,7 +146,7 @@ impl Through {
         }
         let dead = self.dead.as_ref().map(|why| format!("dead: {why}"));
         let conditions: Vec<String> = self.conditions.iter().map(Judged::text).collect();
-        for note in self.tombstone.map(str::to_owned).iter().chain(&conditions).chain(&self.expired).chain(&dead) {
+        for note in self.letter.or(self.tombstone).map(str::to_owned).iter().chain(&conditions).chain(&self.expired).chain(&dead) {
             print::line(format_args!("  # {note}"));
         }
     }

@@ -3,6 +3,7 @@ use super::{Args as Global, Exit, Output, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
+use crate::core::topics;
 use crate::kafka::driver::Drained;
 use crate::ops::http::{self, Source as _};
 use crate::ops::listener::Bounds;
@@ -38,6 +39,9 @@ pub fn run(args: &Global) -> Exit {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "starting");
     for route in valid.lane.routes.iter() {
         tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
+    }
+    for note in topics::notes(&valid.lane.routes) {
+        tracing::info!("{note}");
     }
     // Before Kafka hears of it: a process that can't begin must not join the group, take partitions from the others, and leave
     // again at each of its restarts.

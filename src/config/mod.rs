@@ -64,13 +64,22 @@ pub struct Kafka {
     pub group: String,
     /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time.
     pub start: String,
+    /// SASL OAUTHBEARER: a command with its arguments that prints a token, as MSK IAM and OIDC have them: a JWT, or JSON such as
+    /// `{"token": "...", "expires_in": 900}` ([tokens](delivery.md#tokens-for-kafka)). It is run again before the token expires.
+    pub token_command: Vec<String>,
     /// Any librdkafka property, such as `security.protocol`; those the bridge must own are refused by name.
     pub properties: BTreeMap<String, Property>,
 }
 
 impl Default for Kafka {
     fn default() -> Self {
-        Self { brokers: vec!["127.0.0.1:9092".into()], group: "kafka-redis-bridge".into(), start: "earliest".into(), properties: BTreeMap::new() }
+        Self {
+            brokers: vec!["127.0.0.1:9092".into()],
+            group: "kafka-redis-bridge".into(),
+            start: "earliest".into(),
+            token_command: Vec::new(),
+            properties: BTreeMap::new(),
+        }
     }
 }
 

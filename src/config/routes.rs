@@ -7,8 +7,12 @@ use super::{Decode, Fields, OnTombstone, TtlFrom};
 use crate::core::decode::Format;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
+use crate::core::topics::{INTERNAL, Pattern, is_name};
 use crate::core::write::{self, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
 use std::str::FromStr as _;
+
+/// What a topic's name may be, for messages.
+pub(super) const TOPIC_NAME: &str = "a topic's name: 1 to 249 letters, digits, \".\", \"_\" and \"-\"; a pattern begins with ^";
 
 /// Commands that would block, subscribe, change the connection, the transaction or the server, or write nothing; those
 /// with subcommands are all of these kinds but XGROUP. The server's COMMAND INFO is asked too, where it can be reached.
@@ -28,15 +32,13 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
     if route.topics.is_empty() {
         c.add(format!("{at}.topics"), "[]", "at least one topic, or a pattern that begins with ^");
     }
+    let letters = c.loaded.config().dead_letter.topic.clone();
     let topics = route.topics.iter().enumerate().filter_map(|(t, topic)| {
         if topic.starts_with('^') {
             let refused = |why: String| c.add(format!("{at}.topics.{t}"), format!("{topic:?}, with {why}"), pattern::ALLOWED);
-            pattern::parse(topic).map(Topics::Pattern).map_err(refused).ok()
-        } else if topic.is_empty() {
-            c.add(format!("{at}.topics.{t}"), "\"\"", "a topic's name");
-            None
+            pattern::parse(topic).map(|regex| Topics::Pattern(Pattern::new(regex, &letters))).map_err(refused).ok()
         } else {
-            Some(Topics::Name(topic.clone()))
+            name_fits(c, &format!("{at}.topics.{t}"), topic).then(|| Topics::Name(topic.clone()))
         }
     });
     let topics = topics.collect();
@@ -59,6 +61,21 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
         on_condition_error: route.on_condition_error.into(),
         writes,
     })
+}
+
+/// Whether a route may read a topic by this name: what Kafka or the bridge itself writes is no data.
+fn name_fits(c: &mut Checker<'_>, at: &str, topic: &str) -> bool {
+    let allowed = if INTERNAL.contains(&topic) {
+        "a topic of yours: Kafka keeps its own data in this one".into()
+    } else if topic == c.loaded.config().dead_letter.topic {
+        format!("a topic that is not dead_letter.topic, {topic:?}: each letter would be read again. A bridge of another group may read it")
+    } else if is_name(topic) {
+        return true;
+    } else {
+        TOPIC_NAME.into()
+    };
+    c.add(at, format!("{topic:?}"), allowed);
+    false
 }
 
 fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: Decode) -> Option<Write> {
@@ -116,10 +133,13 @@ fn keep_out(c: &mut Checker<'_>, at: &str, write: &super::Write) {
         ),
     ];
     let (space, _) = own_keys(c.loaded.config());
+    let letters = c.loaded.config().dead_letter.stream.clone();
     for (name, text) in keys.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         if Template::parse(text).is_ok_and(|key| key.prefix().starts_with(space.as_bytes())) {
             let allowed = format!("a key that does not begin with {space:?}: redis.state_prefix keeps those for the bridge itself");
             c.add(format!("{at}.{name}"), format!("{text:?}"), allowed);
+        } else if !letters.is_empty() && Template::parse(text).is_ok_and(|key| key.constant() == Some(letters.as_bytes())) {
+            c.add(format!("{at}.{name}"), format!("{text:?}"), "a key that is not dead_letter.stream: the bridge alone writes there");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The rules across fields.
 use super::load::{Loaded, Mistake, Mistakes};
 use super::policies::policies;
-use super::routes::compile_route;
+use super::routes::{TOPIC_NAME, compile_route};
 use super::units::Period;
 use super::{Config, Guarantee, Limit, OnStateLost};
 use crate::core::claim::{self, Start};
@@ -11,6 +11,7 @@ use crate::core::route::Route;
 use crate::core::state::StateKey;
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
+use crate::core::topics::{INTERNAL, is_name};
 use crate::core::write::Kind;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
@@ -164,6 +165,7 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
             c.add(format!("kafka.properties.{name}"), "checksums switched off", "only true, which is the default here: corrupt records must not be applied");
         }
     }
+    check_login(c);
     match kafka.start.as_str() {
         "earliest" => Start::Earliest,
         "latest" => Start::Latest,
@@ -174,6 +176,29 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
             },
             |t| Start::Time(t.as_millisecond()),
         ),
+    }
+}
+
+/// A token comes by the command and by nothing else, and is asked for by one mechanism.
+fn check_login(c: &mut Checker<'_>) {
+    let kafka = &c.loaded.config.kafka;
+    let mechanism = ["sasl.mechanism", "sasl.mechanisms"].into_iter().find(|name| kafka.properties.get(*name).is_some_and(|p| p.0 == "OAUTHBEARER"));
+    match (mechanism, kafka.token_command.is_empty()) {
+        (Some(name), true) => {
+            c.add(
+                format!("kafka.properties.{name}"),
+                "\"OAUTHBEARER\" without kafka.token_command",
+                "set kafka.token_command to a command that prints a token",
+            );
+        }
+        (None, false) => c.add("kafka.token_command", "a command", "kafka.token_command only beside \"sasl.mechanism\" = \"OAUTHBEARER\" in kafka.properties"),
+        _ => {}
+    }
+    if kafka.token_command.first().is_some_and(String::is_empty) {
+        c.add("kafka.token_command.0", "\"\"", "a command's name or path");
+    }
+    for name in kafka.properties.keys().filter(|n| n.starts_with("sasl.oauthbearer.") || *n == "enable.sasl.oauthbearer.unsecure.jwt") {
+        c.add(format!("kafka.properties.{name}"), "a way to a token that this build does not have", "kafka.token_command, which prints one");
     }
 }
 
@@ -233,6 +258,9 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
     let (space, store) = own_keys(config);
     if dead.stream.as_bytes() == store || ["state:", "job", "keys:", "once:"].iter().any(|own| dead.stream.starts_with(&format!("{space}{own}"))) {
         c.add("dead_letter.stream", format!("{:?}", dead.stream), "a key that is not one of the bridge's state");
+    }
+    if !dead.topic.is_empty() && (!is_name(&dead.topic) || INTERNAL.contains(&dead.topic.as_str())) {
+        c.add("dead_letter.topic", format!("{:?}", dead.topic), format!("{TOPIC_NAME}; none in which Kafka keeps its own data"));
     }
     match (dead.stream.is_empty(), dead.topic.is_empty()) {
         (false, false) => {

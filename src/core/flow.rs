@@ -314,6 +314,19 @@ impl Flow {
         commits
     }
 
+    /// The topics of partitions that are not halted, each once.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        let mut topics: Vec<_> = self.iter().filter(|e| !matches!(e.phase, Phase::Halted { .. })).map(|e| e.at.topic.clone()).collect();
+        topics.sort();
+        topics.dedup();
+        topics
+    }
+
+    /// What is settled of a topic's partitions, whether or not Kafka knows it.
+    pub fn settled(&self, topic: &str) -> Vec<(TopicPartition, i64)> {
+        self.iter().filter(|e| *e.at.topic == *topic).filter_map(|e| Some((e.at.clone(), e.unread.or(e.position())?))).collect()
+    }
+
     /// How the commit of a partition's position ended. A refused one is sent again.
     pub fn committed(&mut self, at: &TopicPartition, accepted: bool, moment: Moment) {
         let Some(entry) = self.entry_mut(at) else { return };

@@ -26,9 +26,11 @@
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
+//! | [`refusal`] | how a refusal by Kafka ends |
 //! | [`replay`] | a bounded range applied again, as a job |
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
+//! | [`topics`] | which topics a route reads, and which none may |
 //! | [`throttle`] | records a second |
 //! | [`verify`] | whether Redis holds what a range must have become |
 pub mod claim;
@@ -47,6 +49,7 @@ pub mod poller;
 pub mod rebuild;
 pub mod record;
 pub mod reference;
+pub mod refusal;
 pub mod replay;
 pub mod reply;
 pub mod resp;
@@ -58,5 +61,6 @@ pub mod telling;
 pub mod template;
 pub mod text;
 pub mod throttle;
+pub mod topics;
 pub mod verify;
 pub mod write;

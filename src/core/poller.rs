@@ -6,13 +6,20 @@
 //!               ▲                │
 //!               └─── doubt ◀─────┘
 //! ```
+mod refused;
+mod telling;
+#[cfg(test)]
+mod tests;
+
 use super::claim::{Guarantee, Marked};
 use super::claimer::{Claimed, Outcome, Request};
 use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
 use super::record::TopicPartition;
-use super::telling::{Holder, Letters, Telling, Troubles};
+use super::refusal::Refusal;
+use super::telling::{Holder, Letters, Telling, Troubles, left_out};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long settled offsets may wait for their commit.
@@ -102,7 +109,10 @@ pub struct Poller {
     joined: bool,
     redis_seen: bool,
     troubles: Troubles,
+    refusal: Refusal,
     letters: Letters,
+    /// Topics of which it was told that dead letters in them are left out.
+    left_out: BTreeSet<Arc<str>>,
     stop: Option<Option<String>>,
     draining: Option<Draining>,
     actions: VecDeque<Action>,
@@ -122,7 +132,9 @@ impl Poller {
             joined: false,
             redis_seen: false,
             troubles: Troubles::default(),
+            refusal: Refusal::default(),
             letters: Letters::default(),
+            left_out: BTreeSet::new(),
             stop: None,
             draining: None,
             actions: VecDeque::new(),
@@ -199,6 +211,7 @@ impl Poller {
                 self.act(Action::Claim(Request { at, generation, memory }));
             }
         }
+        self.tell_letters(now, false);
         self.sync_pauses();
         if now >= self.commit_due && self.committing.is_none() {
             self.commit_due = now + COMMIT_EVERY;
@@ -207,6 +220,9 @@ impl Poller {
                 self.committing = Some(positions.clone());
                 self.commit(positions, true);
             }
+        }
+        if self.committing.is_none() && self.draining.is_none() && self.refusal.is_due(now) {
+            self.try_refused(now);
         }
     }
 
@@ -240,6 +256,7 @@ impl Poller {
                 for (at, _) in self.committing.take().unwrap_or_default() {
                     self.flow.committed(&at, result.is_ok(), moment);
                 }
+                self.refusal.tried(result.is_ok(), moment.now);
             }
             Note::RedisUp => self.redis_seen = true,
             Note::Fatal(reason) => self.stop(Some(reason)),
@@ -327,8 +344,13 @@ impl Poller {
             }
             Event::Trouble(None) => self.out_of_trouble(&Holder::Lane(lane)),
             Event::Buried { route, code, reason } => {
-                let told = self.letters.count(&route, code, &reason, moment.now);
-                self.tell_all(told);
+                self.letters.count(&route, code, reason);
+                self.tell_letters(moment.now, false);
+            }
+            Event::LeftOut { at, offset } => {
+                if self.left_out.insert(at.topic.clone()) {
+                    self.tell(left_out(&at, offset));
+                }
             }
         }
     }
@@ -449,6 +471,7 @@ impl Poller {
             if !positions.is_empty() {
                 self.commit(positions, false);
             }
+            self.tell_letters(now, true);
         }
         ended
     }
@@ -468,18 +491,5 @@ impl Poller {
 
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
-    }
-
-    fn tell(&mut self, telling: Telling) {
-        self.act(Action::Tell(telling));
-    }
-
-    fn tell_all(&mut self, tellings: impl IntoIterator<Item = Telling>) {
-        tellings.into_iter().for_each(|t| self.tell(t));
-    }
-
-    fn out_of_trouble(&mut self, holder: &Holder) {
-        let over = self.troubles.leave(holder);
-        self.tell_all(over);
     }
 }

@@ -2,7 +2,9 @@
 use super::condition::{Condition, Fault, Fields, Subject};
 use super::decode::{Decoded, Document, Format, Scratch};
 use super::encode::Encoder;
+use super::letter;
 use super::record::Record;
+pub use super::topics::Topics;
 use super::write::{Effect, Kind, Rendered, Write};
 
 /// One entry of the configuration, compiled.
@@ -16,14 +18,6 @@ pub struct Route {
     pub when: Option<Condition>,
     pub on_condition_error: OnConditionError,
     pub writes: Vec<Write>,
-}
-
-/// Which topics a route reads.
-#[derive(Clone, Debug)]
-pub enum Topics {
-    Name(String),
-    /// A pattern, `^` first, as librdkafka subscribes to it.
-    Pattern(regex::Regex),
 }
 
 /// What a route does with a record that has no value.
@@ -62,12 +56,15 @@ pub struct Outcome {
     pub condition_errors: u32,
     /// The route's condition did not hold.
     pub unmet: bool,
+    /// It is a dead letter, and came by a pattern.
+    pub letter: bool,
 }
 
 impl Outcome {
-    /// 1 where a rule drops the record: it is a tombstone of which nothing came, or the route's condition did not hold.
+    /// 1 where a rule drops the record: it is a tombstone of which nothing came, the route's condition did not hold, or it is a
+    /// dead letter that a pattern let in.
     pub fn dropped(&self) -> u32 {
-        u32::from(self.unmet || self.tombstones > 0 && self.commands == 0)
+        u32::from(self.unmet || self.letter || self.tombstones > 0 && self.commands == 0)
     }
 }
 
@@ -89,15 +86,6 @@ pub enum Cause {
     Render,
 }
 
-impl Topics {
-    pub fn matches(&self, topic: &str) -> bool {
-        match self {
-            Self::Name(name) => name == topic,
-            Self::Pattern(pattern) => pattern.is_match(topic),
-        }
-    }
-}
-
 impl Route {
     /// Of one topic, whose records are JSON, tombstones skipped, without a condition.
     pub fn new(name: &str, topic: &str, writes: Vec<Write>) -> Self {
@@ -114,6 +102,16 @@ impl Route {
 
     pub fn matches(&self, topic: &str) -> bool {
         self.topics.iter().any(|t| t.matches(topic))
+    }
+
+    /// Whether it names this topic, in place of matching it by a pattern.
+    fn names(&self, topic: &str) -> bool {
+        self.topics.iter().any(|t| matches!(t, Topics::Name(name) if name == topic))
+    }
+
+    /// Whether it leaves a record out: a dead letter that came by a pattern is no user's data, whichever bridge wrote it.
+    pub fn leaves_out(&self, record: &Record) -> bool {
+        letter::is_letter(record) && !self.names(&record.at().topic)
     }
 
     /// Whether it deletes what its writes have set, in place of applying them.
@@ -179,7 +177,7 @@ pub enum Finding {
 
 /// What the conditions of a route say of a record: the route's own, and where that one lets it through those of its writes.
 pub fn judge<'r>(route: &'r Route, record: &Record) -> Vec<Judged<'r>> {
-    if record.payload().is_none() && route.tombstone == Tombstone::Skip {
+    if route.leaves_out(record) || record.payload().is_none() && route.tombstone == Tombstone::Skip {
         return Vec::new();
     }
     let mut scratch = Scratch::default();
@@ -276,6 +274,10 @@ type Failed = (Option<usize>, Cause, String);
 impl<'a> Rendering<'a> {
     fn run(&mut self, out: &mut Encoder, mut on_command: impl FnMut(usize)) -> Result<(), Failed> {
         let (route, record) = (self.route, self.record);
+        if route.leaves_out(record) {
+            self.outcome.letter = true;
+            return Ok(());
+        }
         let tombstone = record.payload().is_none() && route.tombstone != Tombstone::Write;
         self.outcome.tombstones += u32::from(tombstone);
         if tombstone && route.tombstone == Tombstone::Skip {

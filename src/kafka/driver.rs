@@ -8,6 +8,7 @@ use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
+use crate::core::refusal::Elsewhere;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
@@ -16,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub struct Driver {
     pub clock: Clock,
     /// Set when Kafka does not know a topic; the claimer looks which.
     pub topic_missing: Arc<AtomicBool>,
+    /// Set when a broker refused something, until the claimer has found that Kafka shows every topic that a route names.
+    pub topic_refused: Arc<AtomicBool>,
+    /// What was said at the last refusal: it may name the broker.
+    pub refused_by: String,
     /// The latest, until they are looked at: what had been polled before them must have been handed on by then.
     pub statistics: Option<Statistics>,
     /// Counts the poller's rounds: the watchdog's proof of life.
@@ -212,9 +217,19 @@ impl Driver {
                 self.poller.seen(name, *number, seen, self.moment());
             }
         }
-        if statistics.brokers.values().any(|b| b.state == "UP") {
+        let up = |b: &Broker| b.state == "UP";
+        let any_up = statistics.brokers.values().any(up);
+        if any_up {
             self.conditions.clear("kafka-unreachable", "kafka");
         }
+        // A broker that a client is told of by its address alone gets another name when it is known.
+        let named = |b: &&Broker| self.refused_by.contains(&b.name) && !b.name.ends_with("/bootstrap");
+        let elsewhere = Elsewhere {
+            brokers: any_up && statistics.brokers.values().filter(named).all(up),
+            topics: !self.topic_refused.load(Ordering::Relaxed),
+            member: statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady"),
+        };
+        self.poller.elsewhere(elsewhere, self.clock.now());
     }
 
     pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
@@ -225,7 +240,14 @@ impl Driver {
             Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
             // Of a missing topic the claimer finds out which it is.
             code => match code.and_then(Trouble::of).filter(|t| t.code != "topic-missing") {
-                Some(trouble) => self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy),
+                Some(trouble) => {
+                    self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
+                    if trouble.code == "kafka-refused" {
+                        reason.clone_into(&mut self.refused_by);
+                        self.topic_refused.store(true, Ordering::Relaxed);
+                        self.poller.refused(self.clock.now());
+                    }
+                }
                 None => tracing::debug!("librdkafka: {error}: {reason}"),
             },
         }

@@ -1,15 +1,15 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
-use super::client::{self, Returned};
+use super::client::{self, Reader, Returned};
 use super::trouble::{Refusals, Trouble};
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::Held;
-use crate::sink::claim::Log;
+use crate::sink::claim::{Absent, Log};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -23,7 +23,7 @@ const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
-    observer: BaseConsumer<Returned>,
+    observer: Reader,
     kafka: Kafka,
     start: Start,
     compacted: Mutex<HashMap<String, bool>>,
@@ -33,7 +33,7 @@ pub struct KafkaLog {
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
         Ok(Self {
-            observer: client::observer(kafka).create_with_context(Returned)?,
+            observer: client::asking(kafka, &client::observer(kafka))?,
             kafka: kafka.clone(),
             start,
             compacted: Mutex::default(),
@@ -44,6 +44,8 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String> {
+        // By a poll a client hears that it needs another token.
+        self.hear();
         let (low, high) = self.watermarks(at)?;
         Ok(LogFacts { low, high, commit: self.committed(at)?, start: self.start(at, low, high)?, partitions: self.partitions(&at.topic)? })
     }
@@ -52,7 +54,11 @@ impl Log for KafkaLog {
         if let Some(known) = self.compacted.lock().get(topic) {
             return Ok(*known);
         }
-        let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned).map_err(|e| e.to_string())?;
+        if !self.kafka.token_command.is_empty() {
+            // An admin client of this library hears of nothing that librdkafka asks for, so it never gets a token.
+            return Err("the topic's configuration can't be asked for by a client that logs in by a token".into());
+        }
+        let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned::of(&self.kafka)).map_err(|e| e.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
         let answer = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map_err(|e| e.to_string())?;
@@ -63,14 +69,18 @@ impl Log for KafkaLog {
         Ok(compacted)
     }
 
-    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String> {
-        let mut missing = Vec::new();
+    fn absent(&self, topics: &[String]) -> Result<Absent, String> {
+        let mut absent = Absent::default();
         for topic in topics {
-            if self.partitions(topic)? == 0 {
-                missing.push(topic.clone());
+            let metadata = self.observer.fetch_metadata(Some(topic), ANSWER_MAX).map_err(|e| e.to_string())?;
+            let found = metadata.topics().first();
+            if found.and_then(|t| t.error()).is_some_and(|e| RDKafkaErrorCode::from(e) == RDKafkaErrorCode::TopicAuthorizationFailed) {
+                absent.refused.push(topic.clone());
+            } else if found.is_none_or(|t| t.partitions().is_empty()) {
+                absent.missing.push(topic.clone());
             }
         }
-        Ok(missing)
+        Ok(absent)
     }
 }
 

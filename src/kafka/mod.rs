@@ -9,14 +9,18 @@
 //! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
+//! | [`producer`] | a producer that is made anew when it is dead |
 //! | [`publisher`] | what readers' clients publish |
+//! | [`token`] | tokens for SASL OAUTHBEARER, by a command |
 //! | [`trouble`] | which of librdkafka's errors a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod letters;
 pub mod log;
 pub mod poller;
+pub mod producer;
 pub mod publisher;
 pub mod range;
 pub mod ranges;
+pub mod token;
 pub mod trouble;

@@ -1,13 +1,13 @@
 //! The thread that owns the consumer. It polls, copies each record out and hands it on, and never waits on anything
 //! downstream for longer than [`ROOM_WAIT_MAX`] (and the bounded wait in a revoke).
-use super::client;
+use super::client::{self, Login};
 use super::driver::{Drained, Driver};
 use super::range::size;
 use crate::config::Kafka;
 use crate::core::poller::Note;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -15,6 +15,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,11 +33,18 @@ pub const BURST_BYTES: usize = 256 << 10;
 /// librdkafka's callbacks; they run inside poll, on the poller's thread.
 pub struct Context {
     driver: Arc<Mutex<Driver>>,
+    login: Login,
 }
 
 pub type Consumer = BaseConsumer<Context>;
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.login.token()
+    }
+
     fn stats(&self, statistics: Statistics) {
         self.driver.lock().statistics = Some(statistics);
     }
@@ -79,10 +87,10 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Makes the consumer and subscribes.
-pub fn subscribe(kafka: &Kafka, topics: &[String], driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
-    let config: ClientConfig = client::consumer(kafka);
-    let consumer: Consumer = config.create_with_context(Context { driver })?;
+/// Makes the consumer and subscribes to these names and patterns, but for what is `ignored`.
+pub fn subscribe(kafka: &Kafka, topics: &[String], ignored: &[String], driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
+    let config: ClientConfig = client::member(kafka, ignored);
+    let consumer: Consumer = config.create_with_context(Context { driver, login: Login::of(kafka) })?;
     consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(consumer)
 }

@@ -39,7 +39,13 @@ impl Conditions {
         let mut held = self.0.lock();
         let key = (code.to_owned(), subject.to_owned());
         if let Some(condition) = held.get_mut(&key) {
+            // What it comes from may change while it holds, and with it what is to be done.
             message.clone_into(&mut condition.message);
+            remedy.clone_into(&mut condition.remedy);
+            if needs_person && !condition.needs_person {
+                tracing::error!(code, subject, remedy, "{message}");
+            }
+            condition.needs_person = needs_person;
             return;
         }
         let since = jiff::Timestamp::now().to_string();

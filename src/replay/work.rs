@@ -27,6 +27,7 @@ use crate::core::replay::leave::Left;
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
 use crate::core::retry::{Backoff, Retry};
+use crate::core::telling::{Telling, left_out};
 use crate::kafka::log::KafkaLog;
 use crate::ops::conditions::Conditions;
 use crate::sink::connection::{Connector, Failure};
@@ -301,6 +302,11 @@ impl Work {
             Note::Lane(_, Event::Buried { route, code, reason }) => {
                 if self.lettered.insert(route.clone()) {
                     tracing::warn!(code = "dead-letter", route, "the first dead letter of this job: {code}: {reason}");
+                }
+            }
+            Note::Lane(_, Event::LeftOut { at, offset }) => {
+                if let Telling::Warn { code, message } = left_out(&at, offset) {
+                    tracing::warn!(code, "{message}");
                 }
             }
             Note::Lane(_, event) => {

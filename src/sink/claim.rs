@@ -22,8 +22,17 @@ pub trait Log: Send {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String>;
     /// Whether the topic's cleanup policy has compact, or why that can't be read.
     fn compacted(&self, topic: &str) -> Result<bool, String>;
-    /// Which of these topics do not exist.
-    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String>;
+    /// Which of these topics Kafka does not show.
+    fn absent(&self, topics: &[String]) -> Result<Absent, String>;
+}
+
+/// Topics that Kafka does not show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// They do not exist.
+    pub missing: Vec<String>,
+    /// They may not be seen by this client, whether or not they exist.
+    pub refused: Vec<String>,
 }
 
 /// See the module's documentation.
@@ -37,6 +46,8 @@ pub struct Claimer<L> {
     pub to_poller: Sender<Note>,
     /// Set when Kafka does not know a topic.
     pub topic_missing: Arc<AtomicBool>,
+    /// Set when Kafka refused something, until it shows all topics that a route names.
+    pub topic_refused: Arc<AtomicBool>,
     pub clock: Clock,
 }
 
@@ -114,20 +125,22 @@ impl<L: Log> Claimer<L> {
         }
     }
 
-    /// Which of the topics that a route names do not exist, while some do not.
+    /// Which of the topics that a route names Kafka does not show, while there are some.
     fn look_for_topics(&self) {
-        if !self.topic_missing.load(Ordering::Relaxed) {
+        if !self.topic_missing.load(Ordering::Relaxed) && !self.topic_refused.load(Ordering::Relaxed) {
             return;
         }
         let named = self.routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name.clone()) } else { None });
-        match self.log.missing(&named.collect::<Vec<_>>()) {
-            Ok(none) if none.is_empty() => {
-                self.topic_missing.store(false, Ordering::Relaxed);
-                self.conditions.clear("topic-missing", "kafka");
-            }
-            Ok(missing) => {
-                let message = format!("Kafka has no topic {}, which a route names", missing.join(", "));
-                self.conditions.raise("topic-missing", "kafka", &message, "create it; the bridge takes it up by itself");
+        match self.log.absent(&named.collect::<Vec<_>>()) {
+            Ok(Absent { missing, refused }) => {
+                self.topic_missing.store(!missing.is_empty(), Ordering::Relaxed);
+                self.topic_refused.store(!refused.is_empty(), Ordering::Relaxed);
+                if missing.is_empty() {
+                    self.conditions.clear("topic-missing", "kafka");
+                } else {
+                    let message = format!("Kafka has no topic {}, which a route names", missing.join(", "));
+                    self.conditions.raise("topic-missing", "kafka", &message, "create it; the bridge takes it up by itself");
+                }
             }
             Err(why) => tracing::debug!("which topics are missing: {why}"),
         }

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 pub(crate) struct KafkaServer {
     pub(crate) port: u16,
     pub(crate) home: TempDir,
+    /// The port of the listener without security, if it has one beside the other.
+    inner: u16,
     child: Option<Child>,
 }
 
@@ -36,6 +38,46 @@ impl KafkaServer {
             keystore.display()
         );
         Self::start(home, port, &listeners)
+    }
+
+    /// With an authorizer: the user `bridge` comes by SASL_PLAINTEXT and may do what [`Self::acl`] says, whoever comes by the second
+    /// listener ([`Self::inner`]) may do anything. `sasl` is what the mechanism needs: its name, its module, the module's options.
+    pub(crate) fn guarded(sasl: (&str, &str, &str)) -> Self {
+        let (port, inner) = (free_port(), free_port());
+        let (mechanism, module, options) = sasl;
+        let listeners = format!(
+            "listeners=SASL_PLAINTEXT://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{inner},CONTROLLER://127.0.0.1:CONTROLLER_PORT\n\
+             advertised.listeners=SASL_PLAINTEXT://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{inner}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             sasl.enabled.mechanisms={mechanism}\n\
+             listener.name.sasl_plaintext.{}.sasl.jaas.config={module} required {options};\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n",
+            mechanism.to_lowercase()
+        );
+        let mut server = Self::start(tempfile::tempdir().unwrap(), port, &listeners);
+        server.inner = inner;
+        server
+    }
+
+    /// [`Self::guarded`] by a password.
+    pub(crate) fn guarded_by_password(password: &str) -> Self {
+        let options = format!("user_bridge=\"{password}\"");
+        Self::guarded(("PLAIN", "org.apache.kafka.common.security.plain.PlainLoginModule", &options))
+    }
+
+    /// A client of the second listener.
+    pub(crate) fn inner(&self) -> rdkafka::ClientConfig {
+        let mut client = rdkafka::ClientConfig::new();
+        client.set("bootstrap.servers", format!("127.0.0.1:{}", self.inner));
+        client
+    }
+
+    /// Changes what the user `bridge` may do: words of kafka-acls, such as `--add --allow-principal User:bridge --operation Read`.
+    pub(crate) fn acl(&self, words: &str) {
+        let server = format!("127.0.0.1:{}", self.inner);
+        let done = java().args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &server, "--force"]).args(words.split(' ')).output().unwrap();
+        assert!(done.status.success(), "{words}: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     }
 
     /// Without security. Each of `doors` is one more listener: the port of its own, and the one at which clients are told
@@ -68,7 +110,7 @@ impl KafkaServer {
         std::fs::write(&file, properties).unwrap();
         let formatted = java().args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]).arg(&file).output().unwrap();
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let mut server = Self { port, home, child: None };
+        let mut server = Self { port, home, inner: 0, child: None };
         server.run();
         server
     }

@@ -3,6 +3,7 @@ use super::batch::{Batch, Entry, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
+use crate::core::record::Record;
 use crate::core::replay::job::Counts;
 use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::route::Origin;
@@ -172,6 +173,7 @@ impl Lane {
             _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
         }
         self.tally(&batch);
+        self.tell_left_out(&batch);
         self.time(&batch);
         for entry in &batch.entries {
             self.release(&entry.pending.record);
@@ -313,6 +315,20 @@ impl Lane {
         for run in batch.entries.chunk_by(|a, b| a.generation == b.generation) {
             for route in self.parts.get(&run[0].generation).iter().flat_map(|p| p.through.iter()) {
                 self.tallies[*route].latency.add(run.iter().filter_map(late));
+            }
+        }
+    }
+
+    /// Tells of dead letters that a pattern let in.
+    fn tell_left_out(&mut self, batch: &Batch) {
+        if !batch.outcomes.iter().any(|(_, o)| o.letter) {
+            return;
+        }
+        let routes = self.settings.routes.clone();
+        let leaves_out = |r: &&Record| routes.iter().any(|route| route.matches(&r.at().topic) && route.leaves_out(r));
+        for record in batch.entries.iter().map(|e| &e.pending.record).filter(leaves_out) {
+            if self.left_out.insert(record.at().topic.clone()) {
+                self.events.push(Event::LeftOut { at: record.at().clone(), offset: record.offset });
             }
         }
     }

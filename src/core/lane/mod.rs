@@ -50,7 +50,7 @@ use super::encode::Encoder;
 use super::record::Record;
 use super::retry::Backoff;
 use super::route::{self, Route};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,6 +107,8 @@ pub struct Lane {
     aux: Encoder,
     context: route::Context,
     events: Vec<Event>,
+    /// Topics of which it was told that letters in them are left out.
+    left_out: BTreeSet<Arc<str>>,
     released: (usize, usize),
     backoff: Backoff,
     wait_until: Option<Duration>,
@@ -138,6 +140,7 @@ impl Lane {
             aux: Encoder::default(),
             context: route::Context::default(),
             events: Vec::new(),
+            left_out: BTreeSet::new(),
             released: (0, 0),
             backoff: Backoff::default(),
             wait_until: None,

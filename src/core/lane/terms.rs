@@ -101,6 +101,8 @@ pub enum Event {
     Trouble(Option<(&'static str, String)>),
     /// A dead letter became durable.
     Buried { route: String, code: &'static str, reason: String },
+    /// A pattern let in the dead letter at this offset: it is dropped. Once for each topic.
+    LeftOut { at: TopicPartition, offset: i64 },
 }
 
 /// What the shell is to do next.
