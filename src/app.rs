@@ -12,9 +12,11 @@ use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::latency;
+use crate::core::membership::Membership;
 use crate::core::poller::{Note, Poller};
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
+use crate::kafka::client;
 use crate::kafka::driver::{Drained, Driver};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
@@ -118,7 +120,7 @@ impl Bridge {
         let shared =
             Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
         let lanes = shared.lanes(valid, &tallies)?;
-        let topic_missing = Arc::new(AtomicBool::new(false));
+        let (topic_missing, bare) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let claimer = Claimer {
             connector,
@@ -129,6 +131,7 @@ impl Bridge {
             conditions: conditions.clone(),
             to_poller: to_poller.clone(),
             topic_missing: topic_missing.clone(),
+            bare: bare.clone(),
             clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
@@ -143,15 +146,19 @@ impl Bridge {
             conditions: conditions.clone(),
             clock,
             topic_missing,
+            membership: Membership::new(client::terms(&config.kafka)),
+            bare,
+            unreached: String::new(),
+            left_group: String::new(),
             statistics: None,
             rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));
         let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
         let (committing, committer) = bounded(0);
-        let (of_committer, notes) = (consumer.clone(), to_poller.clone());
+        let (of_committer, told, notes) = (consumer.clone(), driver.clone(), to_poller.clone());
         spawn("committer", &to_poller, move || {
-            poller::commit(&of_committer, &to_commit, &notes);
+            poller::commit(&of_committer, &told, &to_commit, &notes);
             drop((of_committer, committing));
         })?;
         let redis = Arc::new(Seen::default());
