@@ -88,10 +88,11 @@ impl Membership {
         Self { terms, bare: None, apart: None, waits_told: false, refused: None, errors: None, step: Step::Coordinator }
     }
 
-    /// The coordinator refuses this member until a person does something.
+    /// Kafka refuses what this member needs until a person does something: its coordinator (`group-refused`), or any broker
+    /// (`kafka-unsupported`).
     pub fn refused(&mut self, code: &'static str, reason: &str, remedy: &'static str, now: Duration) -> Vec<Telling> {
         self.refused = Some(now);
-        let message = format!("the group {} does not take this bridge: {reason}", self.terms.group);
+        let message = format!("Kafka refuses this member of the group {}: {reason}", self.terms.group);
         let mut told = self.waits_over();
         told.push(Telling::Alert { code, subject: GROUP.into(), message, remedy });
         told
@@ -147,7 +148,7 @@ impl Membership {
         let quiet = QUIET_FOR.max(self.terms.heartbeat.saturating_mul(2));
         if self.step == Step::Joined && self.refused.is_some_and(|at| now >= at + quiet) {
             self.refused = None;
-            told.push(Telling::ClearSubject(GROUP.into()));
+            told.extend(["group-refused", "kafka-unsupported"].map(|code| Telling::Clear { code, subject: GROUP.into() }));
         }
         if self.errors.as_ref().is_some_and(|e| now >= e.last + quiet)
             && let Some(Errors { told: true, .. }) = self.errors.take()
@@ -169,7 +170,7 @@ impl Membership {
                 format!("the group {group} is not joined: its coordinator lets this bridge in and then gives it no share, {syncs} times so far (SyncGroup)")
             }
             Step::Coordinator => {
-                format!("the group {group} is not joined: Kafka has not named its coordinator yet; that takes until a broker has taken the group over")
+                format!("the group {group} is not joined: its coordinator is not known or not reached yet; that takes until a broker has taken the group over")
             }
             Step::Begins => format!("the group {group} is not joined: Kafka lets this bridge try again, or has no topic for it yet"),
             Step::Joins | Step::Syncs | Step::Joined => {
@@ -228,7 +229,6 @@ mod tests {
         let code = |t: &Telling| match t {
             Telling::Raise { code, .. } | Telling::Alert { code, .. } => format!("+{code}"),
             Telling::Clear { code, .. } => format!("-{code}"),
-            Telling::ClearSubject(subject) => format!("-{subject}"),
             other => format!("{other:?}"),
         };
         told.iter().map(code).collect()
@@ -278,7 +278,7 @@ mod tests {
         assert!(m.seen(place(Step::Begins, 0), secs(30)).is_empty(), "it still is not in the group");
         m.refused("group-refused", "no", "allow it", secs(31));
         assert!(m.seen(place(Step::Joined, 1), secs(35)).is_empty(), "another heartbeat may be refused");
-        assert_eq!(codes(&m.seen(place(Step::Joined, 1), secs(36))), ["-group"]);
+        assert_eq!(codes(&m.seen(place(Step::Joined, 1), secs(36))), ["-group-refused", "-kafka-unsupported"]);
         assert!(m.seen(place(Step::Joined, 1), secs(37)).is_empty());
     }
 

@@ -2,7 +2,7 @@
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
-use super::trouble::{self, GROUP_REFUSED, Meaning};
+use super::trouble::{self, GROUP_REFUSED, Meaning, UNSUPPORTED};
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
@@ -286,7 +286,9 @@ impl Driver {
                 self.topic_missing.store(true, Ordering::Relaxed);
                 Vec::new()
             }
-            Meaning::Person(trouble) if trouble.code == GROUP_REFUSED => self.membership.refused(trouble.code, reason, trouble.remedy, now),
+            Meaning::Person(trouble) if [GROUP_REFUSED, UNSUPPORTED].contains(&trouble.code) => {
+                self.membership.refused(trouble.code, reason, trouble.remedy, now)
+            }
             Meaning::Person(trouble) => {
                 self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
                 Vec::new()

@@ -10,7 +10,7 @@
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
 //! | [`publisher`] | what readers' clients publish |
-//! | [`trouble`] | which of librdkafka's errors a person has to see to |
+//! | [`trouble`] | what Kafka's and librdkafka's errors mean: which pass, and which a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod letters;

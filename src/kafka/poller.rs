@@ -147,6 +147,9 @@ pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver
     }
     let report = driver.lock().finish();
     let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
-    drop(consumer);
+    if consumer.client().fatal_error().is_some() {
+        // A dead client is refused its close, and to drop it can wait for ever (librdkafka 2.12, measured). The process ends with it.
+        std::mem::forget(consumer);
+    }
     report
 }

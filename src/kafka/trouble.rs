@@ -3,8 +3,10 @@ use crate::core::record::TopicPartition;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 use std::collections::HashSet;
 
-/// The code of every condition by which the group's coordinator keeps a member out.
+/// The code where the group's coordinator keeps a member out.
 pub const GROUP_REFUSED: &str = "group-refused";
+/// The code where Kafka or a setting is not what a bridge needs.
+pub const UNSUPPORTED: &str = "kafka-unsupported";
 
 /// What stays wrong until a person does something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,17 +118,17 @@ fn unfit(error: Code) -> Option<Meaning> {
         | Code::NotImplemented
         | Code::UnknownProtocol
         | Code::InvalidRequest => person(
-            "kafka-unsupported",
-            "Kafka 2.1 or later is needed (4.0 for group.protocol = \"consumer\"), and a producer's codec that this build has; see the brokers' log",
+            UNSUPPORTED,
+            "the brokers are too old for this bridge or its group.protocol, or a producer uses a codec that this build lacks: upgrade the brokers, or change the codec; see the brokers' log",
         ),
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-            person("kafka-unsupported", "raise receive.message.max.bytes and fetch.message.max.bytes in kafka.properties above the largest batch of the topic")
+            person(UNSUPPORTED, "raise receive.message.max.bytes and fetch.message.max.bytes in kafka.properties above the largest batch of the topic")
         }
         Code::CriticalSystemResource | Code::FileSystem => {
-            person("kafka-unsupported", "the system gives this process no thread, file or memory: raise its limits; then start anew")
+            person(UNSUPPORTED, "the system gives this process no thread, file or memory: raise its limits; then start anew")
         }
         Code::InvalidConfig | Code::PolicyViolation | Code::InvalidArgument | Code::NotConfigured => {
-            person("kafka-unsupported", "correct the setting that the message names in kafka.properties")
+            person(UNSUPPORTED, "correct the setting that the message names in kafka.properties")
         }
         _ => None,
     }
