@@ -50,7 +50,7 @@ const fn person(code: &'static str, remedy: &'static str) -> Option<Meaning> {
 
 /// Every error that has a meaning: a test asks for each that librdkafka knows.
 fn known(error: Code) -> Option<Meaning> {
-    refused(error).or_else(|| unfit(error)).or_else(|| passing(error)).or_else(|| quiet(error))
+    refused(error).or_else(|| unfit(error)).or_else(|| passing(error)).or_else(|| foreign(error)).or_else(|| quiet(error))
 }
 
 /// Rights, credentials, and what keeps a member out of its group.
@@ -174,7 +174,13 @@ fn passing(error: Code) -> Option<Meaning> {
         | Code::InvalidRecord
         | Code::InvalidTimestamp
         | Code::Underflow => Some(Meaning::Passes),
-        // Nothing that a bridge asks is answered by these: transactions, administration, telemetry, other clients' own checks.
+        _ => None,
+    }
+}
+
+/// Nothing that a bridge asks is answered by these: transactions, administration, telemetry. Should one come, it is told where it lasts.
+fn foreign(error: Code) -> Option<Meaning> {
+    match error {
         Code::Unknown
         | Code::Fail
         | Code::InvalidRequiredAcks
@@ -318,7 +324,7 @@ mod tests {
     #[test]
     fn an_error_means_one_thing() {
         for code in all() {
-            let meanings = [refused(code), unfit(code), passing(code), quiet(code)];
+            let meanings = [refused(code), unfit(code), passing(code), foreign(code), quiet(code)];
             assert_eq!(meanings.iter().flatten().count(), 1, "{code:?}");
         }
     }
