@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// As users have it: no property is set.
 fn by_default(topic: &str, redis: &RedisServer) -> Setup {
-    Setup { properties: Vec::new(), ..Setup::new(topic, &redis.url()) }
+    Setup::new(topic, &redis.url()).without_properties()
 }
 
 /// How long it takes from now until one more record is settled than before.

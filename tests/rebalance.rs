@@ -37,7 +37,7 @@ fn moving(configure: impl Fn(Setup) -> Setup) {
 
 #[test]
 fn two_bridges_share_partitions_cooperatively_and_one_is_killed() {
-    moving(|s| s);
+    moving(Setup::without_properties);
 }
 
 #[test]

@@ -61,9 +61,9 @@ impl Setup {
         self
     }
 
-    /// Without the property that shortens the tests, where it may not be set.
-    pub(crate) fn without_property(mut self, name: &str) -> Self {
-        self.properties.retain(|(n, _)| n != name);
+    /// Without the properties that shorten the tests.
+    pub(crate) fn without_properties(mut self) -> Self {
+        self.properties.clear();
         self
     }
 
