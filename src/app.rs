@@ -12,10 +12,12 @@ use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::latency;
+use crate::core::membership::Membership;
 use crate::core::poller::{Note, Poller};
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
 use crate::core::topics::ignored;
+use crate::kafka::client;
 use crate::kafka::driver::{Drained, Driver};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
@@ -119,7 +121,7 @@ impl Bridge {
         let shared =
             Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
         let lanes = shared.lanes(valid, &tallies)?;
-        let (topic_missing, topic_refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let [topic_missing, topic_refused, bare] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let claimer = Claimer {
             connector,
@@ -131,6 +133,7 @@ impl Bridge {
             to_poller: to_poller.clone(),
             topic_missing: topic_missing.clone(),
             topic_refused: topic_refused.clone(),
+            bare: bare.clone(),
             clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
@@ -147,6 +150,10 @@ impl Bridge {
             topic_missing,
             topic_refused,
             refused_by: String::new(),
+            membership: Membership::new(client::terms(&config.kafka)),
+            bare,
+            unreached: String::new(),
+            left_group: String::new(),
             statistics: None,
             rounds: Arc::new(AtomicU64::new(0)),
         };
@@ -154,9 +161,9 @@ impl Bridge {
         let consumer =
             Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), &ignored(&routes), driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
         let (committing, committer) = bounded(0);
-        let (of_committer, notes) = (consumer.clone(), to_poller.clone());
+        let (of_committer, told, notes) = (consumer.clone(), driver.clone(), to_poller.clone());
         spawn("committer", &to_poller, move || {
-            poller::commit(&of_committer, &to_commit, &notes);
+            poller::commit(&of_committer, &told, &to_commit, &notes);
             drop((of_committer, committing));
         })?;
         let redis = Arc::new(Seen::default());

@@ -166,7 +166,7 @@ fn the_endpoints_tell_what_is_and_what_holds() {
     ticks.produce(&topic, 500, 10);
     kafka::produce(&topic, [Produce::new("poison", "{")]);
     // A session that even a slow machine keeps: the epoch is that of the first claim.
-    let daemon = Setup::new(&topic, &redis.url()).without_property("session.timeout.ms").start();
+    let daemon = Setup::new(&topic, &redis.url()).property("session.timeout.ms", "45000").start();
     daemon.wait_settled(501);
     assert_eq!(daemon.get("/livez").unwrap(), "ok\n");
     assert_eq!(daemon.get("/readyz").unwrap(), "ok\n");

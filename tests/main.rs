@@ -13,6 +13,8 @@ mod dead_letters;
 mod exactly_once;
 mod examples;
 mod failures;
+mod group;
+mod group_errors;
 mod life_cycle;
 mod model;
 mod own_topics;

@@ -25,6 +25,7 @@
 //! | [`ledger`] | what has been settled per partition |
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
+//! | [`membership`] | the bridge's place in its group, and what is told of it |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
 //! | [`refusal`] | how a refusal by Kafka ends |
 //! | [`replay`] | a bounded range applied again, as a job |
@@ -45,6 +46,7 @@ pub mod lane;
 pub mod latency;
 pub mod ledger;
 pub mod letter;
+pub mod membership;
 pub mod poller;
 pub mod rebuild;
 pub mod record;

@@ -2,6 +2,7 @@
 //! bridge owns is refused there by name.
 use super::token::Tokens;
 use crate::config::Kafka;
+use crate::core::membership::Terms;
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -60,8 +61,13 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     // New topics and partitions are noticed within this time.
     c.set("topic.metadata.refresh.interval.ms", "10000");
     c.set("statistics.interval.ms", "1000");
-    if kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic") {
+    if is_classic(kafka) {
         c.set("partition.assignment.strategy", "cooperative-sticky");
+        // Who was killed is waited for until its session ends, also by its successor. The least that brokers allow by default: a
+        // member that is expelled though it lives costs a rebalance and no record, since the state fences it. Not static membership:
+        // its ids must differ and survive a restart, which host names do not in containers, and who has another's ends it for good.
+        c.set("session.timeout.ms", "6000");
+        c.set("heartbeat.interval.ms", "2000");
     }
     let mut c = fetching(over(c, kafka, |_| true));
     c.set("group.id", &kafka.group);
@@ -83,6 +89,19 @@ pub fn member(kafka: &Kafka, ignored: &[String]) -> ClientConfig {
         c.set(IGNORED, all);
     }
     c
+}
+
+/// Whether the group shares its partitions by the classic protocol, whose timeouts are the members' own.
+fn is_classic(kafka: &Kafka) -> bool {
+    kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic")
+}
+
+/// What bounds a wait for other members of the group.
+pub fn terms(kafka: &Kafka) -> Terms {
+    let consumer = consumer(kafka);
+    let ms = |name, default| Duration::from_millis(consumer.get(name).and_then(|ms| ms.parse().ok()).unwrap_or(default));
+    let waits = is_classic(kafka).then(|| (ms("session.timeout.ms", 45_000), ms("max.poll.interval.ms", 300_000)));
+    Terms { group: kafka.group.clone(), waits, heartbeat: ms("heartbeat.interval.ms", 5_000) }
 }
 
 /// A client that asks about the group without being a member.

@@ -2,10 +2,11 @@
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
-use super::trouble::Trouble;
+use super::trouble::{self, GROUP_REFUSED, Meaning, UNSUPPORTED};
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
+use crate::core::membership::{Membership, Place, Step};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::record::TopicPartition;
 use crate::core::refusal::Elsewhere;
@@ -55,6 +56,13 @@ pub struct Driver {
     pub topic_refused: Arc<AtomicBool>,
     /// What was said at the last refusal: it may name the broker.
     pub refused_by: String,
+    pub membership: Membership,
+    /// Set while the bridge has no partitions and does not wait for the group; the claimer looks why.
+    pub bare: Arc<AtomicBool>,
+    /// What the last broker that could not be reached said.
+    pub unreached: String,
+    /// Why the group was last given up, as the statistics said.
+    pub left_group: String,
     /// The latest, until they are looked at: what had been polled before them must have been handed on by then.
     pub statistics: Option<Statistics>,
     /// Counts the poller's rounds: the watchdog's proof of life.
@@ -62,9 +70,10 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Whether records could flow: the group is joined, Redis has answered, neither is away, and Redis takes writes.
+    /// Whether records could flow: the group is joined, Redis has answered, neither is away, and Redis takes writes. A member that is
+    /// in the group and has no partitions, since others have them all, is ready: it takes over.
     pub fn ready(&self) -> bool {
-        const HINDER: [&str; 5] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "kafka-unanswered"];
+        const HINDER: [&str; 7] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "kafka-unanswered", "group-waits", GROUP_REFUSED];
         self.poller.ready() && !HINDER.iter().any(|c| self.conditions.holds(c))
     }
 
@@ -230,36 +239,99 @@ impl Driver {
             member: statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady"),
         };
         self.poller.elsewhere(elsewhere, self.clock.now());
+        self.look_at_group(statistics);
     }
 
-    pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers")
+    fn look_at_group(&mut self, statistics: &Statistics) {
+        let Some(group) = &statistics.cgrp else { return };
+        let now = self.clock.now();
+        if group.rebalance_reason != self.left_group {
+            self.left_group.clone_from(&group.rebalance_reason);
+            // Refused heartbeats are told by nothing else, and end the session.
+            let last = group.rebalance_reason.split_once("last error was ").and_then(|(_, error)| trouble::named(error.trim_end_matches(')')));
+            if let Some(code) = last {
+                self.hear(code, &group.rebalance_reason);
             }
-            Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
-            // Of a missing topic the claimer finds out which it is.
-            code => match code.and_then(Trouble::of).filter(|t| t.code != "topic-missing") {
-                Some(trouble) => {
-                    self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
-                    if trouble.code == "kafka-refused" {
-                        reason.clone_into(&mut self.refused_by);
-                        self.topic_refused.store(true, Ordering::Relaxed);
-                        self.poller.refused(self.clock.now());
-                    }
-                }
-                None => tracing::debug!("librdkafka: {error}: {reason}"),
+        }
+        let place = Place {
+            step: match (group.state.as_str(), group.join_state.as_str()) {
+                ("up", "init") => Step::Begins,
+                ("up", "wait-join") => Step::Joins,
+                ("up", "wait-metadata" | "wait-sync") => Step::Syncs,
+                ("up", _) => Step::Joined,
+                _ => Step::Coordinator,
             },
+            partitions: usize::try_from(group.assignment_size).unwrap_or_default(),
+            syncs: statistics.brokers.values().filter_map(|b| b.req.get("SyncGroup")).sum(),
+            explained: ["kafka-unreachable", "kafka-refused", "topic-missing"].iter().any(|c| self.conditions.holds(c)),
+        };
+        let told = self.membership.seen(place, now);
+        told.into_iter().for_each(|t| self.tell(t));
+        let bare = self.membership.bare(now);
+        self.bare.store(bare, Ordering::Relaxed);
+        if !bare {
+            self.conditions.clear("no-partitions", "group");
         }
     }
 
-    pub fn poll_error(&mut self, error: &KafkaError) {
-        match error {
-            KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.topic_missing.store(true, Ordering::Relaxed);
+    /// What librdkafka says by its callback; the same comes by [`Self::poll_error`] without its words.
+    pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let message = if self.unreached.is_empty() { reason.to_owned() } else { format!("{reason}; the last one: {}", self.unreached) };
+                self.conditions.raise("kafka-unreachable", "kafka", &message, "the bridge goes on by itself when a broker answers; check kafka.brokers")
             }
-            other => tracing::debug!("poll: {other}"),
+            Some(code) => self.hear(code, reason),
+            None => tracing::debug!("librdkafka: {error}: {reason}"),
+        }
+    }
+
+    /// A commit was refused.
+    pub fn commit_error(&mut self, error: &KafkaError) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.hear(code, &format!("positions can't be committed: {code}"));
+        }
+    }
+
+    fn hear(&mut self, code: RDKafkaErrorCode, reason: &str) {
+        let now = self.clock.now();
+        let told = match Meaning::of(code) {
+            // Of a missing topic the claimer finds out which it is, and of one that may not be seen, for as long as that is so.
+            Meaning::Person(trouble) if trouble.code == "topic-missing" || reason.starts_with("Subscribed topic not available") => {
+                self.topic_missing.store(true, Ordering::Relaxed);
+                Vec::new()
+            }
+            Meaning::Person(trouble) if [GROUP_REFUSED, UNSUPPORTED].contains(&trouble.code) => {
+                self.membership.refused(trouble.code, reason, trouble.remedy, now)
+            }
+            Meaning::Person(trouble) => {
+                self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
+                if trouble.code == "kafka-refused" {
+                    reason.clone_into(&mut self.refused_by);
+                    self.topic_refused.store(true, Ordering::Relaxed);
+                    self.poller.refused(now);
+                }
+                Vec::new()
+            }
+            Meaning::Passes => self.membership.failed(reason, now).into_iter().collect(),
+            Meaning::Quiet => {
+                if matches!(code, RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) {
+                    reason.clone_into(&mut self.unreached);
+                }
+                Vec::new()
+            }
+        };
+        tracing::debug!("librdkafka: {code}: {reason}");
+        told.into_iter().for_each(|t| self.tell(t));
+    }
+
+    /// What comes in place of a record: ends the bridge where the client is dead. All else was told by [`Self::client_error`].
+    pub fn poll_error(&mut self, consumer: &Consumer, error: &KafkaError) {
+        if matches!(error, KafkaError::MessageConsumptionFatal(_) | KafkaError::MessageConsumption(RDKafkaErrorCode::Fatal)) {
+            let fatal = consumer.client().fatal_error();
+            let remedy = fatal.as_ref().and_then(|(code, _)| trouble::Trouble::of(*code)).map(|t| format!(". What to do: {}", t.remedy));
+            let why = fatal.map_or_else(|| error.to_string(), |(_, why)| why);
+            self.poller.stop(Some(format!("Kafka: {why}{}", remedy.unwrap_or_default())));
         }
     }
 

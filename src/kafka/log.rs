@@ -6,14 +6,16 @@ use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::Held;
-use crate::sink::claim::{Absent, Log};
+use crate::core::route::Topics;
+use crate::sink::claim::{Log, Subscribed};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// How long one question may take. The claim is asked for again afterwards.
@@ -69,18 +71,32 @@ impl Log for KafkaLog {
         Ok(compacted)
     }
 
-    fn absent(&self, topics: &[String]) -> Result<Absent, String> {
-        let mut absent = Absent::default();
-        for topic in topics {
-            let metadata = self.observer.fetch_metadata(Some(topic), ANSWER_MAX).map_err(|e| e.to_string())?;
-            let found = metadata.topics().first();
-            if found.and_then(|t| t.error()).is_some_and(|e| RDKafkaErrorCode::from(e) == RDKafkaErrorCode::TopicAuthorizationFailed) {
-                absent.refused.push(topic.clone());
-            } else if found.is_none_or(|t| t.partitions().is_empty()) {
-                absent.missing.push(topic.clone());
+    fn subscribed(&self, wanted: &[Topics]) -> Result<Subscribed, String> {
+        let mut found = Subscribed::default();
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for name in wanted.iter().filter_map(|t| if let Topics::Name(name) = t { Some(name) } else { None }) {
+            let metadata = self.observer.fetch_metadata(Some(name), ANSWER_MAX).map_err(|e| e.to_string())?;
+            let topic = metadata.topics().first();
+            match topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+                Some(RDKafkaErrorCode::TopicAuthorizationFailed) => found.refused.push(name.clone()),
+                _ => match topic.map_or(0, |t| t.partitions().len()) {
+                    0 => found.missing.push(name.clone()),
+                    count => _ = seen.insert(name.clone(), count),
+                },
             }
         }
-        Ok(absent)
+        if wanted.iter().any(|t| matches!(t, Topics::Pattern(_))) {
+            let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
+            let matching = metadata.topics().iter().filter(|topic| wanted.iter().any(|t| t.matches(topic.name())));
+            seen.extend(matching.map(|t| (t.name().to_owned(), t.partitions().len())));
+        }
+        found.partitions = seen.values().sum();
+        Ok(found)
+    }
+
+    fn members(&self) -> Option<usize> {
+        let groups = self.observer.fetch_group_list(Some(&self.kafka.group), ANSWER_MAX).ok()?;
+        groups.groups().first().map(|g| g.members().len())
     }
 }
 

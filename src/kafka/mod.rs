@@ -12,7 +12,7 @@
 //! | [`producer`] | a producer that is made anew when it is dead |
 //! | [`publisher`] | what readers' clients publish |
 //! | [`token`] | tokens for SASL OAUTHBEARER, by a command |
-//! | [`trouble`] | which of librdkafka's errors a person has to see to |
+//! | [`trouble`] | what Kafka's and librdkafka's errors mean: which pass, and which a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod letters;

@@ -97,9 +97,13 @@ pub fn subscribe(kafka: &Kafka, topics: &[String], ignored: &[String], driver: A
 
 /// Commits what comes in and reports how each commit ended: only a commit that is waited for tells. That may take long
 /// where the coordinator is away (librdkafka holds it back for a session's timeout), so it has a thread of its own.
-pub fn commit(consumer: &Consumer, lists: &Receiver<TopicPartitionList>, notes: &Sender<Note>) {
+pub fn commit(consumer: &Consumer, driver: &Mutex<Driver>, lists: &Receiver<TopicPartitionList>, notes: &Sender<Note>) {
     while let Ok(list) = lists.recv() {
-        let result = consumer.commit(&list, CommitMode::Sync).map_err(|e| e.to_string());
+        let result = consumer.commit(&list, CommitMode::Sync);
+        if let Err(e) = &result {
+            driver.lock().commit_error(e);
+        }
+        let result = result.map_err(|e| e.to_string());
         if notes.send(Note::Committed(result)).is_err() {
             return;
         }
@@ -118,7 +122,7 @@ fn burst<'c>(consumer: &'c Consumer, driver: &Mutex<Driver>) -> Vec<BorrowedMess
                 bytes += size(&message);
                 burst.push(message);
             }
-            Some(Err(error)) => driver.lock().poll_error(&error),
+            Some(Err(error)) => driver.lock().poll_error(consumer, &error),
             None => break,
         }
         timeout = Duration::ZERO;
@@ -151,6 +155,9 @@ pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver
     }
     let report = driver.lock().finish();
     let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
-    drop(consumer);
+    if consumer.client().fatal_error().is_some() {
+        // A dead client is refused its close, and to drop it can wait for ever (librdkafka 2.12, measured). The process ends with it.
+        std::mem::forget(consumer);
+    }
     report
 }

@@ -1,4 +1,5 @@
 //! /livez /readyz /metrics /status.
+use super::conditions::Condition;
 use super::listener::{self, Bounds};
 use super::metrics;
 use super::status::Status;
@@ -59,7 +60,7 @@ pub fn router(source: Arc<dyn Source>) -> Router {
     let answer = |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
     Router::new()
         .route("/livez", get(async move || answer(live.alive())))
-        .route("/readyz", get(async move || answer(ready.status().ready)))
+        .route("/readyz", get(async move || readiness(&ready.status())))
         .route("/status", get(async move || Json(source.status())))
         .route(
             "/metrics",
@@ -68,4 +69,15 @@ pub fn router(source: Arc<dyn Source>) -> Router {
                 ([(header::CONTENT_TYPE, content)], metrics::render(&scrape.status())).into_response()
             }),
         )
+}
+
+/// Whether it is ready, and if not, what holds: a line for each condition that is not about one partition or lane alone.
+fn readiness(status: &Status) -> (StatusCode, String) {
+    if status.ready {
+        return (StatusCode::OK, "ok\n".into());
+    }
+    let alone = |c: &Condition| c.subject.ends_with(']') || c.subject.starts_with("lane ");
+    let hindering: Vec<_> = status.conditions.iter().filter(|c| !alone(c)).map(|c| format!("{}: {}. What to do: {}\n", c.code, c.message, c.remedy)).collect();
+    let why = if hindering.is_empty() { "the group is not joined yet, or Redis has not answered yet\n".into() } else { hindering.concat() };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("no\n{why}"))
 }

@@ -22,17 +22,21 @@ pub trait Log: Send {
     fn facts(&self, at: &TopicPartition) -> Result<LogFacts, String>;
     /// Whether the topic's cleanup policy has compact, or why that can't be read.
     fn compacted(&self, topic: &str) -> Result<bool, String>;
-    /// Which of these topics Kafka does not show.
-    fn absent(&self, topics: &[String]) -> Result<Absent, String>;
+    /// What Kafka has of the topics that routes name or match.
+    fn subscribed(&self, wanted: &[Topics]) -> Result<Subscribed, String>;
+    /// How many members the group has; `None` where that can't be asked.
+    fn members(&self) -> Option<usize>;
 }
 
-/// Topics that Kafka does not show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Absent {
-    /// They do not exist.
+/// What Kafka has of the topics that routes name or match.
+#[derive(Debug, Default)]
+pub struct Subscribed {
+    /// Names of topics that do not exist.
     pub missing: Vec<String>,
-    /// They may not be seen by this client, whether or not they exist.
+    /// Names of topics that this client may not see.
     pub refused: Vec<String>,
+    /// The partitions of those that it sees.
+    pub partitions: usize,
 }
 
 /// See the module's documentation.
@@ -48,6 +52,8 @@ pub struct Claimer<L> {
     pub topic_missing: Arc<AtomicBool>,
     /// Set when Kafka refused something, until it shows all topics that a route names.
     pub topic_refused: Arc<AtomicBool>,
+    /// Set while the bridge has no partitions and does not wait for the group.
+    pub bare: Arc<AtomicBool>,
     pub clock: Clock,
 }
 
@@ -125,24 +131,40 @@ impl<L: Log> Claimer<L> {
         }
     }
 
-    /// Which of the topics that a route names Kafka does not show, while there are some.
+    /// Which of the topics that a route names do not exist or are not ours to see, while there are such; and why the bridge has no
+    /// partitions, while it has none.
     fn look_for_topics(&self) {
-        if !self.topic_missing.load(Ordering::Relaxed) && !self.topic_refused.load(Ordering::Relaxed) {
+        let bare = self.bare.load(Ordering::Relaxed);
+        if !bare && !self.topic_missing.load(Ordering::Relaxed) && !self.topic_refused.load(Ordering::Relaxed) {
             return;
         }
-        let named = self.routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name.clone()) } else { None });
-        match self.log.absent(&named.collect::<Vec<_>>()) {
-            Ok(Absent { missing, refused }) => {
-                self.topic_missing.store(!missing.is_empty(), Ordering::Relaxed);
-                self.topic_refused.store(!refused.is_empty(), Ordering::Relaxed);
-                if missing.is_empty() {
-                    self.conditions.clear("topic-missing", "kafka");
-                } else {
-                    let message = format!("Kafka has no topic {}, which a route names", missing.join(", "));
-                    self.conditions.raise("topic-missing", "kafka", &message, "create it; the bridge takes it up by itself");
-                }
+        let wanted: Vec<Topics> = self.routes.iter().flat_map(|r| r.topics.iter().cloned()).collect();
+        let found = match self.log.subscribed(&wanted) {
+            Ok(found) => found,
+            Err(why) => return tracing::debug!("what Kafka has of the topics: {why}"),
+        };
+        let patterns = wanted.iter().filter_map(|t| if let Topics::Pattern(pattern) = t { Some(pattern.as_str()) } else { None });
+        let unmatched: Vec<&str> = patterns.filter(|_| found.partitions == 0).collect();
+        match (found.missing.as_slice(), unmatched.as_slice()) {
+            ([], []) => self.conditions.clear("topic-missing", "kafka"),
+            (missing, unmatched) => {
+                let named = (!missing.is_empty()).then(|| format!("Kafka has no topic {}, which a route names", missing.join(", ")));
+                let matched = (!unmatched.is_empty()).then(|| format!("no topic that this client sees matches {}", unmatched.join(", ")));
+                let message = named.into_iter().chain(matched).collect::<Vec<_>>().join("; ");
+                self.conditions.raise("topic-missing", "kafka", &message, "create it, or allow Describe and Read on it; the bridge takes it up by itself");
             }
-            Err(why) => tracing::debug!("which topics are missing: {why}"),
+        }
+        if found.refused.is_empty() {
+            self.conditions.clear("kafka-refused", "topics");
+        } else {
+            let message = format!("Kafka does not let this client see the topic {}, which a route names", found.refused.join(", "));
+            self.conditions.alert("kafka-refused", "topics", &message, "allow Describe and Read on it to this client");
+        }
+        self.topic_missing.store(!found.missing.is_empty(), Ordering::Relaxed);
+        self.topic_refused.store(!found.refused.is_empty(), Ordering::Relaxed);
+        if bare && found.partitions > 0 {
+            let message = standby(self.log.members(), found.partitions);
+            self.conditions.raise("no-partitions", "group", &message, "nothing, where it is to stand by: it takes over when a member leaves; else see who has them: kafka-consumer-groups.sh --describe --members --group");
         }
     }
 
@@ -177,5 +199,16 @@ impl<L: Log> Claimer<L> {
                 }
             }
         }
+    }
+}
+
+/// Why a member of the group has no partitions.
+fn standby(members: Option<usize>, partitions: usize) -> String {
+    match members {
+        Some(members) if members > partitions => format!("this bridge stands by: the group has {members} members for {partitions} partitions"),
+        Some(members) if members > 1 => format!(
+            "this bridge has no partitions: the group's {members} members share {partitions}, and others have them all or are waited for; all members of a group must read the same topics"
+        ),
+        _ => format!("this bridge has no partitions of the {partitions} that its topics have: the group's coordinator has given it none yet"),
     }
 }

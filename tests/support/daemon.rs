@@ -31,7 +31,7 @@ impl Setup {
             brokers: kafka::bootstrap(),
             extra: "[dead_letter]\nstream = \"bridge:dead\"\n".into(),
             redis_extra: String::new(),
-            properties: vec![("session.timeout.ms".into(), "6000".into()), ("topic.metadata.refresh.interval.ms".into(), "1000".into())],
+            properties: vec![("topic.metadata.refresh.interval.ms".into(), "1000".into())],
             routes: format!(
                 "[[route]]\nname = \"volatility\"\ntopics = [\"{topic}\"]\n\
                  [[route.write]]\nxadd = {{ key = \"volatility:{{key}}\", fields = \"*\" }}\n\
@@ -61,9 +61,9 @@ impl Setup {
         self
     }
 
-    /// Without the property that shortens the tests, where it may not be set.
-    pub(crate) fn without_property(mut self, name: &str) -> Self {
-        self.properties.retain(|(n, _)| n != name);
+    /// Without the properties that shorten the tests.
+    pub(crate) fn without_properties(mut self) -> Self {
+        self.properties.clear();
         self
     }
 

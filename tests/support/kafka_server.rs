@@ -98,12 +98,24 @@ impl KafkaServer {
         Self::start(tempfile::tempdir().unwrap(), port, &listeners)
     }
 
-    fn start(home: TempDir, port: u16, listeners: &str) -> Self {
+    /// Without security, and with what brokers say of groups by default: what most users get.
+    pub(crate) fn with_default_groups() -> Self {
+        let port = free_port();
+        let settings = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:CONTROLLER_PORT\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             inter.broker.listener.name=PLAINTEXT\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             group.initial.rebalance.delay.ms=3000\ngroup.min.session.timeout.ms=6000\n"
+        );
+        Self::start(tempfile::tempdir().unwrap(), port, &settings)
+    }
+
+    /// `settings`: its listeners, and what it has in place of [`COMMON`].
+    fn start(home: TempDir, port: u16, settings: &str) -> Self {
         let controller = free_port();
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
-             {}log.dirs={}\n{COMMON}",
-            listeners.replace("CONTROLLER_PORT", &controller.to_string()),
+             {COMMON}{}log.dirs={}\n",
+            settings.replace("CONTROLLER_PORT", &controller.to_string()),
             home.path().join("log").display()
         );
         let file = home.path().join("server.properties");
