@@ -44,21 +44,21 @@ fn what_kafka_refuses_ends_by_itself_when_the_right_is_given_back() {
     daemon.wait_settled(10);
     let mut settled = 10;
     // Of a topic, of the group, of all that shows the topic.
-    for right in ["Read --topic ticks", "Read --group *", "All --topic ticks"] {
+    for (right, code) in [("Read --topic ticks", "kafka-refused"), ("Read --group *", "group-refused"), ("All --topic ticks", "kafka-refused")] {
         server.acl(&format!("{DENY} {right}"));
         produce(&server, r#"{"a":2}"#, 10);
-        daemon.wait_holds("kafka-refused");
-        let condition = daemon.status().unwrap().conditions.into_iter().find(|c| c.code == "kafka-refused").unwrap();
+        daemon.wait_holds(code);
+        let condition = daemon.status().unwrap().conditions.into_iter().find(|c| c.code == code).unwrap();
         assert!(condition.needs_person && condition.message.contains("authorization failed"), "{right}: {condition:?}");
         server.acl(&format!("{NO_LONGER_DENY} {right}"));
         settled += 10;
         daemon.wait_settled(settled);
-        over(&daemon, "kafka-refused");
+        over(&daemon, code);
         // And is not told again.
         produce(&server, r#"{"a":3}"#, 10);
         settled += 10;
         daemon.wait_settled(settled);
-        assert!(!daemon.holds("kafka-refused"), "{right}: {}", daemon.log());
+        assert!(!daemon.holds(code), "{right}: {}", daemon.log());
     }
     assert_eq!(daemon.stop(), 0);
 }
@@ -68,9 +68,9 @@ fn a_bridge_that_nothing_comes_for_is_out_of_a_refusal_as_well() {
     let (server, _redis, setup) = guarded("");
     server.acl(&format!("{DENY} Read --group *"));
     let daemon = setup.start();
-    daemon.wait_holds("kafka-refused");
+    daemon.wait_holds("group-refused");
     server.acl(&format!("{NO_LONGER_DENY} Read --group *"));
-    over(&daemon, "kafka-refused");
+    over(&daemon, "group-refused");
     assert_eq!(daemon.open(), 2);
 }
 

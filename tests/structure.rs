@@ -178,7 +178,7 @@ const HALT: Ends = Restart("src/core/poller/tests.rs::a_halt_lasts_until_the_par
 const CLAIMED: Ends = By("src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again");
 
 /// Each condition, the test that shows that it begins, and how it ends. A test is a file and a function in it.
-const CONDITIONS: [(&str, &str, Ends); 24] = [
+const CONDITIONS: [(&str, &str, Ends); 29] = [
     (
         "bug",
         "src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug",
@@ -191,8 +191,23 @@ const CONDITIONS: [(&str, &str, Ends); 24] = [
         By("tests/refused.rs::producers_that_kafka_refused_go_on_when_they_are_allowed_to_write"),
     ),
     ("fenced", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
+    (
+        "group-refused",
+        "tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more",
+        By("tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more"),
+    ),
+    (
+        "group-waits",
+        "tests/group.rs::while_a_dead_member_is_waited_for_that_is_said_with_how_long_it_can_take",
+        By("src/core/membership.rs::a_wait_for_other_members_is_told_after_three_seconds_with_its_bound_and_is_over_when_joined"),
+    ),
     ("history-gone", "tests/failures.rs::records_that_kafka_deleted_unread_halt_their_partition_by_name", HALT),
     ("kafka-corrupt", "tests/campaign/alone/kafka.rs::corrupt_batch", Restart("tests/campaign/alone/kafka.rs::corrupt_batch")),
+    (
+        "kafka-errors",
+        "src/core/membership.rs::errors_that_pass_are_told_where_they_last_and_over_when_no_more_come",
+        By("src/core/membership.rs::errors_that_pass_are_told_where_they_last_and_over_when_no_more_come"),
+    ),
     (
         "kafka-refused",
         "tests/secured.rs::kafka_by_ssl_and_sasl_through_its_properties",
@@ -202,6 +217,16 @@ const CONDITIONS: [(&str, &str, Ends); 24] = [
         "kafka-unanswered",
         "src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through",
         By("src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through"),
+    ),
+    (
+        "kafka-unsupported",
+        "tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more",
+        By("tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more"),
+    ),
+    (
+        "no-partitions",
+        "tests/group.rs::a_bridge_that_stands_by_says_so_is_ready_and_takes_over",
+        By("tests/group.rs::a_bridge_that_stands_by_says_so_is_ready_and_takes_over"),
     ),
     (
         "kafka-unreachable",
