@@ -2,10 +2,10 @@
 use crate::support::daemon::{Setup, binary};
 use crate::support::http::{Events, get};
 use crate::support::kafka::{self, Produce};
+use crate::support::process::{self, Lines, Process};
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -186,7 +186,7 @@ fn the_endpoints_tell_what_is_and_what_holds() {
         assert!(metrics.contains(line), "missing: {line}\nin:\n{metrics}");
     }
     let address = format!("127.0.0.1:{}", daemon.http);
-    let status = |extra: &[&str]| Command::new(binary()).args(["status", "--address", &address]).args(extra).output().unwrap();
+    let status = |extra: &[&str]| process::output(Command::new(binary()).args(["status", "--address", &address]).args(extra));
     let text = String::from_utf8(status(&[]).stdout).unwrap();
     assert!(text.contains("ready, exactly-once") && text.contains(&format!("{topic}[1]")), "{text}");
     assert_eq!(status(&["--ready"]).status.code(), Some(0));
@@ -240,7 +240,7 @@ fn redis_memory_and_the_lengths_of_streams_are_told_without_a_search_of_the_keys
 
 #[test]
 fn no_bridge_is_no_readiness() {
-    let status = Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]).output().unwrap();
+    let status = process::output(Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]));
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stderr).contains("no bridge answers at 127.0.0.1:1"));
 }
@@ -260,12 +260,13 @@ fn systemd_hears_of_readiness_life_and_stopping() {
     };
     let mut daemon = Setup::new(&topic, &redis.url()).start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")]);
     let mut heard = Vec::new();
-    while !(heard.contains(&"READY=1\n".to_owned()) && heard.contains(&"WATCHDOG=1\n".to_owned())) {
+    eventually("systemd is told that it is ready, and that it lives", 60, || {
         heard.push(hear());
-    }
+        heard.contains(&"READY=1\n".to_owned()) && heard.contains(&"WATCHDOG=1\n".to_owned())
+    });
     daemon.wait_all_open();
     signal(daemon.pid(), "TERM");
-    while !hear().contains("STOPPING=1") {}
+    eventually("systemd is told that it stops", 60, || hear().contains("STOPPING=1"));
     // Nobody reads it any more: it would be full of signs of life, and who writes to it would wait.
     drop(socket);
     assert_eq!(daemon.exit_code(20), 0);
@@ -274,10 +275,11 @@ fn systemd_hears_of_readiness_life_and_stopping() {
 #[test]
 fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
     let redis = RedisServer::start();
-    let mut demo =
-        Command::new(binary()).args(["demo", "--rate", "200", "--redis", &redis.url()]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let port: u16 = lines.find_map(|l| l.strip_prefix("watch it at http://127.0.0.1:")?.strip_suffix('/')?.parse().ok()).expect("the page's address");
+    let mut demo = Process::start(Command::new(binary()).args(["demo", "--rate", "200", "--redis", &redis.url()]).stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut lines = Lines::of(demo.stdout.take().unwrap());
+    let port: u16 = std::iter::from_fn(|| lines.next("the page's address"))
+        .find_map(|l| l.strip_prefix("watch it at http://127.0.0.1:")?.strip_suffix('/')?.parse().ok())
+        .expect("the page's address");
     let page = get(port, "/");
     assert!(page.status == 200 && page.text().contains("page.js"), "{}", page.text());
     let mut live = Events::open(port, "/api/v1/streaming/live", None);
@@ -286,14 +288,14 @@ fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
     let fixed = &routes["routes"][0]["fixed"][0];
     assert_eq!((fixed["key"].as_str(), &fixed["offers"]), (Some("alerts"), &serde_json::json!(["history", "live"])), "{routes}");
     signal(demo.id(), "TERM");
-    assert!(lines.last().unwrap().contains("ticks are in Redis, each once"));
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert!(lines.rest("what the demo came to").last().unwrap().contains("ticks are in Redis, each once"));
+    assert_eq!(demo.ended().code(), Some(0));
 }
 
 #[test]
 fn the_demo_runs_drains_and_leaves_nothing_behind() {
     let redis = RedisServer::start();
-    let run = |extra: &[&str]| Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra).output().unwrap();
+    let run = |extra: &[&str]| process::output(Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra));
     let output = run(&["--redis", &redis.url()]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr);

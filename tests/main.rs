@@ -36,4 +36,5 @@ mod serve_publish;
 mod structure;
 mod transactions;
 mod verify;
+mod watchdog;
 mod writes;
