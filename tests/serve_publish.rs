@@ -112,7 +112,7 @@ fn what_would_be_a_dead_letter_or_is_too_large_is_refused_by_its_field() {
     assert_eq!(ask(daemon.http, "POST", "/api/v1/streaming/K/latest", &[], r#"{"a":1}"#).status, 405, "a view, and no key");
     // One that does not come to its end.
     let late = raw(daemon.http, b"POST /api/v1/streaming/K HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{").unwrap();
-    assert_eq!((late.status, late.json()["code"].as_str()), (408, Some("too-slow")));
+    assert_eq!((late.status, late.json()["code"].as_str(), late.header("retry-after")), (408, Some("too-slow"), Some("1")));
     assert_eq!(kafka::ends(&topic, 1), [0]);
 }
 
