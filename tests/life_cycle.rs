@@ -1,13 +1,13 @@
 //! Starting, being watched, being told, stopping.
 use crate::support::daemon::{Setup, binary};
-use crate::support::http::{Events, get};
+use crate::support::http::ask;
 use crate::support::kafka::{self, Produce};
-use crate::support::process::{self, Lines, Process};
+use crate::support::process;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -181,10 +181,12 @@ fn the_endpoints_tell_what_is_and_what_holds() {
         "bridge_latency_seconds_bucket{le=\"+Inf\",route=\"volatility\"} 501",
         &format!("bridge_lag_records{{topic=\"{topic}\",partition=\"0\"}} 0"),
         "bridge_ready 1",
-        "# EOF",
+        "# HELP bridge_records_total Records settled through a route.",
     ] {
         assert!(metrics.contains(line), "missing: {line}\nin:\n{metrics}");
     }
+    let open = ask(daemon.http, "GET", "/metrics", &[("Accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")], "");
+    assert!(open.header("content-type").is_some_and(|c| c.starts_with("application/openmetrics-text")) && open.text().ends_with("# EOF\n"), "{}", open.text());
     let address = format!("127.0.0.1:{}", daemon.http);
     let status = |extra: &[&str]| process::output(Command::new(binary()).args(["status", "--address", &address]).args(extra));
     let text = String::from_utf8(status(&[]).stdout).unwrap();
@@ -273,43 +275,24 @@ fn systemd_hears_of_readiness_life_and_stopping() {
 }
 
 #[test]
-fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
-    let redis = RedisServer::start();
-    let mut demo = Process::start(Command::new(binary()).args(["demo", "--rate", "200", "--redis", &redis.url()]).stdout(Stdio::piped()).stderr(Stdio::null()));
-    let mut lines = Lines::of(demo.stdout.take().unwrap());
-    let port: u16 = std::iter::from_fn(|| lines.next("the page's address"))
-        .find_map(|l| l.strip_prefix("watch it at http://127.0.0.1:")?.strip_suffix('/')?.parse().ok())
-        .expect("the page's address");
-    let page = get(port, "/");
-    assert!(page.status == 200 && page.text().contains("page.js"), "{}", page.text());
-    let mut live = Events::open(port, "/api/v1/streaming/live", None);
-    assert!(live.update().unwrap().data.contains("realized_vol"));
-    let routes = get(port, "/api/v1/routes").json();
-    let fixed = &routes["routes"][0]["fixed"][0];
-    assert_eq!((fixed["key"].as_str(), &fixed["offers"]), (Some("alerts"), &serde_json::json!(["history", "live"])), "{routes}");
-    signal(demo.id(), "TERM");
-    assert!(lines.rest("what the demo came to").last().unwrap().contains("ticks are in Redis, each once"));
-    assert_eq!(demo.ended().code(), Some(0));
-}
-
-#[test]
-fn the_demo_runs_drains_and_leaves_nothing_behind() {
-    let redis = RedisServer::start();
-    let run = |extra: &[&str]| process::output(Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra));
-    let output = run(&["--redis", &redis.url()]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{text}\n{said}");
-    assert!(!said.contains("librdkafka"), "that its broker ends with it is no error: {said}");
-    for expected in ["watch it at http://127.0.0.1:", "XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
-        assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
+fn what_was_not_mended_at_a_stop_is_left_and_not_told_as_over() {
+    let topic = kafka::topic("ticks", 1);
+    kafka::produce(&topic, [Produce::new("K", r#"{"a":1}"#), Produce::new("K", "poison")]);
+    // Of a partition; of a Redis that refuses; of a Redis that is away.
+    for (code, maxmemory, away) in [("poison", "0", false), ("redis-oom", "1", false), ("redis-unreachable", "0", true)] {
+        let mut redis = RedisServer::start();
+        redis.command(&format!("CONFIG SET maxmemory {maxmemory}"));
+        let mut daemon = Setup::new(&topic, &redis.url()).extra("[drain]\ndeadline = \"1s\"\n").start();
+        if away {
+            daemon.wait_holds("poison");
+            redis.kill();
+        }
+        daemon.wait_holds(code);
+        daemon.stop();
+        let log = daemon.log();
+        let left: Vec<&str> = log.lines().filter(|l| l.contains(&format!("while {code} holds"))).collect();
+        assert!(!left.is_empty() && !log.contains(&format!("{code} is over")), "{code}: {log}");
+        let mended = left.iter().all(|l| !l.contains("it is not mended"));
+        assert_eq!(mended, code != "poison", "{left:?}");
     }
-    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connect()).unwrap();
-    assert_eq!(left, Vec::<String>::new());
-    redis.command("SET latest:BTC/USD mine");
-    let output = run(&["--redis", &redis.url()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("already holds latest:BTC/USD"));
-    let kept: String = redis::cmd("GET").arg("latest:BTC/USD").query(&mut redis.connect()).unwrap();
-    assert_eq!(kept, "mine");
 }

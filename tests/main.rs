@@ -10,6 +10,7 @@ mod command_line;
 mod conditions;
 mod configuration;
 mod dead_letters;
+mod demo;
 mod exactly_once;
 mod examples;
 mod failures;
