@@ -108,8 +108,9 @@ fn no_test_waits_without_an_end() {
     let others = ["tests/simulation", "tests/campaign"].map(|folder| root().join(folder));
     for file in sources(&root().join("tests")).into_iter().filter(|f| !f.ends_with("support/process.rs") && !others.iter().any(|other| f.starts_with(other))) {
         let text = std::fs::read_to_string(&file).unwrap();
-        for (n, line) in text.lines().enumerate().filter(|(_, line)| unbounded.is_match(line)) {
-            panic!("{}:{}: tests/support/process.rs has this wait with a bound: {}", file.display(), n + 1, line.trim());
+        for (n, line) in text.lines().enumerate() {
+            let (place, line) = (format!("{}:{}", file.display(), n + 1), line.trim());
+            assert!(!unbounded.is_match(line), "{place}: tests/support/process.rs has this wait with a bound: {line}");
         }
     }
 }

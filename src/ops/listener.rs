@@ -13,6 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -123,7 +124,10 @@ async fn converse(stream: TcpStream, peer: Peer, router: Router) {
     if let Err(e) = set {
         tracing::debug!("a connection's options: {e}");
     }
+    let asked = Arc::new(AtomicBool::new(false));
+    let stream = Explained { stream: TokioIo::new(stream), asked: asked.clone(), instead: None };
     let answer = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         let router = router.clone();
         async move {
@@ -137,7 +141,7 @@ async fn converse(stream: TcpStream, peer: Peer, router: Router) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX);
     // Whatever a client does wrong is answered, or ends its connection.
-    if let Err(e) = http.serve_connection(Explained { stream: TokioIo::new(stream), instead: None }, answer).await {
+    if let Err(e) = http.serve_connection(stream, answer).await {
         tracing::debug!("a connection ended: {e}");
     }
 }
@@ -171,14 +175,17 @@ fn refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A connection on which hyper's own refusals, which have no body and which no service sees, get one.
+/// A connection on which hyper's own refusals, which have no body and which no service sees, get one: until the first request has
+/// come to the service. From then on bodies are written, too, and one that looks like a refusal must stay as it is.
 struct Explained {
     stream: TokioIo<TcpStream>,
+    /// Whether a request has come to the service.
+    asked: Arc<AtomicBool>,
     /// What is written in place of a refusal, and how much of it was.
     instead: Option<(Vec<u8>, usize)>,
 }
 
-/// What to write in place of a refusal by hyper; `None` where it is none. No service answers with one of these and an empty body.
+/// What to write in place of a refusal by hyper; `None` where it is none, as what it writes of `Expect: 100-continue`.
 fn explained(written: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n").filter(|h| h.starts_with("HTTP/1.") && !h.contains("\r\n\r\n"))?;
     let status: u16 = head.split(' ').nth(1)?.parse().ok().filter(|status| [400, 414, 431].contains(status))?;
@@ -197,7 +204,7 @@ impl Read for Explained {
 impl Write for Explained {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.instead.is_none() {
+        if this.instead.is_none() && !this.asked.load(Ordering::Relaxed) {
             this.instead = explained(bytes).map(|told| (told, 0));
         }
         let Some((told, written)) = &mut this.instead else { return Pin::new(&mut this.stream).poll_write(cx, bytes) };
