@@ -219,6 +219,13 @@ impl Bridge {
     }
 }
 
+impl View {
+    /// Logs what still holds at the end of the process.
+    pub fn leave(&self) {
+        self.conditions.leave_all();
+    }
+}
+
 impl Source for View {
     fn status(&self) -> Status {
         let (ready, partitions, guarantee) = {
@@ -234,7 +241,12 @@ impl Source for View {
             tombstones: t.tombstones.load(Ordering::Relaxed),
             dropped: t.dropped.load(Ordering::Relaxed),
             condition_errors: t.condition_errors.load(Ordering::Relaxed),
-            latency: LatencyStatus { bounds_ms: latency::BOUNDS_MS.to_vec(), counts: t.latency.counts(), sum_ms: t.latency.sum_ms() },
+            latency: LatencyStatus {
+                bounds_ms: latency::BOUNDS_MS.to_vec(),
+                counts: t.latency.counts(),
+                sum_ms: t.latency.sum_ms(),
+                implausible: t.latency.implausible(),
+            },
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -2,6 +2,7 @@
 use crate::support::command::{REFERENCE, ROUTE, check, err, out, run};
 use crate::support::daemon::{Setup, binary};
 use crate::support::kafka;
+use crate::support::process::Process;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, free_port, signal};
 use serde_json::Value;
@@ -128,14 +129,14 @@ fn failures_are_json_where_json_is_asked_for() {
 #[test]
 fn a_reader_that_goes_away_is_the_end_and_no_failure() {
     for args in [&["schema"][..], &["schema", "--markdown"], &["--config", REFERENCE, "check"], &["--help"]] {
-        let mut child = Command::new(binary()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process::start(Command::new(binary()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()));
         drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let output = child.into_output();
         assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""), "{args:?}");
     }
-    let mut child = Command::new(binary()).args(["--config", "/nonexistent", "check"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Process::start(Command::new(binary()).args(["--config", "/nonexistent", "check"]).stdout(Stdio::null()).stderr(Stdio::piped()));
     drop(child.stderr.take());
-    assert_eq!(child.wait().unwrap().code(), Some(78));
+    assert_eq!(child.ended().code(), Some(78));
 }
 
 #[test]
@@ -146,12 +147,12 @@ fn a_bridge_whose_log_nobody_reads_goes_on() {
     let file = dir.path().join("bridge.toml");
     let extra = "[dead_letter]\nstream = \"bridge:dead\"\n[log]\nlevel = \"trace\"\n";
     std::fs::write(&file, Setup::new(&topic, &redis.url()).extra(extra).toml(http)).unwrap();
-    let mut child = Command::new(binary()).arg("--config").arg(&file).arg("run").stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Process::start(Command::new(binary()).arg("--config").arg(&file).arg("run").stderr(Stdio::piped()));
     drop(child.stderr.take());
     kafka::produce(&topic, [kafka::Produce::new("K", r#"{"a":1}"#)]);
     eventually("the record is in Redis", 40, || redis.entries::<String>("volatility:K").len() == 1);
     signal(child.id(), "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.ended().code(), Some(0));
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! An operator sets where the bridge goes on.
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::kafka::Produce;
+use crate::support::process;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, tick};
 use crate::support::{eventually, kafka, letters};
 use std::process::{Command, Output};
 
 fn rewind(daemon: &Daemon, arguments: &[&str]) -> Output {
-    Command::new(binary()).arg("--config").arg(daemon.config()).arg("rewind").args(arguments).output().unwrap()
+    process::output(Command::new(binary()).arg("--config").arg(daemon.config()).arg("rewind").args(arguments))
 }
 
 fn said(output: &Output) -> String {
@@ -141,7 +142,7 @@ fn of_several_partitions_those_are_told_that_were_set_before_one_could_not_be_an
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bridge.toml");
     std::fs::write(&file, setup.toml(1)).unwrap();
-    let done = Command::new(binary()).arg("--config").arg(&file).args(["rewind", "--topic", &topic, "--to-offset", "-10", "--yes"]).output().unwrap();
+    let done = process::output(Command::new(binary()).arg("--config").arg(&file).args(["rewind", "--topic", &topic, "--to-offset", "-10", "--yes"]));
     let told = said(&done);
     assert_eq!(done.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("Set before it: {topic}[0] to 20 (set, and committed to Kafka")), "{told}");

@@ -4,6 +4,7 @@ use crate::support::daemon::{Setup, binary};
 use crate::support::http::{Events, ask, get};
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::kafka_server::KafkaServer;
+use crate::support::process::Process;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::{eventually, signal};
 use rdkafka::ClientConfig;
@@ -92,7 +93,7 @@ fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
     daemon.wait_settled(2);
     let file = folder.path().join("server.toml");
     std::fs::write(&file, setup.redis_extra(&files("server", "s3rver")).toml(0)).unwrap();
-    let mut server = std::process::Command::new(binary()).arg("--config").arg(&file).arg("serve").stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut server = Process::start(std::process::Command::new(binary()).arg("--config").arg(&file).arg("serve").stderr(std::process::Stdio::null()));
     eventually("the API listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     assert_eq!(get(port, "/api/v1/streaming/A/latest").text(), r#"{"a":1}"#);
     let mut live = Events::open(port, "/api/v1/streaming/live", None);
@@ -108,7 +109,7 @@ fn the_api_over_tls_with_the_least_acl_user_of_its_own() {
         redis::cmd("ZRANGE").arg(format!("bridge:keys:{}:volatility", daemon_group(&file))).arg(0).arg(-1).query(&mut redis.connect()).unwrap();
     assert_eq!(left, ["A"], "what has no data is taken out");
     signal(server.id(), "TERM");
-    assert!(server.wait().unwrap().success());
+    assert!(server.ended().success());
 }
 
 /// The group of a configuration.

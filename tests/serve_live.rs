@@ -3,6 +3,7 @@ use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::{Event, Events, get};
 use crate::support::kafka::{self, Produce, Producer};
+use crate::support::process::joined;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::{eventually, free_port, signal};
 use std::collections::BTreeMap;
@@ -77,8 +78,8 @@ fn a_reconnect_misses_nothing_and_gets_nothing_twice() {
     let single = std::thread::spawn(move || read(port, "/api/v1/streaming/BTC/USD/live", COUNT, 150, Some(one.id)));
     let found = read(port, "/api/v1/streaming/live", COUNT * PAIRS.len(), 700, Some(all.id));
     check_each_once_in_order(&found, &PAIRS, COUNT);
-    check_each_once_in_order(&single.join().unwrap(), &PAIRS[..1], COUNT);
-    feeder.join().unwrap();
+    check_each_once_in_order(&joined("all updates of one pair are read", single), &PAIRS[..1], COUNT);
+    joined("all is produced", feeder);
 }
 
 #[test]
@@ -398,7 +399,7 @@ fn without_a_list_of_keys_each_is_followed_and_all_together_are_not() {
     begin_unheard(&bed.redis);
     assert_eq!(of(&one.next().unwrap()).1, 7);
     signal(server.id(), "TERM");
-    assert!(server.wait().unwrap().success());
+    assert!(server.ended().success());
 }
 
 #[test]

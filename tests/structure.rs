@@ -102,6 +102,20 @@ fn the_images_build_gets_every_target_of_the_manifest_and_every_file_that_the_co
 }
 
 #[test]
+fn no_test_waits_without_an_end() {
+    let unbounded = regex::Regex::new(r"\.(spawn|output|wait|wait_with_output|join|recv)\(\)|\bsleep\(").unwrap();
+    // The simulation waits for nothing; the campaign is no test, and runs tests that have this bound.
+    let others = ["tests/simulation", "tests/campaign"].map(|folder| root().join(folder));
+    for file in sources(&root().join("tests")).into_iter().filter(|f| !f.ends_with("support/process.rs") && !others.iter().any(|other| f.starts_with(other))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            let (place, line) = (format!("{}:{}", file.display(), n + 1), line.trim());
+            assert!(!unbounded.is_match(line), "{place}: tests/support/process.rs has this wait with a bound: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_unit_starts_no_process_whose_failure_would_be_tried_again_for_ever() {
     let unit = std::fs::read_to_string(root().join("systemd/kafka-redis-bridge.service")).unwrap();
     // RestartPreventExitStatus looks at the main process alone.

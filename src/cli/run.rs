@@ -94,7 +94,9 @@ pub fn run(args: &Global) -> Exit {
     }
     let mut watchdog = Watchdog::new();
     watch(&bridge, &mut watchdog);
+    let view = bridge.view.clone();
     let drained = bridge.join(|| watchdog.feed());
+    view.leave();
     api.iter().for_each(|api| api.flush());
     report(drained)
 }

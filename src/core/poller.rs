@@ -440,8 +440,9 @@ impl Poller {
             self.lane_let_go(entry.generation, true);
             self.claimed.remove(&entry.generation);
             self.tell(Telling::LetGo { at: at.clone(), position: entry.position() });
-            self.out_of_trouble(&Holder::Partition(at.clone()));
-            self.tell(Telling::ClearSubject(at.to_string()));
+            let left = self.troubles.forget(&Holder::Partition(at.clone()));
+            self.tell_all(left);
+            self.tell(Telling::LeaveSubject(at.to_string()));
         }
     }
 

@@ -29,6 +29,13 @@ pub enum Telling {
     },
     /// Everything about a subject has passed.
     ClearSubject(String),
+    /// Nobody here meets it any more, since they let go of their partitions; nothing says that it has passed.
+    Leave {
+        code: &'static str,
+        subject: String,
+    },
+    /// A subject was let go, with everything that is wrong with it.
+    LeaveSubject(String),
     /// Something happened that a person should know of, and it is over.
     Warn {
         code: &'static str,
@@ -77,6 +84,12 @@ impl Troubles {
     /// Somebody is out of trouble, whichever it was.
     pub fn leave(&mut self, holder: &Holder) -> Vec<Telling> {
         self.leave_but(holder, None)
+    }
+
+    /// Somebody is gone, in whatever trouble.
+    pub fn forget(&mut self, holder: &Holder) -> Vec<Telling> {
+        let gone = |told| if let Telling::Clear { code, subject } = told { Telling::Leave { code, subject } } else { told };
+        self.leave(holder).into_iter().map(gone).collect()
     }
 
     fn leave_but(&mut self, holder: &Holder, kept: Option<&str>) -> Vec<Telling> {
@@ -160,6 +173,18 @@ mod tests {
         assert!(troubles.leave(&Holder::Lane(1)).is_empty());
         let other = troubles.meet(partition, "redis-refuses", "LOADING");
         assert!(matches!(other.as_slice(), [Telling::Clear { code: "redis-oom", .. }, Telling::Raise { code: "redis-refuses", .. }]), "{other:?}");
+    }
+
+    #[test]
+    fn a_trouble_whose_last_holder_is_gone_is_left_and_not_over() {
+        let mut troubles = Troubles::default();
+        let [one, other] = [0, 1].map(|p| Holder::Partition(TopicPartition::new("t", p)));
+        for holder in [&one, &other] {
+            troubles.meet(holder.clone(), "redis-oom", "full");
+        }
+        assert!(troubles.forget(&one).is_empty(), "the other one still meets it");
+        let told = troubles.forget(&other);
+        assert!(matches!(told.as_slice(), [Telling::Leave { code: "redis-oom", subject }] if subject == "redis"), "{told:?}");
     }
 
     #[test]

@@ -173,6 +173,8 @@ impl Driver {
             Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
             Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
             Telling::ClearSubject(subject) => self.conditions.clear_subject(&subject),
+            Telling::Leave { code, subject } => self.conditions.leave(code, &subject),
+            Telling::LeaveSubject(subject) => self.conditions.leave_subject(&subject),
             Telling::Warn { code, message } => tracing::warn!(code, "{message}"),
             Telling::Claimed { at, position, epoch } => tracing::info!(partition = %at, position, epoch, "claimed"),
             Telling::LetGo { at, position } => tracing::info!(partition = %at, position, "let go"),

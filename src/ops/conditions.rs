@@ -1,5 +1,5 @@
 //! Conditions: what is wrong now, by a stable code, since when, and what to do. Each is logged once when it begins and
-//! once when it ends.
+//! once when it ends: as over, or as left behind by a bridge that has no more to do with it.
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +18,18 @@ pub struct Condition {
     pub since: String,
     /// Whether a person is needed; else it passes by itself.
     pub needs_person: bool,
+}
+
+impl Condition {
+    /// It ends for this bridge only.
+    fn tell_left(&self, why: &str) {
+        let Self { code, subject, message, remedy, since, needs_person } = self;
+        if *needs_person {
+            tracing::warn!(code, subject, since, remedy, "{why} while {code} holds; it is not mended: {message}");
+        } else {
+            tracing::info!(code, subject, since, "{why} while {code} holds: {message}");
+        }
+    }
 }
 
 /// All conditions that hold.
@@ -64,10 +76,30 @@ impl Conditions {
         }
     }
 
-    /// Everything about a subject has passed: it was let go.
+    /// Everything about a subject has passed.
     pub fn clear_subject(&self, subject: &str) {
-        let codes: Vec<String> = self.0.lock().keys().filter(|(_, s)| s == subject).map(|(c, _)| c.clone()).collect();
-        codes.iter().for_each(|c| self.clear(c, subject));
+        self.codes(subject).iter().for_each(|c| self.clear(c, subject));
+    }
+
+    /// A condition is no longer this bridge's to report. Nothing says that it has passed.
+    pub fn leave(&self, code: &str, subject: &str) {
+        if let Some(condition) = self.0.lock().remove(&(code.to_owned(), subject.to_owned())) {
+            condition.tell_left("this bridge has let go of what it held up");
+        }
+    }
+
+    /// A subject was let go, with everything that is wrong with it.
+    pub fn leave_subject(&self, subject: &str) {
+        self.codes(subject).iter().for_each(|c| self.leave(c, subject));
+    }
+
+    /// The process ends, with everything that still holds.
+    pub fn leave_all(&self) {
+        std::mem::take(&mut *self.0.lock()).values().for_each(|condition| condition.tell_left("the process ends"));
+    }
+
+    fn codes(&self, subject: &str) -> Vec<String> {
+        self.0.lock().keys().filter(|(_, s)| s == subject).map(|(c, _)| c.clone()).collect()
     }
 
     pub fn all(&self) -> Vec<Condition> {

@@ -1,10 +1,10 @@
 //! /livez /readyz /metrics /status.
 use super::conditions::Condition;
 use super::listener::{self, Bounds};
-use super::metrics;
+use super::metrics::{self, Format};
 use super::status::Status;
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Json};
 use axum::routing::get;
 use std::net::SocketAddr;
@@ -64,9 +64,9 @@ pub fn router(source: Arc<dyn Source>) -> Router {
         .route("/status", get(async move || Json(source.status())))
         .route(
             "/metrics",
-            get(async move || {
-                let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(header::CONTENT_TYPE, content)], metrics::render(&scrape.status())).into_response()
+            get(async move |headers: HeaderMap| {
+                let format = Format::accepted(headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default());
+                ([(header::CONTENT_TYPE, format.content_type())], metrics::render(&scrape.status(), format)).into_response()
             }),
         )
 }

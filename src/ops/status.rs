@@ -52,6 +52,9 @@ pub struct LatencyStatus {
     /// Records in each, and those above the last bound.
     pub counts: Vec<u64>,
     pub sum_ms: u64,
+    /// Records that are in none of these, since their timestamps are implausible: before 2000, or more than a day ahead.
+    #[serde(default)]
+    pub implausible: u64,
 }
 
 /// What Redis holds, as of the last look (`http.redis_every`).

@@ -1,5 +1,6 @@
 //! The binary as a command that ends by itself.
 use super::daemon::binary;
+use super::process::Process;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
@@ -7,10 +8,11 @@ pub(crate) const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/
 
 /// Runs the binary to its end.
 pub(crate) fn run(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
-    let mut child =
-        Command::new(binary()).args(args).envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new(binary());
+    command.args(args).envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Process::start(&mut command);
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    child.into_output()
 }
 
 pub(crate) fn out(output: &Output) -> String {

@@ -1,9 +1,10 @@
 //! The bridge as a process, configured by a file, ended with the test.
-use super::{free_port, kafka, signal, unique};
+use super::process::Process;
+use super::{free_port, kafka, signal, unique, watchdog};
 use kafka_redis_bridge::ops::status::Status;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A configuration to be: the parts that tests vary, over the reference routes without trimming.
@@ -97,7 +98,7 @@ impl Setup {
 }
 
 pub(crate) struct Daemon {
-    child: Child,
+    child: Process,
     pub(crate) http: u16,
     pub(crate) dir: TempDir,
 }
@@ -111,12 +112,13 @@ impl Daemon {
         let http = free_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("bridge.toml"), setup.toml(http)).unwrap();
+        watchdog::logs_to(&dir.path().join("log"));
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let bridge = binary();
         let mut words = wrapper.iter().map(OsStr::new).chain([bridge.as_os_str()]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log);
-        let child = command.envs(env.iter().copied()).spawn().unwrap();
+        let child = Process::start(command.envs(env.iter().copied()));
         Self { child, http, dir }
     }
 
@@ -181,7 +183,7 @@ impl Daemon {
 
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.ended();
     }
 
     /// SIGTERM; the exit code.
@@ -205,6 +207,5 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("--- the bridge's log ---\n{}--- its status ---\n{}", self.log(), self.status().map(|s| s.to_string()).unwrap_or_default());
         }
-        self.kill();
     }
 }

@@ -8,7 +8,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the broker may take for what was produced.
+const FLUSH: Duration = Duration::from_secs(60);
 
 /// A broker in place of the shared one, for a whole process.
 static OWN: OnceLock<String> = OnceLock::new();
@@ -223,15 +226,16 @@ impl Producer {
         record.partition = p.partition;
         record.headers = p.headers;
         record.timestamp = p.timestamp;
+        let begun = Instant::now();
         while let Err((e, again)) = self.0.send(record) {
-            assert!(e.to_string().contains("Queue full"), "{e}");
+            assert!(e.to_string().contains("Queue full") && begun.elapsed() < FLUSH, "{e}");
             self.0.poll(Duration::from_millis(5));
             record = again;
         }
     }
 
     pub(crate) fn flush(&self) {
-        self.0.flush(Duration::from_secs(60)).unwrap();
+        self.0.flush(FLUSH).unwrap();
     }
 }
 

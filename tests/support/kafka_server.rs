@@ -1,9 +1,10 @@
 //! A broker of a test's own, for what the shared one can't show: SSL and SASL, its own death, a network between.
 use super::certificates::Certificates;
+use super::process::{self, Process};
 use super::{eventually, free_port, signal};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 pub(crate) struct KafkaServer {
@@ -11,7 +12,7 @@ pub(crate) struct KafkaServer {
     pub(crate) home: TempDir,
     /// The port of the listener without security, if it has one beside the other.
     inner: u16,
-    child: Option<Child>,
+    child: Option<Process>,
 }
 
 /// What every such broker has, but for its listeners.
@@ -120,7 +121,9 @@ impl KafkaServer {
         );
         let file = home.path().join("server.properties");
         std::fs::write(&file, properties).unwrap();
-        let formatted = java().args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]).arg(&file).output().unwrap();
+        let mut format = java();
+        format.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]).arg(&file);
+        let formatted = process::output(&mut format);
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
         let mut server = Self { port, home, inner: 0, child: None };
         server.run();
@@ -131,8 +134,8 @@ impl KafkaServer {
     pub(crate) fn run(&mut self) {
         let log = std::fs::File::create(self.home.path().join("out")).unwrap();
         let file = self.home.path().join("server.properties");
-        self.child = Some(java().arg("kafka.Kafka").arg(file).stdout(log).stderr(Stdio::null()).spawn().unwrap());
-        eventually("the broker listens", 180, || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        self.child = Some(Process::start(java().arg("kafka.Kafka").arg(file).stdout(log).stderr(Stdio::null())));
+        eventually("the broker listens", 120, || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
     pub(crate) fn bootstrap(&self) -> String {
@@ -146,20 +149,11 @@ impl KafkaServer {
     /// Ends it as its operator would: its logs are closed, and not looked through at the next start.
     pub(crate) fn stop(&mut self) {
         signal(self.pid(), "TERM");
-        let _ = self.child.take().unwrap().wait();
+        self.child.take().unwrap().ended();
     }
 
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for KafkaServer {
-    fn drop(&mut self) {
-        self.kill();
+        self.child = None;
     }
 }
 

@@ -1,5 +1,5 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
-use super::batch::{Batch, Entry, Sent};
+use super::batch::{Batch, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
@@ -310,11 +310,9 @@ impl Lane {
 
     /// How late a batch's records are, of each route that its partition's topic goes through.
     fn time(&self, batch: &Batch) {
-        let now_ms = self.context.now_ms;
-        let late = |e: &Entry| Some(u64::try_from(now_ms.saturating_sub(e.pending.record.timestamp_ms?)).unwrap_or(0));
         for run in batch.entries.chunk_by(|a, b| a.generation == b.generation) {
             for route in self.parts.get(&run[0].generation).iter().flat_map(|p| p.through.iter()) {
-                self.tallies[*route].latency.add(run.iter().filter_map(late));
+                self.tallies[*route].latency.add(self.context.now_ms, run.iter().filter_map(|e| e.pending.record.timestamp_ms));
             }
         }
     }
