@@ -9,6 +9,7 @@ mod bad_input;
 mod command_line;
 mod conditions;
 mod configuration;
+mod connecting;
 mod dead_letters;
 mod exactly_once;
 mod examples;

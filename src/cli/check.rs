@@ -101,9 +101,9 @@ fn connect(valid: &Valid) -> Ends {
     {
         Ok(s) => {
             notes.extend(s.notes.iter().map(|n| format!("Redis: {n}")));
-            found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user }))
+            found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, s.user));
         }
-        Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}")),
+        Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}. What to do: {}", f.remedy)),
         Err(Unfit::Refused(all)) => problems.extend(all.into_iter().map(|p| format!("Redis: {p}"))),
     }
     Ends { found, notes, problems }

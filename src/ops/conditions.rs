@@ -2,7 +2,7 @@
 //! once when it ends.
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One condition that holds.
@@ -22,28 +22,41 @@ pub struct Condition {
 
 /// All conditions that hold.
 #[derive(Clone, Debug, Default)]
-pub struct Conditions(Arc<Mutex<BTreeMap<(String, String), Condition>>>);
+pub struct Conditions(Arc<Mutex<BTreeMap<(String, String), Held>>>);
+
+/// A condition, and those for whom it holds: it is told when the first of them meets it, and is over when the last one is out.
+#[derive(Debug)]
+struct Held {
+    condition: Condition,
+    by: BTreeSet<String>,
+}
+
+/// Who holds a condition that has one holder.
+const ALONE: &str = "";
 
 impl Conditions {
     /// A condition that passes by itself.
     pub fn raise(&self, code: &str, subject: &str, message: &str, remedy: &str) {
-        self.add(code, subject, message, remedy, false);
+        self.meet(ALONE, code, subject, message, remedy, false);
     }
 
     /// A condition that needs a person.
     pub fn alert(&self, code: &str, subject: &str, message: &str, remedy: &str) {
-        self.add(code, subject, message, remedy, true);
+        self.meet(ALONE, code, subject, message, remedy, true);
     }
 
-    fn add(&self, code: &str, subject: &str, message: &str, remedy: &str, needs_person: bool) {
+    /// A condition that several may meet: `holder` is one of them.
+    pub fn meet(&self, holder: &str, code: &str, subject: &str, message: &str, remedy: &str, needs_person: bool) {
         let mut held = self.0.lock();
         let key = (code.to_owned(), subject.to_owned());
-        if let Some(condition) = held.get_mut(&key) {
-            message.clone_into(&mut condition.message);
+        if let Some(Held { condition, by }) = held.get_mut(&key) {
+            by.insert(holder.into());
+            (message.clone_into(&mut condition.message), remedy.clone_into(&mut condition.remedy));
             return;
         }
         let since = jiff::Timestamp::now().to_string();
-        held.insert(key, Condition { code: code.into(), subject: subject.into(), message: message.into(), remedy: remedy.into(), since, needs_person });
+        let condition = Condition { code: code.into(), subject: subject.into(), message: message.into(), remedy: remedy.into(), since, needs_person };
+        held.insert(key, Held { condition, by: BTreeSet::from([holder.into()]) });
         if needs_person {
             tracing::error!(code, subject, remedy, "{message}");
         } else {
@@ -53,8 +66,17 @@ impl Conditions {
 
     /// A condition has passed.
     pub fn clear(&self, code: &str, subject: &str) {
-        if let Some(condition) = self.0.lock().remove(&(code.to_owned(), subject.to_owned())) {
+        self.leave(ALONE, code, subject);
+    }
+
+    /// A condition has passed for `holder`.
+    pub fn leave(&self, holder: &str, code: &str, subject: &str) {
+        let mut held = self.0.lock();
+        let key = (code.to_owned(), subject.to_owned());
+        let Some(Held { condition, by }) = held.get_mut(&key) else { return };
+        if by.remove(holder) && by.is_empty() {
             tracing::info!(code, subject, since = condition.since, "{code} is over");
+            held.remove(&key);
         }
     }
 
@@ -65,12 +87,12 @@ impl Conditions {
     }
 
     pub fn all(&self) -> Vec<Condition> {
-        self.0.lock().values().cloned().collect()
+        self.0.lock().values().map(|held| held.condition.clone()).collect()
     }
 
-    /// Whether it holds for this subject.
-    pub fn held(&self, code: &str, subject: &str) -> bool {
-        self.0.lock().contains_key(&(code.to_owned(), subject.to_owned()))
+    /// Whether it holds for `holder`.
+    pub fn held_by(&self, holder: &str, code: &str, subject: &str) -> bool {
+        self.0.lock().get(&(code.to_owned(), subject.to_owned())).is_some_and(|held| held.by.contains(holder))
     }
 
     /// Whether it holds for any subject.

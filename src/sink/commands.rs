@@ -1,5 +1,6 @@
 //! What the server says of the routes' commands (COMMAND INFO): whether they are there, and may be writes.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::preflight::Findings;
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;

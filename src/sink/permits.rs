@@ -5,7 +5,8 @@
 //!
 //! What a template renders is not known yet, so a key is tried with something in the place of its holes. That it is
 //! refused proves nothing (the ACL may allow just the keys that will come): it is told, and no reason to refuse.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::preflight::{Findings, For};
 use crate::config::serve::index;
 use crate::config::{Config, Guarantee, OnStateLost};

@@ -1,7 +1,8 @@
 //! Whether this Redis can keep what is promised: asked at each first connection and by `check --connect`.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::{commands, permits};
-use crate::config::{Config, Guarantee};
+use crate::config::{Config, Guarantee, redis_url};
 use crate::core::encode::Encoder;
 use crate::core::reply::{Class, Reply, triage};
 use crate::core::route::Route;
@@ -21,6 +22,7 @@ pub struct Server {
     pub version: String,
     pub role: String,
     pub policy: String,
+    /// Who we are to it: as it says, or, where it does not, as whom the connection was made.
     pub user: String,
     /// What could not be looked at, or may be fine.
     pub notes: Vec<String>,
@@ -36,6 +38,15 @@ pub enum Unfit {
 impl From<Failure> for Unfit {
     fn from(f: Failure) -> Self {
         Self::Failed(f)
+    }
+}
+
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Failed(failure) => failure,
+            Unfit::Refused(problems) => Self::refused(format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names"),
+        }
     }
 }
 
@@ -79,7 +90,8 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
         found.problem("this is a Sentinel, not a Redis: point redis.url at the master".into());
     }
     let whoami = text(connection.command(&["ACL", "WHOAMI"])?);
-    let user = if whoami.starts_with('!') { String::new() } else { whoami };
+    let known = !whoami.starts_with('!');
+    let user = if known { whoami } else { redis_url::user(&config.redis) };
     let (version, policy) = (field("redis_version"), field("maxmemory_policy"));
     let exactly = config.redis.guarantee == Guarantee::ExactlyOnce;
     evicts(config, &policy).into_iter().for_each(|p| found.problem(p));
@@ -95,7 +107,7 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
     let store = StateKey::store_id(&config.redis.state_prefix);
     let space = String::from_utf8_lossy(store.0.strip_suffix(b"store").unwrap_or(&store.0)).into_owned();
     commands::check(connection, routes, space.as_bytes(), &mut found)?;
-    if user.is_empty() {
+    if !known {
         found.note("ACL WHOAMI is refused: permissions are not checked before they are needed; allow it with +acl|whoami".into());
     } else {
         permits::check(connection, &user, &permits::Asked { by, config, routes, space: &space }, &mut found)?;
