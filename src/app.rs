@@ -115,8 +115,7 @@ impl Bridge {
         let tallies: Arc<[Tally]> = routes.iter().map(|_| Tally::default()).collect();
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let shared =
-            Shared::new(config.clone(), conditions.clone(), to_poller.clone(), clock, None);
+        let shared = Shared::new(config.clone(), conditions.clone(), to_poller.clone(), clock, None);
         let lanes = shared.lanes(valid, &tallies)?;
         let topic_missing = Arc::new(AtomicBool::new(false));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;

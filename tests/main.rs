@@ -27,6 +27,7 @@ mod replay_ranges;
 mod replay_terminal;
 mod replay_troubles;
 mod rewind;
+mod rights;
 mod secured;
 mod serve;
 mod serve_contract;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 pub mod check;
+mod check_kafka;
 pub mod demo;
 pub mod jobs;
 mod print;

@@ -62,7 +62,9 @@ pub(super) fn check(c: &mut Checker<'_>) {
     let tls = ["rediss", "valkeys"].contains(&url.scheme());
     let mut add = |found: String, allowed: &str| c.add("redis.url", format!("{found} (the URL is not shown, it may hold a password)"), allowed);
     match url.fragment() {
-        Some("insecure") => add("#insecure, which would trust any certificate".into(), "no fragment: set redis.ca_file to the authority that signed the certificate"),
+        Some("insecure") => {
+            add("#insecure, which would trust any certificate".into(), "no fragment: set redis.ca_file to the authority that signed the certificate")
+        }
         Some(_) => add("a fragment, which begins with #".into(), "no fragment; a # of a password is written %23"),
         None => {}
     }

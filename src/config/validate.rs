@@ -208,11 +208,7 @@ fn check_redis(c: &mut Checker<'_>) {
     if redis.cert_file.is_empty() != redis.key_file.is_empty() {
         c.add("redis.cert_file", "only one of cert_file and key_file", "both, or neither");
     }
-    for (key, file) in [
-        ("redis.ca_file", &redis.ca_file),
-        ("redis.cert_file", &redis.cert_file),
-        ("redis.key_file", &redis.key_file),
-    ] {
+    for (key, file) in [("redis.ca_file", &redis.ca_file), ("redis.cert_file", &redis.cert_file), ("redis.key_file", &redis.key_file)] {
         if !file.is_empty()
             && let Err(e) = std::fs::File::open(file)
         {

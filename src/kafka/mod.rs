@@ -10,6 +10,7 @@
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
 //! | [`publisher`] | what readers' clients publish |
+//! | [`rights`] | whether this client may do what `run` will do, for `check --connect` |
 //! | [`trouble`] | which of librdkafka's errors a person has to see to |
 pub mod client;
 pub mod driver;
@@ -19,4 +20,5 @@ pub mod poller;
 pub mod publisher;
 pub mod range;
 pub mod ranges;
+pub mod rights;
 pub mod trouble;

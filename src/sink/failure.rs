@@ -30,7 +30,8 @@ const REACH: &str = "check that Redis runs there and that this machine reaches i
 const WAIT: &str = "the bridge goes on by itself when Redis takes writes; see Redis' log if it lasts";
 const CREDENTIALS: &str = "check redis.user, redis.password or redis.password_file, and the ACL";
 const DATABASE: &str = "correct the database number at the end of redis.url, or raise `databases` of this Redis";
-const CERTIFICATE: &str = "set redis.ca_file to the authority that signed this Redis' certificate, redis.url to a name that stands in it, and check that it has not expired";
+const CERTIFICATE: &str =
+    "set redis.ca_file to the authority that signed this Redis' certificate, redis.url to a name that stands in it, and check that it has not expired";
 const CLIENT_CERTIFICATE: &str = "set redis.cert_file and redis.key_file to a certificate that this Redis trusts";
 const VERSIONS: &str = "allow TLS 1.2 or 1.3 to this Redis (tls-protocols, tls-ciphers)";
 

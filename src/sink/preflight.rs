@@ -65,6 +65,11 @@ impl Findings {
         }
     }
 
+    /// Whether a problem ends so.
+    pub(super) fn has(&self, end: &str) -> bool {
+        self.problems.iter().any(|p| p.ends_with(end))
+    }
+
     /// What could not be looked at, or may be fine.
     pub(super) fn note(&mut self, what: String) {
         if !self.notes.contains(&what) {
@@ -106,11 +111,13 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
     }
     let store = StateKey::store_id(&config.redis.state_prefix);
     let space = String::from_utf8_lossy(store.0.strip_suffix(b"store").unwrap_or(&store.0)).into_owned();
+    let trials = permits::Trials::of(&permits::Asked { by, config, routes, space: &space });
     commands::check(connection, routes, space.as_bytes(), &mut found)?;
+    commands::known_all(connection, trials.names(), &mut found)?;
     if !known {
         found.note("ACL WHOAMI is refused: permissions are not checked before they are needed; allow it with +acl|whoami".into());
     } else {
-        permits::check(connection, &user, &permits::Asked { by, config, routes, space: &space }, &mut found)?;
+        permits::check(connection, &user, &trials, &mut found)?;
     }
     // What a permission would explain is told above, and better.
     if found.problems.is_empty() {

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 pub(crate) struct KafkaServer {
     pub(crate) port: u16,
     pub(crate) home: TempDir,
+    /// The listener of its operator, where it has one of its own.
+    internal: u16,
     child: Option<Child>,
 }
 
@@ -21,6 +23,30 @@ const COMMON: &str = "offsets.topic.replication.factor=1\noffsets.topic.num.part
 impl KafkaServer {
     /// Its clients' listener is SASL_SSL with PLAIN; one user.
     pub(crate) fn secured(certificates: &Certificates, user: &str, password: &str) -> Self {
+        Self::secured_with(certificates, user, password, "")
+    }
+
+    /// The same, and its user may do only what [`Self::acl`] allows.
+    pub(crate) fn guarded(certificates: &Certificates, user: &str, password: &str) -> Self {
+        let authorizer = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
+        Self::secured_with(certificates, user, password, authorizer)
+    }
+
+    /// Changes what its users may do, as by `--add --allow-principal User:u --operation Read --topic t`.
+    pub(crate) fn acl(&self, arguments: &str) {
+        let at = format!("127.0.0.1:{}", self.internal);
+        let output = java().args(["org.apache.kafka.tools.AclCommand", "--force", "--bootstrap-server", &at]).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Where its operator's clients connect, without security.
+    pub(crate) fn operator(&self) -> rdkafka::ClientConfig {
+        let mut client = rdkafka::ClientConfig::new();
+        client.set("bootstrap.servers", format!("127.0.0.1:{}", self.internal));
+        client
+    }
+
+    fn secured_with(certificates: &Certificates, user: &str, password: &str, more: &str) -> Self {
         let (port, internal) = (free_port(), free_port());
         let read = |p: &Path| std::fs::read_to_string(p).unwrap();
         let home = tempfile::tempdir().unwrap();
@@ -32,10 +58,12 @@ impl KafkaServer {
              inter.broker.listener.name=PLAINTEXT\n\
              listener.security.protocol.map=SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              ssl.keystore.type=PEM\nssl.keystore.location={}\nsasl.enabled.mechanisms=PLAIN\n\
-             listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";\n",
+             listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";\n{more}",
             keystore.display()
         );
-        Self::start(home, port, &listeners)
+        let mut server = Self::start(home, port, &listeners);
+        server.internal = internal;
+        server
     }
 
     /// Without security. Each of `doors` is one more listener: the port of its own, and the one at which clients are told
@@ -68,7 +96,7 @@ impl KafkaServer {
         std::fs::write(&file, properties).unwrap();
         let formatted = java().args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]).arg(&file).output().unwrap();
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let mut server = Self { port, home, child: None };
+        let mut server = Self { port, home, internal: port, child: None };
         server.run();
         server
     }
