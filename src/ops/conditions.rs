@@ -51,7 +51,8 @@ impl Conditions {
         let key = (code.to_owned(), subject.to_owned());
         if let Some(Held { condition, by }) = held.get_mut(&key) {
             by.insert(holder.into());
-            (message.clone_into(&mut condition.message), remedy.clone_into(&mut condition.remedy));
+            message.clone_into(&mut condition.message);
+            remedy.clone_into(&mut condition.remedy);
             return;
         }
         let since = jiff::Timestamp::now().to_string();
