@@ -35,6 +35,7 @@ mod serve_fixed;
 mod serve_hostile;
 mod serve_live;
 mod serve_publish;
+mod settings;
 mod structure;
 mod transactions;
 mod verify;

@@ -113,6 +113,15 @@ pub fn main(args: &Args) -> Exit {
     }
 }
 
+/// Refuses `--config` and `--set` where no configuration is read: ignored, they would seem to say something.
+fn without_configuration(args: &Args, what: &str) -> Result<(), Exit> {
+    if args.config.is_none() && args.set.is_empty() {
+        return Ok(());
+    }
+    print::failure(args.output, format_args!("{what} reads no configuration: leave --config and --set out"));
+    Err(Exit::Usage)
+}
+
 /// Loads and validates, or prints every mistake. `sets` come before those of the command line.
 fn configuration(args: &Args, sets: &[&str]) -> Result<(Loaded, Valid), Exit> {
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).chain(args.set.iter().cloned()).collect();
