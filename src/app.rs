@@ -29,6 +29,7 @@ use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
 use crate::sink::figures::{Figures, Seen};
 use crate::sink::lane::{LaneHandle, Load, Room, Shell, Undertaker};
+use crate::sink::vigil::Vigil;
 use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -115,21 +116,20 @@ impl Bridge {
         let conditions = Conditions::default();
         let routes = valid.lane.routes.clone();
         let tallies: Arc<[Tally]> = routes.iter().map(|_| Tally::default()).collect();
-        let connector = Connector::new(config.redis.clone());
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let shared =
-            Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
+        let shared = Shared::new(config.clone(), conditions.clone(), to_poller.clone(), clock, None);
         let lanes = shared.lanes(valid, &tallies)?;
         let [topic_missing, topic_refused, bare] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let claimer = Claimer {
-            connector,
+            connector: shared.connector.clone(),
             config: config.clone(),
             routes: routes.clone(),
             claimer: claimer::Claimer::new(claim_settings(&config, routes.clone())),
             log,
             conditions: conditions.clone(),
+            post: shared.vigil.post("claimer"),
             to_poller: to_poller.clone(),
             topic_missing: topic_missing.clone(),
             topic_refused: topic_refused.clone(),
@@ -274,9 +274,16 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The job that they work for.
     pub(crate) job: Option<Keys>,
+    vigil: Vigil,
 }
 
 impl Shared {
+    pub(crate) fn new(config: Arc<Config>, conditions: Conditions, to_poller: Sender<Note>, clock: Clock, job: Option<Keys>) -> Self {
+        let connector = Connector::new(config.redis.clone());
+        let vigil = Vigil::new(conditions.clone(), &connector.address());
+        Self { config, connector, conditions, to_poller, clock, job, vigil }
+    }
+
     /// Starts the lanes' threads.
     pub(crate) fn lanes(&self, valid: &Valid, tallies: &Arc<[Tally]>) -> Result<Vec<LaneHandle>, String> {
         let mut lanes = Vec::new();
@@ -294,11 +301,14 @@ impl Shared {
                 to_poller: self.to_poller.clone(),
                 load: load.clone(),
                 conditions: self.conditions.clone(),
+                post: self.vigil.post(&format!("lane {id}")),
                 clock: self.clock,
             };
             spawn(&format!("lane-{id}"), &self.to_poller, move || shell.run())?;
             lanes.push(LaneHandle { inbox: input, load });
         }
+        let vigil = self.vigil.clone();
+        spawn("vigil", &self.to_poller, move || vigil.run())?;
         Ok(lanes)
     }
 

@@ -105,6 +105,59 @@ fn what_could_never_work_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn every_part_of_a_redis_url_takes_effect_or_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (empty, filled, pem) = (file("empty", "\n"), file("filled", "pw\n"), file("pem", "no certificate"));
+    let with = |url: &str, more: &str| check(&format!("[redis]\nurl = \"{url}\"\n{more}\n{ROUTE}"), &[], &[]);
+    for (url, more, expected) in [
+        ("http://h:6379/0", "", "redis.url: found no Redis URL"),
+        ("h:6379", "", "redis.url: found no Redis URL"),
+        ("redis:///0", "", "redis.url: found Missing hostname"),
+        ("redis://0.0.0.0:6379/0", "", "wildcard address"),
+        ("redis://h:0/0", "", "redis.url: found port 0"),
+        ("redis://h:99999/0", "", "redis.url: found no Redis URL"),
+        ("redis://h/x", "", "redis.url: found Invalid database number"),
+        ("redis://h/-1", "", "redis.url: found database -1"),
+        ("redis+unix:///s?db=-1", "", "redis.url: found database -1"),
+        ("redis://h/0?protocol=resp3", "", "redis.url: found the parameter \"protocol\""),
+        ("redis://h?db=3", "", "redis.url: found the parameter \"db\""),
+        ("redis+unix:///s?protocol=2", "", "redis.url: found the parameter \"protocol\""),
+        ("redis+unix:///s?db=1&db=2", "", "redis.url: found the parameter \"db\" twice"),
+        ("unix://u@localhost/s", "", "redis.url: found a host, a port or a user"),
+        ("rediss://h/0#insecure", "", "redis.url: found #insecure"),
+        ("redis://h/0#x", "", "redis.url: found a fragment"),
+        ("redis://u@h/0", "user = \"v\"", "redis.user: found \"v\", and redis.url has another user"),
+        ("redis://:s3cret@h/0", "password = \"s3cret\"", "redis.password: found a password, and redis.url has one too"),
+        ("redis://:s3cret@h/0", &format!("password_file = \"{filled}\""), "redis.password_file: found a password, and redis.url has one too"),
+        ("redis://h/0", &format!("password_file = \"{empty}\""), "is empty; allowed: a file with the password"),
+        ("redis://h/0", &format!("password_file = \"{}\"", folder.path().display()), "redis.password_file: found"),
+        ("redis://h/0", &format!("ca_file = \"{pem}\""), "redis.url is not rediss://; allowed: only beside"),
+        ("redis://h/0", &format!("cert_file = \"{pem}\"\nkey_file = \"{pem}\""), "redis.key_file: found"),
+        ("rediss://h/0", &format!("ca_file = \"{pem}\""), "has no certificate in PEM"),
+        ("rediss://h/0", &format!("cert_file = \"{pem}\"\nkey_file = \"{pem}\""), "has no certificate in PEM"),
+    ] {
+        let (code, said) = with(url, more);
+        assert_eq!(code, Some(78), "{url} {more}: {said}");
+        assert!(said.contains(expected), "{url} {more}: missing: {expected}\nin:\n{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+    for (url, more) in [
+        ("redis://u@h/0", "user = \"u\""),
+        ("valkey://h", ""),
+        ("redis://u:p%40%23@[::1]:6380/15", ""),
+        ("redis+unix:///s?db=1&user=u&pass=p", ""),
+        ("redis://u@h/0", &format!("password_file = \"{filled}\"")),
+    ] {
+        assert_eq!(with(url, more).0, Some(0), "{url} {more}");
+    }
+}
+
+#[test]
 fn later_layers_win_and_a_mistake_names_its_layer() {
     let dump = |args: &[&str], env: &[(&str, &str)]| check(&format!("[redis]\nlanes = 3\n{ROUTE}"), args, env);
     let (code, said) = dump(&[], &[("BRIDGE__REDIS__LANES", "99")]);

@@ -3,7 +3,7 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::eventually;
 use crate::support::http::ask;
 use crate::support::kafka::{self, Produce, Producer};
-use crate::support::kafka_server::KafkaServer;
+use crate::support::kafka_server::{KafkaServer, by_password};
 use crate::support::redis_server::RedisServer;
 
 const ALLOW: &str = "--add --allow-principal User:bridge --operation";
@@ -19,9 +19,7 @@ fn guarded(extra: &str) -> (KafkaServer, RedisServer, Setup) {
     server.acl(&format!("{ALLOW} Write --topic ticks --topic dead"));
     let redis = RedisServer::start();
     let setup = Setup::new("ticks", &redis.url()).brokers(&server.bootstrap()).extra(extra);
-    let setup = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "bridge"), ("sasl.password", "s3cret")]
-        .iter()
-        .fold(setup, |setup, (name, value)| setup.property(name, value));
+    let setup = by_password("s3cret").iter().fold(setup, |setup, (name, value)| setup.property(name, value));
     (server, redis, setup)
 }
 

@@ -44,15 +44,11 @@ fn redis_by_tls_with_a_ca_and_the_least_acl_user_whose_password_is_in_a_file() {
     kafka::produce(&topic, [Produce::new("K", "poison")]);
     let files = format!("user = \"bridge\"\npassword_file = \"{}\"\n{}", password.display(), tls_files(&certificates));
     let setup = Setup::new(&topic, &format!("rediss://127.0.0.1:{tls}/0"));
-    let mut daemon = setup.clone().redis_extra(&files).start();
+    let mut daemon = setup.redis_extra(&files).start();
     daemon.wait_settled(101);
     assert_eq!((length(&redis, "volatility:K"), length(&redis, "bridge:dead")), (100, 1));
     assert_eq!(daemon.stop(), 0);
     assert!(!daemon.log().contains("s3cret"));
-    // Without the CA the server is not trusted: said, and waited for, with nothing sent.
-    let daemon = setup.redis_extra(&files.replace(&format!("ca_file = \"{}\"\n", certificates.ca.display()), "")).start();
-    daemon.wait_holds("redis-unreachable");
-    assert!(daemon.message("redis-unreachable").to_lowercase().contains("certificate"), "{}", daemon.message("redis-unreachable"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 pub mod check;
+mod check_kafka;
 pub mod demo;
 pub mod jobs;
 mod print;
@@ -110,6 +111,15 @@ pub fn main(args: &Args) -> Exit {
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),
     }
+}
+
+/// Refuses `--config` and `--set` where no configuration is read: ignored, they would seem to say something.
+fn without_configuration(args: &Args, what: &str) -> Result<(), Exit> {
+    if args.config.is_none() && args.set.is_empty() {
+        return Ok(());
+    }
+    print::failure(args.output, format_args!("{what} reads no configuration: leave --config and --set out"));
+    Err(Exit::Usage)
 }
 
 /// Loads and validates, or prints every mistake. `sets` come before those of the command line.

@@ -3,6 +3,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `mod` | the tree with its defaults |
+//! | [`redis_url`], [`tls`] | where Redis is, and who we are to it |
 //! | [`units`] | durations and sizes that carry their unit |
 //! | [`load`] | the layers, merged |
 //! | `layers` | what each layer says |
@@ -20,11 +21,13 @@ mod layers;
 pub mod load;
 mod pattern;
 mod policies;
+pub mod redis_url;
 pub mod reference;
 mod routes;
 mod secrets;
 pub mod serve;
 mod shape;
+pub mod tls;
 pub mod units;
 pub mod validate;
 
@@ -87,9 +90,10 @@ impl Default for Kafka {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// `redis://host:port/db`; `rediss://` for TLS, `redis+unix://` for a socket. User and password here or below.
+    /// `redis://user:password@host:port/db`; `rediss://` for TLS, `redis+unix:///path?db=0&user=...&pass=...` for a socket. User and
+    /// password stand here or below; what is none of these parts is refused.
     pub url: Secret,
-    /// The ACL user.
+    /// The ACL user. Without a password it authenticates with an empty one, as a user with `nopass` may.
     pub user: String,
     /// The password; better from the environment or by `password_file`.
     pub password: Secret,

@@ -62,6 +62,11 @@ impl Checker<'_> {
         self.mistakes.push(Mistake { source, key, found: found.into(), allowed: allowed.into(), nearest });
     }
 
+    /// Whether something is wrong with a key already.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.mistakes.iter().any(|m| m.key == key)
+    }
+
     pub(super) fn template(&mut self, key: String, text: &str) -> Option<Template> {
         Template::parse(text).map_err(|e| self.add(key, format!("{text:?}"), e)).ok()
     }
@@ -225,28 +230,17 @@ fn check_redis(c: &mut Checker<'_>) {
         }
         c.period(key, period);
     }
-    if !redis.password.0.is_empty() && !redis.password_file.is_empty() {
-        c.add("redis.password_file", "a file, and redis.password too", "one of the two");
-    }
     if redis.cert_file.is_empty() != redis.key_file.is_empty() {
         c.add("redis.cert_file", "only one of cert_file and key_file", "both, or neither");
     }
-    let url = redis::parse_redis_url(&redis.url.0).and_then(|u| redis::IntoConnectionInfo::into_connection_info(u).ok());
-    if url.is_none() {
-        c.add("redis.url", "no Redis URL (not shown, it may hold a password)", "redis://host:port/db, rediss://host:port/db, or redis+unix:///path");
-    }
-    for (key, file) in [
-        ("redis.password_file", &redis.password_file),
-        ("redis.ca_file", &redis.ca_file),
-        ("redis.cert_file", &redis.cert_file),
-        ("redis.key_file", &redis.key_file),
-    ] {
+    for (key, file) in [("redis.ca_file", &redis.ca_file), ("redis.cert_file", &redis.cert_file), ("redis.key_file", &redis.key_file)] {
         if !file.is_empty()
             && let Err(e) = std::fs::File::open(file)
         {
             c.add(key, format!("{file:?}: {e}"), "a file that this user may read");
         }
     }
+    super::redis_url::check(c);
 }
 
 fn check_letters(c: &mut Checker<'_>) -> Letters {

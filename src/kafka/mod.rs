@@ -11,6 +11,7 @@
 //! | [`letters`] | the dead-letter topic |
 //! | [`producer`] | a producer that is made anew when it is dead |
 //! | [`publisher`] | what readers' clients publish |
+//! | [`rights`] | whether this client may do what `run` will do, for `check --connect` |
 //! | [`token`] | tokens for SASL OAUTHBEARER, by a command |
 //! | [`trouble`] | what Kafka's and librdkafka's errors mean: which pass, and which a person has to see to |
 pub mod client;
@@ -22,5 +23,6 @@ pub mod producer;
 pub mod publisher;
 pub mod range;
 pub mod ranges;
+pub mod rights;
 pub mod token;
 pub mod trouble;

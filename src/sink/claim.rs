@@ -1,6 +1,8 @@
 //! The claimer's thread: asks Kafka, carries the core's exchanges to Redis, off the poller, one claim after the other.
-use super::connection::{Connection, Connector, Failure, Kind};
-use super::preflight::{For, Unfit, eviction, preflight};
+use super::connection::{Connection, Connector};
+use super::failure::{Failure, Kind};
+use super::preflight::{For, eviction, preflight};
+use super::vigil::Post;
 use crate::app::Clock;
 use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
 use crate::core::poller::Note;
@@ -47,6 +49,8 @@ pub struct Claimer<L> {
     pub claimer: claimer::Claimer,
     pub log: L,
     pub conditions: Conditions,
+    /// What looks whether Redis answers it.
+    pub post: Arc<Post>,
     pub to_poller: Sender<Note>,
     /// Set when Kafka does not know a topic.
     pub topic_missing: Arc<AtomicBool>,
@@ -98,27 +102,19 @@ impl<L: Log> Claimer<L> {
     fn connected(&self, requests: &Receiver<Request>, queue: &mut VecDeque<Request>, first: bool) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (kind, reason, remedy) = match self.connect() {
+            match self.post.wait(|| self.connect()) {
                 Ok((connection, notes)) => {
                     for note in notes.iter().filter(|_| first) {
                         tracing::warn!(code = "redis-unchecked", "{note}");
                     }
-                    self.conditions.clear_subject("redis");
+                    Failure::over(&self.conditions, self.post.holder());
                     return Some(connection);
                 }
-                Err(Unfit::Refused(problems)) => (Kind::Refused, format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names"),
-                Err(Unfit::Failed(f)) if f.kind == Kind::Refused => {
-                    (f.kind, format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL")
-                }
-                Err(Unfit::Failed(f)) => (f.kind, f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers"),
-            };
-            match kind {
-                Kind::Refused if first => {
-                    let _ = self.to_poller.send(Note::Fatal(format!("{reason}. What to do: {remedy}")));
+                Err(failure) if failure.kind == Kind::Refused && first => {
+                    let _ = self.to_poller.send(Note::Fatal(format!("Redis refuses us: {failure}. What to do: {}", failure.remedy)));
                     return None;
                 }
-                Kind::Refused => self.conditions.alert(kind.code(), "redis", &reason, remedy),
-                _ => self.conditions.raise(kind.code(), "redis", &reason, remedy),
+                Err(failure) => failure.tell(&self.conditions, self.post.holder()),
             }
             let until = Instant::now() + backoff.next(rand::random());
             loop {
@@ -170,14 +166,14 @@ impl<L: Log> Claimer<L> {
 
     /// Whether Redis is still there, and still keeps what it must.
     fn look(&self, redis: &mut Connection) -> Result<(), Failure> {
-        match eviction(redis, &self.config)? {
+        match self.post.wait(|| eviction(redis, &self.config))? {
             Some(why) => self.conditions.alert("redis-evicts", "redis", &why, "set another maxmemory-policy: CONFIG SET maxmemory-policy noeviction"),
             None => self.conditions.clear("redis-evicts", "redis"),
         }
         Ok(())
     }
 
-    fn connect(&self) -> Result<(Connection, Vec<String>), Unfit> {
+    fn connect(&self) -> Result<(Connection, Vec<String>), Failure> {
         let mut connection = self.connector.connect()?;
         let server = preflight(&mut connection, &self.config, &self.routes, For::Bridge)?;
         Ok((connection, server.notes))
@@ -194,7 +190,7 @@ impl<L: Log> Claimer<L> {
                 Next::Done(outcome) => return Ok(outcome),
                 Next::AskPolicy => next = self.claimer.policy(self.log.compacted(&request.at.topic), self.clock.now()),
                 Next::Exchange { replies } => {
-                    let answer = redis.exchange(self.claimer.outgoing(), replies)?;
+                    let answer = self.post.wait(|| redis.exchange(self.claimer.outgoing(), replies))?;
                     next = self.claimer.answered(&answer, self.clock.now());
                 }
             }

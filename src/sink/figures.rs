@@ -4,7 +4,8 @@
 //! write whose streams are named by the record's key: those come from the route's index of keys, the next ones with each
 //! look, and what is told is the last walk through all of them. So a look costs the same however many keys there are, and
 //! the keyspace is never searched.
-use super::connection::{Connection, Connector, Failure};
+use super::connection::{Connection, Connector};
+use super::failure::Failure;
 use crate::config::Config;
 use crate::config::serve::index;
 use crate::core::encode::Encoder;

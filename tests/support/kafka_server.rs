@@ -21,24 +21,31 @@ const COMMON: &str = "offsets.topic.replication.factor=1\noffsets.topic.num.part
                       share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=2000\n\
                       auto.create.topics.enable=false\nmessage.max.bytes=33554432\nlog.cleaner.backoff.ms=200\nlog.initial.task.delay.ms=100\n";
 
+/// The properties of the user `bridge` of [`KafkaServer::guarded_by_password`].
+pub(crate) fn by_password(password: &str) -> [(&'static str, &str); 4] {
+    [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "bridge"), ("sasl.password", password)]
+}
+
 impl KafkaServer {
     /// Its clients' listener is SASL_SSL with PLAIN; one user.
     pub(crate) fn secured(certificates: &Certificates, user: &str, password: &str) -> Self {
-        let (port, internal) = (free_port(), free_port());
+        let (port, inner) = (free_port(), free_port());
         let read = |p: &Path| std::fs::read_to_string(p).unwrap();
         let home = tempfile::tempdir().unwrap();
         let keystore = home.path().join("server.pem");
         std::fs::write(&keystore, format!("{}{}", read(&certificates.key), read(&certificates.cert))).unwrap();
         let listeners = format!(
-            "listeners=SASL_SSL://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{internal},CONTROLLER://127.0.0.1:CONTROLLER_PORT\n\
-             advertised.listeners=SASL_SSL://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{internal}\n\
+            "listeners=SASL_SSL://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{inner},CONTROLLER://127.0.0.1:CONTROLLER_PORT\n\
+             advertised.listeners=SASL_SSL://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{inner}\n\
              inter.broker.listener.name=PLAINTEXT\n\
              listener.security.protocol.map=SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              ssl.keystore.type=PEM\nssl.keystore.location={}\nsasl.enabled.mechanisms=PLAIN\n\
              listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";\n",
             keystore.display()
         );
-        Self::start(home, port, &listeners)
+        let mut server = Self::start(home, port, &listeners);
+        server.inner = inner;
+        server
     }
 
     /// With an authorizer: the user `bridge` comes by SASL_PLAINTEXT and may do what [`Self::acl`] says, whoever comes by the second
@@ -125,7 +132,7 @@ impl KafkaServer {
         format.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]).arg(&file);
         let formatted = process::output(&mut format);
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let mut server = Self { port, home, inner: 0, child: None };
+        let mut server = Self { port, home, inner: port, child: None };
         server.run();
         server
     }

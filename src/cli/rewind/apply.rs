@@ -125,14 +125,7 @@ impl<'v> Apply<'v> {
     fn resolve(&mut self, opening: Opening, begin: i64) -> Result<(), String> {
         let (to_poller, notes) = unbounded();
         let config = Config { redis: crate::config::Redis { lanes: 1, ..self.valid.config.redis.clone() }, ..self.valid.config.clone() };
-        let shared = Shared {
-            connector: Connector::new(config.redis.clone()),
-            config: Arc::new(config),
-            conditions: Conditions::default(),
-            to_poller,
-            clock: Clock::start(),
-            job: None,
-        };
+        let shared = Shared::new(Arc::new(config), Conditions::default(), to_poller, Clock::start(), None);
         let tallies: Arc<[Tally]> = self.valid.lane.routes.iter().map(|_| Tally::default()).collect();
         let lane = shared.lanes(self.valid, &tallies)?.pop().ok_or("no lane was made")?;
         let (at, generation, position) = (opening.at.clone(), opening.generation, opening.position);
