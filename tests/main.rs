@@ -14,6 +14,7 @@ mod exactly_once;
 mod examples;
 mod failures;
 mod life_cycle;
+mod misreadings;
 mod model;
 mod preflight;
 mod rate_limit;

@@ -39,6 +39,7 @@ pub fn run(args: &Global) -> Exit {
     for route in valid.lane.routes.iter() {
         tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
     }
+    valid.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // Before Kafka hears of it: a process that can't begin must not join the group, take partitions from the others, and leave
     // again at each of its restarts.
     let http = &valid.config.http;

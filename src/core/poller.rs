@@ -11,7 +11,7 @@ use super::claimer::{Claimed, Outcome, Request};
 use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
 use super::record::TopicPartition;
-use super::telling::{Holder, Letters, Telling, Troubles};
+use super::telling::{ConditionErrors, Holder, Letters, Telling, Troubles};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ pub struct Poller {
     redis_seen: bool,
     troubles: Troubles,
     letters: Letters,
+    condition_errors: ConditionErrors,
     stop: Option<Option<String>>,
     draining: Option<Draining>,
     actions: VecDeque<Action>,
@@ -123,6 +124,7 @@ impl Poller {
             redis_seen: false,
             troubles: Troubles::default(),
             letters: Letters::default(),
+            condition_errors: ConditionErrors::default(),
             stop: None,
             draining: None,
             actions: VecDeque::new(),
@@ -326,6 +328,10 @@ impl Poller {
                 self.tell_all(told);
             }
             Event::Trouble(None) => self.out_of_trouble(&Holder::Lane(lane)),
+            Event::ConditionError { whose, message } => {
+                let told = self.condition_errors.meet(whose, message);
+                self.tell_all(told);
+            }
             Event::Buried { route, code, reason } => {
                 let told = self.letters.count(&route, code, &reason, moment.now);
                 self.tell_all(told);

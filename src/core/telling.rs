@@ -96,6 +96,17 @@ impl Troubles {
 #[derive(Debug, Default)]
 pub struct Letters(BTreeMap<String, (u64, Option<Duration>)>);
 
+/// Conditions that could not be applied: each is told once, however many lanes meet it.
+#[derive(Debug, Default)]
+pub struct ConditionErrors(BTreeSet<String>);
+
+impl ConditionErrors {
+    /// The condition of a route or write could not be applied.
+    pub fn meet(&mut self, whose: String, message: String) -> Option<Telling> {
+        self.0.insert(whose).then_some(Telling::Warn { code: "condition-error", message })
+    }
+}
+
 impl Letters {
     /// One more letter of a route.
     pub fn count(&mut self, route: &str, code: &str, reason: &str, now: Duration) -> Option<Telling> {
