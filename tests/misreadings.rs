@@ -42,7 +42,7 @@ fn table() -> Vec<(String, &'static [&'static str], &'static str)> {
         ),
         (write("json_set = { key = \"k\" }"), &["did you mean command = [\"JSON.SET\", ...]?"], "json_set"),
         (write("INCR = \"k\""), &["did you mean command = [\"INCR\", ...]?"], "INCR"),
-        (write("setx = {}"), &["did you mean \"set\"?"], "setx"),
+        (write("setx = {}"), &["did you mean \"setex\"?"], "setx"),
         (write("command = \"HSET k f {key}\""), &["a list such as [", "did you mean [\"HSET\", \"k\", \"f\", \"{key}\"]?"], "\"HSET k f {key}\""),
         // Conditions.
         (

@@ -2,6 +2,7 @@
 //!
 //! A variable and a flag are text: the schema says what becomes of it. A string takes it verbatim, anything else as TOML
 //! or JSON; what is neither stays text, so that the shape's check shows it, or splits it at its commas where names stand.
+#![allow(clippy::result_large_err, reason = "a mistake is made once, at the start")]
 use super::load::{Mistake, Source};
 use super::{places, reference};
 use figment::value::{Dict, Map, Value};

@@ -1,4 +1,5 @@
 //! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`.
+#![allow(clippy::result_large_err, reason = "a mistake is made once, at the start")]
 use super::places::Places;
 pub use super::places::{Place, Source};
 use super::{Config, layers, reference, shape};
