@@ -18,6 +18,7 @@ mod failures;
 mod group;
 mod group_errors;
 mod life_cycle;
+mod misreadings;
 mod model;
 mod own_topics;
 mod preflight;

@@ -132,6 +132,17 @@ fn the_generated_pages_are_fresh() {
     assert!(read("config/schema.json") == format!("{:#}\n", reference::schema()), "stale: make reference");
 }
 
+/// What a reader of the pages could not follow.
+#[test]
+fn the_generated_pages_have_no_links_of_rustdoc() {
+    let link = regex::Regex::new(r"\[`[^`\]]*`\](?:[^(]|$)|\[[^\]]*::[^\]]*\]|(?:super|crate|self)::").unwrap();
+    for path in ["docs/configuration.md", "docs/openapi.json", "config/schema.json"] {
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
+        let found: Vec<&str> = link.find_iter(&text).map(|m| m.as_str()).collect();
+        assert!(found.is_empty(), "{path}: {found:?}");
+    }
+}
+
 #[test]
 fn every_default_of_the_reference_configuration_is_the_default_of_the_code() {
     use kafka_redis_bridge::config::{Config, load, validate};

@@ -40,7 +40,8 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return record::show(global.output, args, file, &valid);
     }
     let routes: Vec<_> = valid.lane.routes.iter().map(|r| json!({"name": r.name, "guarantee": effective_guarantee(&valid.config, r)})).collect();
-    let ends = if args.connect { connect(&valid) } else { Ends { notes: topics::notes(&valid.lane.routes), ..Ends::default() } };
+    let mut ends = if args.connect { connect(&valid) } else { Ends { notes: topics::notes(&valid.lane.routes), ..Ends::default() } };
+    ends.notes.splice(0..0, valid.warnings.iter().cloned());
     match global.output {
         Output::Json => print::line(format_args!(
             "{:#}",

@@ -25,7 +25,12 @@ type Refused = (String, String, String);
 
 /// All that is wrong with the properties.
 pub(super) fn mistakes(loaded: &Loaded) -> Vec<Mistake> {
-    let config = loaded.config();
+    let mut config = loaded.config().clone();
+    if config.kafka.group.is_empty() {
+        // That is told by its own key; a client can't be made without one.
+        config.kafka.group = "-".into();
+    }
+    let config = &config;
     let mut refused = alone(&config.kafka);
     if refused.is_empty() {
         refused = clashes(&config.kafka);

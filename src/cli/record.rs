@@ -101,16 +101,16 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let left_out = |w: usize| judged.iter().any(|j| j.write == Some(w) && j.finding != Finding::Holds);
     let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w) && !left_out(*w));
     let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
-    let conditions = judged.iter().map(|j| Judged::new(j, route, record)).collect();
+    let conditions = judged.iter().map(|j| Judged::new(j, record)).collect();
     let letter = outcome.letter.then_some("a dead letter, by its headers: a route that reads its topic by a pattern only drops it");
     let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
     Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, letter, tombstone, conditions, dead }
 }
 
 impl Judged {
-    fn new(judged: &route::Judged<'_>, route: &Route, record: &Record) -> Self {
+    fn new(judged: &route::Judged<'_>, record: &Record) -> Self {
         let without = if judged.write.is_some() { "this write is left out" } else { "the record is dropped" };
-        let (holds, said) = match (&judged.finding, route.on_condition_error) {
+        let (holds, said) = match (&judged.finding, judged.on_error) {
             (Finding::Holds, _) => (Some(true), "holds".into()),
             (Finding::HoldsNot, _) => (Some(false), format!("does not hold: {without}")),
             (Finding::Unknown, _) if record.payload().is_none() => (None, "can't be told of a tombstone, which deletes all the same".into()),

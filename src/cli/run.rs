@@ -40,6 +40,7 @@ pub fn run(args: &Global) -> Exit {
     for route in valid.lane.routes.iter() {
         tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
     }
+    valid.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     for note in topics::notes(&valid.lane.routes) {
         tracing::info!("{note}");
     }

@@ -7,7 +7,9 @@
 //! | [`units`] | durations and sizes that carry their unit |
 //! | [`load`] | the layers, merged |
 //! | `layers` | what each layer says |
+//! | `places` | where the keys of the file stand |
 //! | `shape` | every mistake of the merged tree's shape at once |
+//! | `suggest` | what a wrong key or value was meant to be |
 //! | [`validate`] | the rules across fields |
 //! | `secrets` | values that are never shown |
 //! | `routes` | the routes compiled for the core |
@@ -20,6 +22,7 @@ mod conditions;
 mod layers;
 pub mod load;
 mod pattern;
+mod places;
 mod policies;
 pub mod redis_url;
 pub mod reference;
@@ -27,6 +30,7 @@ mod routes;
 mod secrets;
 pub mod serve;
 mod shape;
+mod suggest;
 pub mod tls;
 pub mod units;
 pub mod validate;
@@ -61,7 +65,8 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
-    /// Bootstrap brokers, `host:port`.
+    /// Bootstrap brokers, `host:port`: a list, or a text with commas.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub brokers: Vec<String>,
     /// The consumer group, by which several bridges share the partitions.
     pub group: String,
@@ -290,7 +295,8 @@ pub enum LogLevel {
 pub struct Route {
     /// Its name in logs, metrics and dead letters.
     pub name: String,
-    /// Topic names, or patterns that begin with `^`.
+    /// Topic names, or patterns that begin with `^`: a list, or a text with commas; one that begins with `^` is one pattern.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub topics: Vec<String>,
     /// How payloads are read: `json`, or `raw` (bytes, no `{value...}` holes).
     #[serde(default = "json")]
@@ -302,8 +308,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub when: Option<String>,
-    /// What becomes of a record to which this condition, or that of a write, can't be applied: it is `dead`, or the condition
-    /// counts as not holding (`skip`).
+    /// Where this condition can't be applied to a record, which lacks a field, perhaps: that is `dead`, or dropped (`skip`).
     #[serde(default)]
     pub on_condition_error: OnConditionError,
     /// A rate limit of this route.
@@ -311,6 +316,7 @@ pub struct Route {
     pub limit: Limit,
     /// The fields of its stream that the API gives as text, though what they hold could be a number.
     #[serde(default)]
+    #[schemars(extend("type" = ["array", "string"]))]
     pub strings: Vec<String>,
     /// The writes, applied in this order with nobody in between.
     pub write: Vec<Write>,
@@ -319,7 +325,6 @@ pub struct Route {
 fn json() -> Decode {
     Decode::Json
 }
-
 fn skip() -> OnTombstone {
     OnTombstone::Skip
 }
@@ -386,6 +391,10 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub when: Option<String>,
+    /// Where this condition can't be applied: the write is left out (`skip`, the default), or the record is `dead` as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OnConditionError")]
+    pub on_condition_error: Option<OnConditionError>,
 }
 
 /// XADD.
@@ -449,7 +458,8 @@ pub struct Setex {
     pub key: String,
     /// The value.
     pub value: String,
-    /// A duration (`"1h"`), or a template that renders seconds; zero or less: not written, and counted as expired.
+    /// A duration (`"1h"`), or a template that renders seconds (`1.5`), to the millisecond; zero or less: not written, counted as expired.
+    #[schemars(extend("format" = "ttl"))]
     pub ttl: String,
     /// Of several SETs of one key in a transaction only the last is sent, unless another command of it names that key. Keyspace
     /// notifications then see fewer.
@@ -472,11 +482,12 @@ pub struct Set {
     pub value: String,
     /// As in setex; without it the key stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "ttl"))]
     pub ttl: Option<String>,
     /// As in setex.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collapse: bool,
+    /// As in setex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "TtlFrom")]
     pub ttl_from: Option<TtlFrom>,

@@ -8,7 +8,7 @@ use crate::core::decode::Format;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
 use crate::core::topics::{INTERNAL, Pattern, is_name};
-use crate::core::write::{self, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
+use crate::core::write::{self, Kind, OnConditionError, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
 use std::str::FromStr as _;
 
 /// What a topic's name may be, for messages.
@@ -117,7 +117,8 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
     if decode == Decode::Raw && kind_templates(&kind).iter().any(|t| t.needs_fields()) {
         c.add(at, "a {value...} hole in a route with decode = \"raw\"", "decode = \"json\", or {payload}");
     }
-    Some(Write { when, ..Write::new(kind) })
+    let on_condition_error = write.on_condition_error.map_or(OnConditionError::Skip, Into::into);
+    Some(Write { when, on_condition_error, ..Write::new(kind) })
 }
 
 /// Refuses a key that lies in the bridge's own key space, as far as its constant beginning tells.
@@ -211,10 +212,12 @@ fn compile_length(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
         return c.template(key.to_owned(), text).map(Ttl::Rendered);
     }
     let fixed = Period::from_str(text).ok().filter(|p| p.0.as_secs() <= TTL_SECONDS_MAX);
-    match fixed.and_then(|p| u64::try_from(p.0.as_millis()).ok()).filter(|ms| *ms > 0) {
-        Some(ms) => Some(Ttl::Fixed(ms)),
+    match fixed.filter(|p| !p.0.is_zero()) {
+        Some(period) => Some(Ttl::Fixed(write::whole_ms(period.0))),
         None => {
-            c.add(key, format!("{text:?}"), "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds");
+            let allowed = "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds";
+            let near = text.trim().parse::<u32>().ok().filter(|n| *n > 0).map(|n| format!("\"{n}s\""));
+            c.add_near(key, format!("{text:?}"), allowed, near);
             None
         }
     }

@@ -17,7 +17,7 @@ use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
 use super::record::TopicPartition;
 use super::refusal::Refusal;
-use super::telling::{Holder, Letters, Telling, Troubles, left_out};
+use super::telling::{ConditionErrors, Holder, Letters, Telling, Troubles, left_out};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,7 @@ pub struct Poller {
     troubles: Troubles,
     refusal: Refusal,
     letters: Letters,
+    condition_errors: ConditionErrors,
     /// Topics of which it was told that dead letters in them are left out.
     left_out: BTreeSet<Arc<str>>,
     stop: Option<Option<String>>,
@@ -134,6 +135,7 @@ impl Poller {
             troubles: Troubles::default(),
             refusal: Refusal::default(),
             letters: Letters::default(),
+            condition_errors: ConditionErrors::default(),
             left_out: BTreeSet::new(),
             stop: None,
             draining: None,
@@ -343,6 +345,10 @@ impl Poller {
                 self.tell_all(told);
             }
             Event::Trouble(None) => self.out_of_trouble(&Holder::Lane(lane)),
+            Event::ConditionError { whose, message } => {
+                let told = self.condition_errors.meet(whose, message);
+                self.tell_all(told);
+            }
             Event::Buried { route, code, reason } => {
                 self.letters.count(&route, code, reason);
                 self.tell_letters(moment.now, false);

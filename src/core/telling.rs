@@ -120,6 +120,17 @@ struct Lettered {
     last: (&'static str, String),
 }
 
+/// Conditions that could not be applied: each is told once, however many lanes meet it.
+#[derive(Debug, Default)]
+pub struct ConditionErrors(BTreeSet<String>);
+
+impl ConditionErrors {
+    /// The condition of a route or write could not be applied.
+    pub fn meet(&mut self, whose: String, message: String) -> Option<Telling> {
+        self.0.insert(whose).then_some(Telling::Warn { code: "condition-error", message })
+    }
+}
+
 impl Letters {
     /// One more letter of a route.
     pub fn count(&mut self, route: &str, code: &'static str, reason: String) {

@@ -308,6 +308,11 @@ impl Work {
                     tracing::warn!(code, "{message}");
                 }
             }
+            Note::Lane(_, Event::ConditionError { whose, message }) => {
+                if self.lettered.insert(whose) {
+                    tracing::warn!(code = "condition-error", "{message}");
+                }
+            }
             Note::Lane(_, event) => {
                 if let Some((code, message)) = self.run.event(event) {
                     tracing::warn!(code, "{message}");

@@ -331,7 +331,7 @@ impl Lane {
         }
     }
 
-    fn tally(&self, batch: &Batch) {
+    fn tally(&mut self, batch: &Batch) {
         // The counters are shared by the lanes: touched once a batch, not once a record.
         let mut sums: BTreeMap<usize, [u64; 6]> = BTreeMap::new();
         for (route, o) in &batch.outcomes {
@@ -353,6 +353,21 @@ impl Lane {
         }
         for route in batch.letters.iter().filter_map(|(_, l)| self.route_named(&l.route)) {
             self.count(route, |t| (&t.records, 1));
+        }
+        self.tell_conditions();
+    }
+
+    /// Tells each condition once that could not be applied.
+    fn tell_conditions(&mut self) {
+        for ((route, write), first) in &mut self.context.unapplied {
+            let Some(why) = first.take() else { continue };
+            let route = &self.settings.routes[*route];
+            let (whose, what) = match write {
+                None => (format!("route {}", route.name), "the record is dropped"),
+                Some(w) => (format!("route {}, write {} ({})", route.name, w + 1, route.writes[*w].kind.name()), "this write is left out of it"),
+            };
+            let message = format!("{whose}: {why}; {what}, and so on with each such record: they are counted as condition_errors (on_condition_error)");
+            self.events.push(Event::ConditionError { whose, message });
         }
     }
 }
