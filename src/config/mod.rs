@@ -62,7 +62,7 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// The consumer group, by which several bridges share the partitions.
     pub group: String,
-    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time.
+    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time: at the first record that is as late. Before 1970 it is the earliest; where no record is as late, the latest.
     pub start: String,
     /// Any librdkafka property, such as `security.protocol`; those the bridge must own are refused by name.
     pub properties: BTreeMap<String, Property>,
