@@ -141,7 +141,7 @@ pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver
             break;
         }
     }
-    let report = driver.lock().finish();
+    let report = driver.lock().finish(&consumer);
     let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
     drop(consumer);
     report
