@@ -83,6 +83,31 @@ fn a_stop_while_redis_is_away_says_that_records_are_left() {
 }
 
 #[test]
+fn a_stop_while_redis_is_away_counts_the_partitions_that_have_records_and_no_others() {
+    let mut redis = RedisServer::with(Kind::System, &["--appendonly", "yes"]);
+    let topic = kafka::topic("ticks", 6);
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&topic, 600, 6, 0..6);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(600);
+    redis.kill();
+    eventually("all its partitions wait for Redis", 40, || daemon.open() == 0);
+    ticks.produce_on(&topic, 400, 4, 0..4);
+    assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    assert!(daemon.log().contains("partitions=4 unknown=0"), "{}", daemon.log());
+    // None of them was ever claimed by this process.
+    let mut daemon = setup.start();
+    daemon.wait_holds("redis-unreachable");
+    eventually("it has partitions", 40, || daemon.status().is_some_and(|s| s.partitions.len() == 6));
+    assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    assert!(daemon.log().contains("partitions=4 unknown=0"), "{}", daemon.log());
+    redis.run();
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 40);
+}
+
+#[test]
 fn a_second_signal_leaves_at_once() {
     let redis = RedisServer::start();
     let topic = kafka::topic("ticks", 1);

@@ -18,6 +18,7 @@ fn set(key: &str) -> String {
 }
 
 /// Texts that are one mistake each, what is said of it, and what the caret stands under.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn table() -> Vec<(String, &'static [&'static str], &'static str)> {
     let section = |text: &str| format!("{text}\n{ROUTE}");
     vec![

@@ -47,6 +47,21 @@ fn a_running_bridge_takes_a_rewind_up_by_itself() {
 }
 
 #[test]
+fn so_many_before_the_end_as_there_are_not_is_the_earliest_which_is_told() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    Ticks::default().produce(&topic, 17, 1);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_settled(17);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "-100", "--yes"]);
+    let told = said(&done);
+    assert!(done.status.success() && told.contains("up to 17 records are applied again"), "{told}");
+    assert!(told.contains("-100 is more than Kafka holds, [0, 17): it is the earliest, 0"), "{told}");
+    assert!(told.contains("takes it up within a second or two"), "{told}");
+    eventually("all of it is applied once more", 40, || sequence(&redis).len() == 34);
+}
+
+#[test]
 fn a_busy_bridge_is_rewound_as_well_and_nothing_is_lost() {
     let redis = RedisServer::start();
     let topic = kafka::topic("ticks", 2);

@@ -153,8 +153,14 @@ fn report(drained: Option<Drained>) -> Exit {
             tracing::error!(code = "fatal", "{reason}");
             Exit::Fatal
         }
-        None if drained.left > 0 => {
-            tracing::warn!(code = "records-left", partitions = drained.left, "stopped with records left to the next start");
+        None if drained.left + drained.unknown > 0 => {
+            let Drained { left, unknown, .. } = drained;
+            let told = match (left, unknown) {
+                (_, 0) => "stopped with records left to the next start",
+                (0, _) => "stopped while partitions were being claimed: whether they have records left is not known",
+                _ => "stopped with records left to the next start, and with partitions of which that is not known",
+            };
+            tracing::warn!(code = "records-left", partitions = left, unknown, "{told}");
             Exit::Left
         }
         None => {

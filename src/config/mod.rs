@@ -70,7 +70,7 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// The consumer group, by which several bridges share the partitions.
     pub group: String,
-    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time.
+    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time: at the first record that is as late. Before 1970 it is the earliest; where no record is as late, the latest.
     pub start: String,
     /// SASL OAUTHBEARER: a command with its arguments that prints a token, as MSK IAM and OIDC have them: a JWT, or JSON such as
     /// `{"token": "...", "expires_in": 900}` ([tokens](delivery.md#tokens-for-kafka)). It is run again before the token expires.

@@ -217,7 +217,7 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
                 c.add("kafka.start", format!("{time:?}"), "\"earliest\", \"latest\", or an RFC 3339 time such as \"2026-11-20T00:00:00Z\"");
                 Start::Earliest
             },
-            |t| Start::Time(t.as_millisecond()),
+            |t| Start::at(t.as_millisecond()),
         ),
     }
 }

@@ -23,12 +23,15 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a seek may take: librdkafka's main thread takes note of it, no broker is asked.
 const SEEK_MAX: Duration = Duration::from_secs(1);
 /// How long a revoke waits for what is in flight.
 const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How long a stop asks Kafka what it leaves.
+const LEFT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How a stop ended.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct Drained {
     pub positions: Vec<Position>,
     /// Partitions with records that the lanes could not write in time.
     pub left: usize,
+    /// Partitions that were being claimed, and of which Kafka did not say in time whether they have records.
+    pub unknown: usize,
     pub fatal: Option<String>,
 }
 
@@ -85,7 +90,7 @@ impl Driver {
     pub fn messages(&mut self, burst: &[BorrowedMessage<'_>]) {
         for run in burst.chunk_by(|a, b| a.partition() == b.partition() && a.topic() == b.topic()) {
             let last = &run[run.len() - 1];
-            let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset(), run.len() as u64) else { continue };
+            let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset()) else { continue };
             let (generation, lane) = (entry.generation, entry.lane);
             self.lanes[lane].hand(generation, records(entry.at.clone(), run));
             if self.lanes[lane].fills(self.room) {
@@ -109,7 +114,7 @@ impl Driver {
     pub fn tick(&mut self, consumer: &Consumer) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         if let Some(statistics) = self.statistics.take() {
-            self.look_at(&statistics);
+            self.look_at(consumer, &statistics);
         }
         while let Ok(note) = self.inbox.try_recv() {
             self.poller.note(note, self.moment());
@@ -219,14 +224,17 @@ impl Driver {
         self.perform(consumer, true);
     }
 
-    fn look_at(&mut self, statistics: &Statistics) {
+    fn look_at(&mut self, consumer: &Consumer, statistics: &Statistics) {
+        let mut behind = false;
         for (name, topic) in &statistics.topics {
             for (number, p) in &topic.partitions {
                 let end = [p.ls_offset, p.hi_offset].into_iter().find(|offset| *offset >= 0);
-                let queued = u64::try_from(p.fetchq_cnt).unwrap_or_default();
-                let seen = Seen { end, fetched_to: p.eof_offset, queued, stalled: p.fetch_state == "none" };
-                self.poller.seen(name, *number, seen, self.moment());
+                let seen = Seen { end, stalled: p.fetch_state == "none" };
+                behind |= self.poller.seen(name, *number, seen, self.moment());
             }
+        }
+        if behind {
+            self.passed(consumer);
         }
         let up = |b: &Broker| b.state == "UP";
         let any_up = statistics.brokers.values().any(up);
@@ -273,6 +281,21 @@ impl Driver {
         self.bare.store(bare, Ordering::Relaxed);
         if !bare {
             self.conditions.clear("no-partitions", "group");
+        }
+    }
+
+    /// Tells how far librdkafka has handed out each partition. It counts the markers of transactions, which it keeps to
+    /// itself, in their place among the records, and forgets it all at a seek.
+    fn passed(&mut self, consumer: &Consumer) {
+        match consumer.position() {
+            Ok(positions) => {
+                for element in positions.elements() {
+                    if let Offset::Offset(offset) = element.offset() {
+                        self.poller.passed(element.topic(), element.partition(), offset);
+                    }
+                }
+            }
+            Err(e) => tracing::debug!("position: {e}"),
         }
     }
 
@@ -351,10 +374,11 @@ impl Driver {
     }
 
     /// The report of a stop. No more commits are made.
-    pub fn finish(&mut self) -> Drained {
+    pub fn finish(&mut self, consumer: &Consumer) -> Drained {
         self.commits = None;
         let position = |e: &Entry| Position { partition: e.at.to_string(), position: e.position(), end: self.poller.end(&e.at) };
-        Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left(), fatal: self.poller.fatal() }
+        let (left, unknown) = left(consumer, self.poller.doubtful());
+        Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left() + left, unknown, fatal: self.poller.fatal() }
     }
 
     /// What /status shows of the partitions.
@@ -383,6 +407,27 @@ impl Driver {
         all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         all
     }
+}
+
+/// How many of these partitions have records behind where they are settled, or else behind the group's commit, and of how many
+/// Kafka does not say in time.
+fn left(consumer: &Consumer, partitions: &[(TopicPartition, Option<i64>)]) -> (usize, usize) {
+    let until = Instant::now() + LEFT_WAIT_MAX;
+    let (mut left, mut unknown) = (0, 0);
+    for (at, position) in partitions {
+        let patience = || until.saturating_duration_since(Instant::now());
+        let committed = || {
+            let found = consumer.committed_offsets(list(std::slice::from_ref(at)), patience()).ok()?;
+            found.elements().first().and_then(|e| if let Offset::Offset(offset) = e.offset() { Some(offset) } else { None })
+        };
+        let begin = position.or_else(|| (!patience().is_zero()).then(committed).flatten());
+        let end = begin.filter(|_| !patience().is_zero()).and_then(|_| consumer.fetch_watermarks(&at.topic, at.partition, patience()).ok());
+        match (begin, end) {
+            (Some(begin), Some((_, end))) => left += usize::from(begin < end),
+            _ => unknown += 1,
+        }
+    }
+    (left, unknown)
 }
 
 fn seek(consumer: &Consumer, places: TopicPartitionList) -> KafkaResult<()> {

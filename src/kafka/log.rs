@@ -137,15 +137,18 @@ impl KafkaLog {
         Ok(self.at_time(at, time)?.unwrap_or(high))
     }
 
-    /// The first record at or after a time, in milliseconds since the epoch.
+    /// The first record at or after a time, in milliseconds since the epoch. Before that no record has a time, and Kafka
+    /// takes negative times for something else: all that it holds is later.
     pub fn at_time(&self, at: &TopicPartition, ms: i64) -> Result<Option<i64>, String> {
+        if ms <= 0 {
+            return Ok(Some(self.watermarks(at)?.0));
+        }
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(&at.topic, at.partition, Offset::Offset(ms)).map_err(|e| e.to_string())?;
         let answer = self.observer.offsets_for_times(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
-        Ok(match answer.find_partition(&at.topic, at.partition).map(|f| f.offset()) {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        })
+        let found = answer.find_partition(&at.topic, at.partition).ok_or("no answer for the partition")?;
+        found.error().map_err(|e| e.to_string())?;
+        Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
     }
 
     /// All topics that Kafka has.

@@ -153,7 +153,7 @@ pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver
             break;
         }
     }
-    let report = driver.lock().finish();
+    let report = driver.lock().finish(&consumer);
     let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
     if consumer.client().fatal_error().is_some() {
         // A dead client is refused its close, and to drop it can wait for ever (librdkafka 2.12, measured). The process ends with it.

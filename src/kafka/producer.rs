@@ -96,7 +96,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(30);
         while fatal(&first).is_none() {
             assert!(Instant::now() < until, "the first producer did not die in 30 s");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
         let said = Unproduced::new(&first, &KafkaError::MessageProduction(RDKafkaErrorCode::Fatal));
         assert!(said.code == Some(RDKafkaErrorCode::ClusterAuthorizationFailed) && said.reason.contains("authorization"), "{said:?}");
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(said.code, Some(RDKafkaErrorCode::MessageSizeTooLarge), "what is said of the record itself");
         while fatal(&renewed.get()).is_some() {
             assert!(Instant::now() < until, "no other producer came in 30 s");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }

@@ -2,7 +2,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -120,6 +120,14 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option
     asked.add_partition_range(topic, 0, partitions - 1);
     let found = consumer.committed_offsets(asked, Duration::from_secs(10)).unwrap();
     found.elements().iter().map(|e| if let Offset::Offset(o) = e.offset() { Some(o) } else { None }).collect()
+}
+
+/// Commits for a group of another kind of consumer, without our mark.
+pub(crate) fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = config().set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    super::eventually("the group's coordinator takes a commit", 30, || consumer.commit(&list, CommitMode::Sync).is_ok());
 }
 
 /// Where each partition's log ends.

@@ -177,7 +177,9 @@ impl<'v> Apply<'v> {
         let positions: Vec<_> = plans.iter().map(|p| (self.at(p.partition), p.to)).collect();
         match self.log.commit(&positions, &mark) {
             Ok(()) => Ok("set, and committed to Kafka; the bridge goes on there when it starts".into()),
-            Err(why) if self.exactly() => Ok(format!("set; the running bridge takes it up and commits it (Kafka takes no commit from outside: {why})")),
+            Err(why) if self.exactly() => Ok(format!(
+                "set; a running bridge takes it up within a second or two (it looks at 100 quiet partitions of a lane each second) and commits it. Kafka takes no commit from outside while the group has a member: {why}"
+            )),
             Err(why) => Err(format!("under at-least-once only Kafka's commit can be set, which it takes while no bridge runs: {why}. Stop the bridge first")),
         }
     }

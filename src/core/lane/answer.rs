@@ -72,7 +72,11 @@ impl Lane {
 
     /// Whether a partition's state is as we know it; else the partition is claimed again.
     fn audit(&mut self, generation: u64, reply: &Reply) -> bool {
-        let Some(part) = self.parts.get(&generation) else { return false };
+        let sent_at = self.sent_at;
+        let Some(part) = self.parts.get_mut(&generation) else { return false };
+        if !matches!(reply, Reply::Error(_)) {
+            part.compared_at = Some(sent_at);
+        }
         let why = match (reply, part.check_guard(reply)) {
             // An error says nothing about the state; what is sent next will meet it again.
             (Reply::Error(_), _) | (_, Guarded::Holds) => return true,
@@ -113,7 +117,7 @@ impl Lane {
             Reply::Error(error) => self.aborted(batch, &replies[1..exec_at], error, now, jitter),
             // Nil: a watched state was moved. The guards that ride behind tell whose; it may have befallen others too.
             _ => {
-                self.audit_due = now;
+                self.audit_all(now);
                 self.disturbed();
                 self.unbuild(batch);
             }
@@ -270,7 +274,7 @@ impl Lane {
         };
         self.wait_until = Some(now + self.backoff.next(jitter));
         // Another server may have become the master meanwhile, or this one may have loaded older data.
-        self.audit_due = now;
+        self.audit_all(now);
         if self.troubled.replace(code) != Some(code) {
             self.events.push(Event::Trouble(Some((code, error.to_owned()))));
         }
