@@ -3,6 +3,7 @@ use super::{Args as Global, Exit, Output, configuration, print, record};
 use crate::app::subscription;
 use crate::config::validate::{Valid, effective_guarantee};
 use crate::core::route::Topics;
+use crate::core::words::counted;
 use crate::kafka::client;
 use crate::sink::connection::Connector;
 use crate::sink::preflight::{For, Unfit, preflight};
@@ -25,14 +26,19 @@ pub struct Args {
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub topic: Option<String>,
     /// A header NAME=VALUE, for --record; may be repeated
-    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true)]
-    pub header: Vec<String>,
+    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true, value_parser = header)]
+    pub header: Vec<(String, String)>,
     /// The record's timestamp in ms since the epoch, for --record
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub timestamp: Option<i64>,
     /// Take the record for a tombstone, for --record
     #[arg(long, requires = "record")]
     pub tombstone: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    parts.map(|(name, value)| (name.into(), value.into())).ok_or_else(|| "a name, = and a value, such as trace=7".into())
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {
@@ -79,16 +85,16 @@ fn connect(valid: &Valid) -> Ends {
     match metadata {
         Err(e) => problems.push(format!("Kafka {}: {e}; check kafka.brokers and the security properties", valid.config.kafka.brokers.join(","))),
         Ok(metadata) => {
-            found.push(format!("Kafka: {} broker{}", metadata.brokers().len(), if metadata.brokers().len() == 1 { "" } else { "s" }));
+            found.push(format!("Kafka: {}", counted(metadata.brokers().len(), "broker")));
             for route in valid.lane.routes.iter() {
                 for topic in &route.topics {
                     let matching: Vec<_> = metadata.topics().iter().filter(|t| topic.matches(t.name())).collect();
                     let shown = if let Topics::Name(n) = topic { n.clone() } else { subscription(std::slice::from_ref(route)).join(", ") };
                     match matching.as_slice() {
                         [] => problems.push(format!("route {}: no topic {shown} exists yet; the bridge will wait for it", route.name)),
-                        all => {
-                            all.iter().for_each(|t| found.push(format!("route {}: topic {} with {} partitions", route.name, t.name(), t.partitions().len())))
-                        }
+                        all => all
+                            .iter()
+                            .for_each(|t| found.push(format!("route {}: topic {} with {}", route.name, t.name(), counted(t.partitions().len(), "partition")))),
                     }
                 }
             }

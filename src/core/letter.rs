@@ -19,10 +19,10 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// What stands beside the original bytes, as names and texts.
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
+    /// What stands beside the original bytes, as names and texts. `job`: the replay that met the record.
+    pub fn facts(&self, job: Option<&str>) -> Vec<(&'static str, String)> {
         let r = &self.record;
-        vec![
+        let mut facts = vec![
             ("code", self.code.into()),
             ("reason", self.reason.clone()),
             ("route", self.route.clone()),
@@ -33,11 +33,13 @@ impl Letter {
             ("timestamp", r.timestamp_ms.map(|t| t.to_string()).unwrap_or_default()),
             ("failed", self.failed.join("; ")),
             ("applied", self.applied.join("; ")),
-        ]
+        ];
+        facts.extend(job.map(|job| ("job", job.to_owned())));
+        facts
     }
 
     /// Appends the XADD that keeps the letter. A null key or payload has no field.
-    pub fn encode(&self, stream: &str, maxlen: Option<u64>, out: &mut Encoder) {
+    pub fn encode(&self, stream: &str, maxlen: Option<u64>, job: Option<&str>, out: &mut Encoder) {
         out.arg(b"XADD");
         out.arg(stream.as_bytes());
         if let Some(n) = maxlen {
@@ -46,7 +48,7 @@ impl Letter {
             out.arg_number(n);
         }
         out.arg(b"*");
-        for (name, text) in self.facts() {
+        for (name, text) in self.facts(job) {
             out.arg(name.as_bytes());
             out.arg(text.as_bytes());
         }

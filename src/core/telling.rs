@@ -1,5 +1,6 @@
 //! What a person is told: conditions that begin and end, what became of a partition, and how many letters there are.
 use super::record::TopicPartition;
+use super::words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ impl Letters {
             return None;
         }
         *told = Some(now);
-        let message = format!("route {route}: {count} dead letters since the start; the last one ({code}): {reason}");
+        let message = format!("route {route}: {} since the start; the last one ({code}): {reason}", words::counted(*count, "dead letter"));
         Some(Telling::Warn { code: "dead-letter", message })
     }
 }
