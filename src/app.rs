@@ -314,7 +314,8 @@ impl Shared {
 
     /// Starts the thread that produces a lane's dead letters.
     fn undertaker(&self, lane: usize) -> Result<Undertaker, String> {
-        let topic = LetterTopic::new(&self.config.kafka, &self.config.dead_letter.topic, self.conditions.clone(), format!("lane {lane}"));
+        let job = self.job.as_ref().map(|keys| keys.name().to_owned());
+        let topic = LetterTopic::new(&self.config.kafka, &self.config.dead_letter.topic, self.conditions.clone(), format!("lane {lane}"), job);
         let topic = topic.map_err(|e| format!("the dead-letter topic's producer: {e}"))?;
         let ((letters, to_bury), (done, buried)) = (bounded(1), bounded(1));
         spawn(&format!("letters-{lane}"), &self.to_poller, move || topic.run(&to_bury, &done))?;

@@ -79,6 +79,8 @@ fn wrong_usage_ends_with_2_and_help_lists_the_exit_codes() {
         &["status", "--address", "127.0.0.1"],
         &["status", "--address", "127.0.0.1:99999"],
         &["check", "--record", "/nonexistent"],
+        &["check", "--record", "-", "--header", "noeq"],
+        &["check", "--record", "-", "--header", "=value"],
         &["--output", "json", "schema", "--markdown"],
         &["demo", "--set", "redis.lanes=4"],
         &["demo", "--config", REFERENCE],
@@ -90,7 +92,12 @@ fn wrong_usage_ends_with_2_and_help_lists_the_exit_codes() {
     }
     let help = run(&["--help"], &[], "");
     assert_eq!(help.status.code(), Some(0));
-    for code in ["3   done, with dead letters", "75  stopped with records left to the next start", "78  wrong configuration"] {
+    for code in [
+        "3   done, with dead letters",
+        "5   verify: all that was compared is equal",
+        "75  stopped with records left to the next start",
+        "78  wrong configuration",
+    ] {
         assert!(out(&help).contains(code), "{}", out(&help));
     }
 }

@@ -232,7 +232,8 @@ fn dead_letters_are_kept_as_in_the_live_path_and_end_with_3() {
     kafka::produce(&bed.topic, [Produce::new("a", r#"{"x":1}"#), Produce::new("b", "no json"), Produce::new("c", r#"{"x":1}"#)]);
     bed.redis.command("SET volatility:c text");
     let told = bed.expect(3, &["replay", "--yes", "--from-offset", "earliest", "--append"]);
-    let found: Vec<(String, String)> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect();
+    let found: Vec<(String, String)> =
+        letters::read(&bed.redis, &format!("bridge:dead:{}", bed.job())).iter().map(|l| (l.text("offset"), l.text("code"))).collect();
     assert_eq!(found, [("1".into(), "undecodable".into()), ("2".into(), "refused".into())]);
     assert!(told.contains("complete, with dead letters") && told.contains("2 dead"), "{told}");
     assert_eq!((bed.count("applied"), bed.count("dead")), (3, 2), "two writes of a, one of c");
@@ -309,7 +310,7 @@ fn unread(bed: &Bed, from: i64) {
 }
 
 fn lettered(bed: &Bed) -> Vec<(String, String)> {
-    letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect()
+    letters::read(&bed.redis, &format!("bridge:dead:{}", bed.job())).iter().map(|l| (l.text("offset"), l.text("code"))).collect()
 }
 
 #[test]

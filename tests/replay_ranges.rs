@@ -162,7 +162,7 @@ fn a_time_before_what_kafka_still_holds_is_refused_unless_clamped() {
     assert!(told.contains("from a time before what Kafka still holds, [2, 4)") && told.contains("--clamp"), "{told}");
     let told = bed.replay(&["--from-time", "-9h", "--clamp"]);
     assert!(told.contains("it is 2 (--clamp)") && told.contains(" 2 records, "), "{told}");
-    assert!(bed.replay(&["--from-time", "-150m", "--target-prefix", "y:"]).contains(" 1 records, "));
+    assert!(bed.replay(&["--from-time", "-150m", "--target-prefix", "y:"]).contains(" 1 record, "));
     let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-9h", "--yes"]);
     assert!(told.contains("a time before what Kafka still holds"), "{told}");
     kafka::delete_records(&bed.topic, 0..1, 4);

@@ -21,14 +21,19 @@ pub struct Args {
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub topic: Option<String>,
     /// A header NAME=VALUE, for --record; may be repeated
-    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true)]
-    pub header: Vec<String>,
+    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true, value_parser = header)]
+    pub header: Vec<(String, String)>,
     /// The record's timestamp in ms since the epoch, for --record
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub timestamp: Option<i64>,
     /// Take the record for a tombstone, for --record
     #[arg(long, requires = "record")]
     pub tombstone: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    parts.map(|(name, value)| (name.into(), value.into())).ok_or_else(|| "a name, = and a value, such as trace=7".into())
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {

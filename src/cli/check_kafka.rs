@@ -3,6 +3,7 @@ use super::check::Ends;
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
 use crate::core::route::{Route, Topics};
+use crate::core::words::counted;
 use crate::kafka::client::{self, Reader};
 use crate::kafka::log::KafkaLog;
 use crate::kafka::rights::{self, Right};
@@ -23,7 +24,7 @@ pub(super) fn ask(valid: &Valid, ends: &mut Ends) {
         Ok(both) => both,
         Err(e) => return ends.problems.push(format!("Kafka {}: {e}; check kafka.brokers and the security properties", kafka.brokers.join(","))),
     };
-    ends.found.push(format!("Kafka: {} broker{}", metadata.brokers().len(), if metadata.brokers().len() == 1 { "" } else { "s" }));
+    ends.found.push(format!("Kafka: {}", counted(metadata.brokers().len(), "broker")));
     let all: Vec<&str> = metadata.topics().iter().map(|t| t.name()).collect();
     let mut read = BTreeSet::new();
     for route in valid.lane.routes.iter() {
@@ -72,7 +73,7 @@ fn topics(client: &Reader, route: &Route, all: &[&str], read: &mut BTreeSet<Stri
         for name in matching {
             match rights::describe(client, name) {
                 Ok(partitions) => {
-                    ends.found.push(format!("route {}: topic {name} with {partitions} partitions", route.name));
+                    ends.found.push(format!("route {}: topic {name} with {}", route.name, counted(partitions, "partition")));
                     read.insert(name.to_owned());
                 }
                 Err(Right::Missing) => ends.problems.push(format!("route {}: no topic {name} exists yet; the bridge will wait for it", route.name)),

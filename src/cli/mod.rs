@@ -33,6 +33,8 @@ pub enum Exit {
     Letters = 3,
     /// Verify found differences.
     Different = 4,
+    /// Verify found all that it compared equal, and could not compare all.
+    NotCompared = 5,
     /// Stopped with records left to the next start.
     Left = 75,
     /// Wrong configuration.
@@ -45,6 +47,7 @@ const EXIT_CODES: &str = "Exit codes:
   2   wrong usage
   3   done, with dead letters: the record of check --record is one
   4   verify found differences
+  5   verify: all that was compared is equal, and something could not be compared
   75  stopped with records left to the next start, or to replay --resume
   78  wrong configuration";
 

@@ -49,8 +49,7 @@ pub(super) fn show(output: Output, args: &check::Args, file: &str, valid: &Valid
         print::failure(output, "--topic is needed: the routes have only patterns");
         return Exit::Usage;
     };
-    let headers: Vec<(&str, Option<&[u8]>)> =
-        args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
+    let headers: Vec<(&str, Option<&[u8]>)> = args.header.iter().map(|(name, value)| (name.as_str(), Some(value.as_bytes()))).collect();
     let value = (!args.tombstone).then_some(payload.as_slice());
     let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
     let through: Vec<Through> = route::through(routes, &topic).into_iter().map(|r| through(routes, r, &record)).collect();

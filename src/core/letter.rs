@@ -6,7 +6,7 @@ use super::record::Record;
 pub const HEADER: &str = "dead.";
 
 /// The names of a letter's facts. A header of such a name, behind [`HEADER`], is of an older letter, and is not carried on.
-const FACTS: [&str; 11] = ["code", "reason", "route", "write", "topic", "partition", "offset", "timestamp", "failed", "applied", "origin"];
+const FACTS: [&str; 12] = ["code", "reason", "route", "write", "topic", "partition", "offset", "timestamp", "failed", "applied", "origin", "job"];
 
 /// One dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,22 +25,24 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// What stands beside the original bytes, as names and texts.
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
+    /// What stands beside the original bytes, as names and texts. `job`: the replay that met the record.
+    pub fn facts(&self, job: Option<&str>) -> Vec<(&'static str, String)> {
         let r = &self.record;
-        let facts = [
-            self.code.into(),
-            self.reason.clone(),
-            self.route.clone(),
-            self.writes.join(","),
-            r.at().topic.to_string(),
-            r.at().partition.to_string(),
-            r.offset.to_string(),
-            r.timestamp_ms.map(|t| t.to_string()).unwrap_or_default(),
-            self.failed.join("; "),
-            self.applied.join("; "),
+        let mut facts = vec![
+            ("code", self.code.into()),
+            ("reason", self.reason.clone()),
+            ("route", self.route.clone()),
+            ("write", self.writes.join(",")),
+            ("topic", r.at().topic.to_string()),
+            ("partition", r.at().partition.to_string()),
+            ("offset", r.offset.to_string()),
+            ("timestamp", r.timestamp_ms.map(|t| t.to_string()).unwrap_or_default()),
+            ("failed", self.failed.join("; ")),
+            ("applied", self.applied.join("; ")),
         ];
-        FACTS.into_iter().zip(facts.into_iter().chain(origin(r))).collect()
+        facts.extend(origin(r).map(|origin| ("origin", origin)));
+        facts.extend(job.map(|job| ("job", job.to_owned())));
+        facts
     }
 
     /// The record's own headers: without what an older letter said.
@@ -49,7 +51,7 @@ impl Letter {
     }
 
     /// Appends the XADD that keeps the letter. A null key or payload has no field.
-    pub fn encode(&self, stream: &str, maxlen: Option<u64>, out: &mut Encoder) {
+    pub fn encode(&self, stream: &str, maxlen: Option<u64>, job: Option<&str>, out: &mut Encoder) {
         out.arg(b"XADD");
         out.arg(stream.as_bytes());
         if let Some(n) = maxlen {
@@ -58,7 +60,7 @@ impl Letter {
             out.arg_number(n);
         }
         out.arg(b"*");
-        for (name, text) in self.facts() {
+        for (name, text) in self.facts(job) {
             out.arg(name.as_bytes());
             out.arg(text.as_bytes());
         }
@@ -110,7 +112,7 @@ mod tests {
         let (route, reason) = ("r".to_owned(), "no JSON".to_owned());
         let letter = Letter { record, code: "undecodable", reason, route, writes: vec!["*".into()], failed: vec!["all".into()], applied: Vec::new() };
         let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
-        let facts = letter.facts().into_iter().map(|(name, value)| (format!("{HEADER}{name}"), value));
+        let facts = letter.facts(None).into_iter().map(|(name, value)| (format!("{HEADER}{name}"), value));
         let headers: Vec<_> = facts.chain(letter.headers().map(|(name, value)| (name.to_owned(), text(value)))).collect();
         self::record(topic, offset, &headers)
     }

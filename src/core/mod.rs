@@ -14,6 +14,7 @@
 //! | [`encode`] | RESP |
 //! | [`resp`] | replies from a connection's bytes, however they are split |
 //! | [`reply`] | what Redis answered, and its triage |
+//! | [`words`] | how counts and writes are named in messages |
 //! | [`text`] | a byte string that needs no allocation where it is short |
 //! | [`claim`] | where a claimed partition begins |
 //! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
@@ -65,4 +66,5 @@ pub mod text;
 pub mod throttle;
 pub mod topics;
 pub mod verify;
+pub mod words;
 pub mod write;

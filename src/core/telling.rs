@@ -1,5 +1,6 @@
 //! What a person is told: conditions that begin and end, what became of a partition, and how many letters there are.
 use super::record::TopicPartition;
+use super::words::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -161,11 +162,6 @@ pub fn left_out(at: &TopicPartition, offset: i64) -> Telling {
          are dropped, and counted. To apply them, name the topic in the route's topics"
     );
     Telling::Warn { code: "letter-left-out", message }
-}
-
-/// A number of things: `1 record`, `2 records`.
-pub fn counted(n: u64, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -158,6 +158,13 @@ pub enum Rendered {
     Expired,
 }
 
+/// Commands of which only the first argument is a key, or a channel: so a prefix before it moves all that they touch.
+const ONE_KEY: &str = "append bitfield decr decrby expire expireat geoadd getset hdel hincrby hincrbyfloat hmset \
+    hset hsetnx incr incrby incrbyfloat linsert lpop lpush lpushx lrem lset ltrim persist \
+    pexpire pexpireat pfadd psetex publish rpop rpush rpushx sadd set setbit setex setnx \
+    setrange spublish srem xadd xdel xtrim zadd zincrby zrem zremrangebylex zremrangebyrank \
+    zremrangebyscore";
+
 /// Whether a command that was accepted into a transaction can still be refused when it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusable {
@@ -220,6 +227,11 @@ impl Kind {
             Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => false,
             Self::Command(_) => !CONVERGE.contains(&self.name().as_str()),
         }
+    }
+
+    /// Whether it writes no other key than the first, which of a command by template is known of some only.
+    pub fn writes_one_key(&self) -> bool {
+        !matches!(self, Self::Command(_)) || ONE_KEY.split(' ').any(|one| one == self.name())
     }
 
     /// Appends the command. On an error nothing of it is left in the encoder.

@@ -31,12 +31,14 @@ pub struct LetterTopic {
     conditions: Conditions,
     /// Whose letters these are.
     lane: String,
+    /// The replay that they are of.
+    job: Option<String>,
 }
 
 impl LetterTopic {
-    pub fn new(kafka: &Kafka, topic: &str, conditions: Conditions, lane: String) -> Result<Self, KafkaError> {
+    pub fn new(kafka: &Kafka, topic: &str, conditions: Conditions, lane: String, job: Option<String>) -> Result<Self, KafkaError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| KafkaError::ClientCreation(e.to_string()))?;
-        Ok(Self { producer: Renewed::new(client::producer(kafka), Returned::of(kafka))?, topic: topic.to_owned(), runtime, conditions, lane })
+        Ok(Self { producer: Renewed::new(client::producer(kafka), Returned::of(kafka))?, topic: topic.to_owned(), runtime, conditions, lane, job })
     }
 
     /// Buries what comes in, until its lane is gone.
@@ -114,7 +116,7 @@ impl LetterTopic {
 
     async fn send(&self, producer: &FutureProducer<Returned>, letter: &Letter) -> Result<DeliveryFuture, KafkaError> {
         let mut headers = OwnedHeaders::new();
-        for (name, text) in &letter.facts() {
+        for (name, text) in &letter.facts(self.job.as_deref()) {
             headers = headers.insert(Header { key: &format!("{HEADER}{name}"), value: Some(text) });
         }
         for (name, value) in letter.headers() {

@@ -7,6 +7,7 @@ use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::Held;
 use crate::core::route::Topics;
+use crate::core::words::counted;
 use crate::sink::claim::{Log, Subscribed};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -171,7 +172,7 @@ impl KafkaLog {
             Some(error) => Trouble::of(error.into()).map(|trouble| (trouble, format!("{}: {}", at.topic, RDKafkaErrorCode::from(error)))),
             None if usize::try_from(at.partition).is_ok_and(|p| p >= topic.partitions().len()) => {
                 let trouble = Trouble::of(RDKafkaErrorCode::UnknownPartition)?;
-                Some((trouble, format!("{} has {} partitions", at.topic, topic.partitions().len())))
+                Some((trouble, format!("{} has {}", at.topic, counted(topic.partitions().len(), "partition"))))
             }
             None => None,
         }

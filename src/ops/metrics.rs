@@ -184,7 +184,7 @@ mod tests {
             uptime_seconds: 1,
             partitions: vec![partition],
             routes: vec![route],
-            redis: Some(RedisStatus { used_memory_bytes: Some(1), maxmemory_bytes: Some(0), streams: vec![streams] }),
+            redis: Some(RedisStatus { looked_at_ms: 1, used_memory_bytes: Some(1), maxmemory_bytes: Some(0), streams: vec![streams] }),
             conditions: vec![condition],
         }
     }

@@ -182,7 +182,15 @@ fn letters(asked: &Asked<'_>) -> Vec<Trial> {
     if !stream.is_empty() {
         let all: &[(&str, &[&str])] =
             if asked.exactly() { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
-        trials.extend(all.iter().map(|(name, rest)| asked.trial(name, &[], &[&[stream.as_str()], *rest].concat())));
+        let trial = |(name, rest): &(&str, &[&str])| {
+            let mut trial = asked.trial(name, &[], &[&[stream.as_str()], *rest].concat());
+            // A job's stream ends with its name: the next job has another.
+            if let (For::Job, Some((all, _))) = (asked.by, stream.rsplit_once(':')) {
+                trial[1].pattern = format!("{all}:*");
+            }
+            trial
+        };
+        trials.extend(all.iter().map(trial));
     }
     trials.extend(index(asked.config, asked.routes).iter().flat_map(|i| i.iter()).flatten().map(|key| asked.trial("zadd", &[key], &["0", "m"])));
     trials

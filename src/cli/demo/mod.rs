@@ -11,6 +11,7 @@ use crate::app::Bridge;
 use crate::config::load::load_text;
 use crate::config::validate::{Valid, validate};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::core::words::counted;
 use crate::ops::http::{self, Source as _};
 use crate::ops::listener::Bounds;
 use crate::ops::status::Status;
@@ -120,7 +121,7 @@ fn show(args: &Args) -> Result<Exit, String> {
         print::line(format_args!("  {} stopped at {}", p.partition, p.position.unwrap_or_default()));
     }
     let commands: u64 = status.routes.iter().map(|r| r.commands).sum();
-    print::line(format_args!("{} ticks are in Redis, each once, as {commands} commands; {dead} dead letters.", settled(&status)));
+    print::line(format_args!("{} ticks are in Redis, each once, as {commands} commands; {}.", settled(&status), counted(dead, "dead letter")));
     redis.delete();
     if let Some(fatal) = drained.fatal {
         return Err(fatal);

@@ -8,6 +8,7 @@ use crate::core::replay::job::Counts;
 use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::route::Origin;
 use crate::core::state::{Guarded, Last};
+use crate::core::words;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -228,6 +229,10 @@ impl Lane {
     /// The transaction did not run. `queued` has the replies to its commands, then to its positions.
     fn aborted(&mut self, mut batch: Batch, queued: &[Reply], error: &str, now: Duration, jitter: f64) {
         let mut whole = None;
+        let write_of = |origin: Origin| {
+            let route = &self.settings.routes[origin.route];
+            words::write(&route.name, origin.write + 1, &route.writes[origin.write].kind.name())
+        };
         for (i, reply) in queued.iter().enumerate() {
             let Reply::Error(why) = reply else { continue };
             let Some(&sent) = batch.commands.get(i) else {
@@ -241,9 +246,9 @@ impl Lane {
                     break;
                 }
                 (Class::Permanent, Sent::Write { origin, .. }) => {
-                    Verdict::Dead { route: origin.route, reason: format!("write {} was refused: {why}", origin.write + 1) }
+                    Verdict::Dead { route: origin.route, reason: format!("{} was refused: {why}", write_of(origin)) }
                 }
-                (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
+                (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("{} was refused: {why}", write_of(origin)) },
                 (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
                 (_, Sent::Begun { .. }) => Verdict::Halt { code: "refused", reason: unkept(why) },
             };

@@ -1,4 +1,5 @@
 //! Where a range begins and ends, as a person says it: half-open, as Kafka's offsets are.
+use crate::core::words::counted;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -204,7 +205,7 @@ pub fn partitions(topic: &str, there: i32, list: Option<&[i32]>, bounds: &[&Boun
         }
     }
     if let Some(missing) = all.iter().flatten().find(|p| **p >= there) {
-        return Err(format!("topic {topic} has {there} partitions: there is no {missing}"));
+        return Err(format!("topic {topic} has {}: there is no {missing}", counted(there, "partition")));
     }
     let all = all.unwrap_or_else(|| (0..there).collect());
     if all.len() > 1 && bounds.iter().any(|bound| bound.is_of_one()) {
