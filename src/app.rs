@@ -12,14 +12,16 @@ use crate::core::claimer;
 use crate::core::fingerprint;
 use crate::core::lane::{Lane, Letters, Tally};
 use crate::core::latency;
+use crate::core::membership::Membership;
 use crate::core::poller::{Note, Poller};
-use crate::core::progress::Census;
 use crate::core::replay::job::Keys;
 use crate::core::route::{Route, Topics};
+use crate::core::topics::ignored;
+use crate::kafka::client;
 use crate::kafka::driver::{Drained, Driver};
 use crate::kafka::letters::LetterTopic;
 use crate::kafka::log::KafkaLog;
-use crate::kafka::poller;
+use crate::kafka::poller::{self, Subscription};
 use crate::ops::conditions::Conditions;
 use crate::ops::http::Source;
 use crate::ops::status::{LatencyStatus, RouteStatus, Status};
@@ -27,6 +29,7 @@ use crate::sink::claim::Claimer;
 use crate::sink::connection::Connector;
 use crate::sink::figures::{Figures, Seen};
 use crate::sink::lane::{LaneHandle, Load, Room, Shell, Undertaker};
+use crate::sink::vigil::Vigil;
 use crossbeam_channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,24 +116,25 @@ impl Bridge {
         let conditions = Conditions::default();
         let routes = valid.lane.routes.clone();
         let tallies: Arc<[Tally]> = routes.iter().map(|_| Tally::default()).collect();
-        let connector = Connector::new(config.redis.clone());
         let (to_poller, inbox) = bounded(POLLER_INBOX);
         let (claims, requests) = unbounded();
-        let shared =
-            Shared { config: config.clone(), connector: connector.clone(), conditions: conditions.clone(), to_poller: to_poller.clone(), clock, job: None };
+        let shared = Shared::new(config.clone(), conditions.clone(), to_poller.clone(), clock, None);
         let lanes = shared.lanes(valid, &tallies)?;
-        let topic_missing = Arc::new(AtomicBool::new(false));
+        let [topic_missing, topic_refused, bare] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let log = KafkaLog::new(&config.kafka, valid.start).map_err(|e| format!("Kafka: {e}"))?;
         let size = log.size(&routes);
         let claimer = Claimer {
-            connector,
+            connector: shared.connector.clone(),
             config: config.clone(),
             routes: routes.clone(),
             claimer: claimer::Claimer::new(claim_settings(&config, routes.clone())),
             log,
             conditions: conditions.clone(),
+            post: shared.vigil.post("claimer"),
             to_poller: to_poller.clone(),
             topic_missing: topic_missing.clone(),
+            topic_refused: topic_refused.clone(),
+            bare: bare.clone(),
             clock,
         };
         spawn("claimer", &to_poller, move || claimer.run(&requests))?;
@@ -145,15 +149,22 @@ impl Bridge {
             conditions: conditions.clone(),
             clock,
             topic_missing,
+            topic_refused,
+            refused_by: String::new(),
+            membership: Membership::new(client::terms(&config.kafka)),
+            bare,
+            unreached: String::new(),
+            left_group: String::new(),
             statistics: None,
             rounds: Arc::new(AtomicU64::new(0)),
         };
         let driver = Arc::new(Mutex::new(driver));
-        let consumer = Arc::new(poller::subscribe(&config.kafka, &subscription(&routes), size, driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
+        let wanted = Subscription { topics: &subscription(&routes), ignored: &ignored(&routes), size };
+        let consumer = Arc::new(poller::subscribe(&config.kafka, &wanted, driver.clone()).map_err(|e| format!("Kafka: {e}"))?);
         let (committing, committer) = bounded(0);
-        let (of_committer, notes) = (consumer.clone(), to_poller.clone());
+        let (of_committer, told, notes) = (consumer.clone(), driver.clone(), to_poller.clone());
         spawn("committer", &to_poller, move || {
-            poller::commit(&of_committer, &to_commit, &notes);
+            poller::commit(&of_committer, &told, &to_commit, &notes);
             drop((of_committer, committing));
         })?;
         let redis = Arc::new(Seen::default());
@@ -209,6 +220,13 @@ impl Bridge {
     }
 }
 
+impl View {
+    /// Logs what still holds at the end of the process.
+    pub fn leave(&self) {
+        self.conditions.leave_all();
+    }
+}
+
 impl Source for View {
     fn status(&self) -> Status {
         let (ready, census, partitions, guarantee) = {
@@ -224,7 +242,12 @@ impl Source for View {
             tombstones: t.tombstones.load(Ordering::Relaxed),
             dropped: t.dropped.load(Ordering::Relaxed),
             condition_errors: t.condition_errors.load(Ordering::Relaxed),
-            latency: LatencyStatus { bounds_ms: latency::BOUNDS_MS.to_vec(), counts: t.latency.counts(), sum_ms: t.latency.sum_ms() },
+            latency: LatencyStatus {
+                bounds_ms: latency::BOUNDS_MS.to_vec(),
+                counts: t.latency.counts(),
+                sum_ms: t.latency.sum_ms(),
+                implausible: t.latency.implausible(),
+            },
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -240,9 +263,8 @@ impl Source for View {
         }
     }
 
-    fn ready(&self) -> (bool, Census) {
-        let driver = self.driver.lock();
-        (driver.ready(), driver.census())
+    fn ready(&self) -> bool {
+        self.driver.lock().ready()
     }
 
     fn alive(&self) -> bool {
@@ -259,9 +281,16 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The job that they work for.
     pub(crate) job: Option<Keys>,
+    vigil: Vigil,
 }
 
 impl Shared {
+    pub(crate) fn new(config: Arc<Config>, conditions: Conditions, to_poller: Sender<Note>, clock: Clock, job: Option<Keys>) -> Self {
+        let connector = Connector::new(config.redis.clone());
+        let vigil = Vigil::new(conditions.clone(), &connector.address());
+        Self { config, connector, conditions, to_poller, clock, job, vigil }
+    }
+
     /// Starts the lanes' threads.
     pub(crate) fn lanes(&self, valid: &Valid, tallies: &Arc<[Tally]>) -> Result<Vec<LaneHandle>, String> {
         let mut lanes = Vec::new();
@@ -279,17 +308,21 @@ impl Shared {
                 to_poller: self.to_poller.clone(),
                 load: load.clone(),
                 conditions: self.conditions.clone(),
+                post: self.vigil.post(&format!("lane {id}")),
                 clock: self.clock,
             };
             spawn(&format!("lane-{id}"), &self.to_poller, move || shell.run())?;
             lanes.push(LaneHandle { inbox: input, load });
         }
+        let vigil = self.vigil.clone();
+        spawn("vigil", &self.to_poller, move || vigil.run())?;
         Ok(lanes)
     }
 
     /// Starts the thread that produces a lane's dead letters.
     fn undertaker(&self, lane: usize) -> Result<Undertaker, String> {
-        let topic = LetterTopic::new(&self.config.kafka, &self.config.dead_letter.topic, self.conditions.clone(), format!("lane {lane}"));
+        let job = self.job.as_ref().map(|keys| keys.name().to_owned());
+        let topic = LetterTopic::new(&self.config.kafka, &self.config.dead_letter.topic, self.conditions.clone(), format!("lane {lane}"), job);
         let topic = topic.map_err(|e| format!("the dead-letter topic's producer: {e}"))?;
         let ((letters, to_bury), (done, buried)) = (bounded(1), bounded(1));
         spawn(&format!("letters-{lane}"), &self.to_poller, move || topic.run(&to_bury, &done))?;

@@ -194,6 +194,7 @@ fn a_broker_that_is_not_there_at_start_is_waited_for() {
     let _broker = Proxy::start(port, &kafka::bootstrap());
     daemon.wait_ready();
     ticks.expect_in(&redis, 40);
+    eventually("the condition is over", 10, || !daemon.holds("kafka-unreachable"));
 }
 
 #[test]

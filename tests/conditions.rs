@@ -111,9 +111,9 @@ fn odd(topic: &str) {
     kafka::produce(topic, payloads.iter().map(|p| Produce::new("K", p)));
 }
 
-fn writes(when_of_route: &str, when_of_write: &str, on_condition_error: &str) -> String {
+fn writes(when_of_route: &str, when_of_write: &str) -> String {
     format!(
-        "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n{when_of_route}\n{on_condition_error}\n\
+        "[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n{when_of_route}\n\
          [[route.write]]\nset = {{ key = \"kept:{{offset}}\", value = \"{{payload}}\" }}\n\
          [[route.write]]\n{when_of_write}\nset = {{ key = \"alert:{{offset}}\", value = \"{{payload}}\" }}\n"
     )
@@ -128,13 +128,17 @@ fn keys(redis: &RedisServer) -> Vec<String> {
 }
 
 #[test]
-fn what_a_condition_can_not_be_applied_to_is_a_dead_letter_by_default_and_left_out_where_the_route_says_so() {
-    let skip = "on_condition_error = \"skip\"";
+fn a_filter_that_can_not_be_applied_is_a_dead_letter_and_an_alert_is_left_out() {
+    let with = |on_error: &str| format!("{HIGH}\non_condition_error = \"{on_error}\"");
     for (routes, expected, dead, errors, dropped) in [
-        (writes("", HIGH, ""), &["alert:0", "kept:0", "kept:3"][..], 2, 0, 0),
-        (writes("", HIGH, skip), &["alert:0", "kept:0", "kept:1", "kept:2", "kept:3"], 0, 2, 0),
-        (writes(HIGH, "", ""), &["alert:0", "kept:0"], 2, 0, 1),
-        (writes(HIGH, "", skip), &["alert:0", "kept:0"], 0, 2, 3),
+        (writes("", HIGH), &["alert:0", "kept:0", "kept:1", "kept:2", "kept:3"][..], 0, 2, 0),
+        (writes("", &with("skip")), &["alert:0", "kept:0", "kept:1", "kept:2", "kept:3"], 0, 2, 0),
+        (writes("", &with("dead")), &["alert:0", "kept:0", "kept:3"], 2, 0, 0),
+        (writes(HIGH, ""), &["alert:0", "kept:0"], 2, 0, 1),
+        (writes(&with("dead"), ""), &["alert:0", "kept:0"], 2, 0, 1),
+        (writes(&with("skip"), ""), &["alert:0", "kept:0"], 0, 2, 3),
+        // Each says what becomes of its own.
+        (writes(&with("skip"), &with("dead")), &["alert:0", "kept:0"], 0, 2, 3),
     ] {
         let redis = RedisServer::start();
         let topic = kafka::topic("conditions", 1);
@@ -151,8 +155,16 @@ fn what_a_condition_can_not_be_applied_to_is_a_dead_letter_by_default_and_left_o
             assert_eq!((letter.text("code"), letter.text("offset"), letter.text("write")), ("condition-error".into(), offset.into(), "*".into()));
             let reason = letter.text("reason");
             assert!(reason.ends_with(&format!("the condition \"value.realized_vol > 0.50\" can't be applied: {why}")), "{reason}");
-            assert_eq!(reason.starts_with("write 2 (set): "), routes.starts_with(&writes("", HIGH, "")[..60]), "{reason}");
+            assert_eq!(reason.starts_with("write 2 (set): "), routes == writes("", &with("dead")), "{reason}");
         }
+        // However many records it is: told once, with the first.
+        let log = daemon.log();
+        assert_eq!(log.matches("code=\"condition-error\"").count(), usize::from(errors > 0), "{log}");
+        if errors > 0 {
+            assert!(log.contains("offset 1: value.realized_vol is text where a number is needed"), "{log}");
+        }
+        let metrics = daemon.get("/metrics").unwrap();
+        assert!(metrics.contains(&format!("bridge_condition_errors_total{{route=\"r\"}} {errors}")), "{metrics}");
         assert_eq!(daemon.stop(), 0);
     }
 }
@@ -162,7 +174,7 @@ fn without_a_place_for_letters_a_record_that_nobody_can_judge_halts_its_partitio
     let redis = RedisServer::start();
     let topic = kafka::topic("conditions", 1);
     odd(&topic);
-    let daemon = Setup::new(&topic, &redis.url()).extra("").routes(&writes(HIGH, "", "")).start();
+    let daemon = Setup::new(&topic, &redis.url()).extra("").routes(&writes(HIGH, "")).start();
     daemon.wait_holds("poison");
     assert!(daemon.message("poison").contains("value.realized_vol is text where a number is needed, at offset 1"), "{}", daemon.message("poison"));
     assert_eq!((daemon.settled(), keys(&redis)), (1, vec!["alert:0".to_owned(), "kept:0".into()]));
@@ -195,7 +207,7 @@ fn replay_verify_and_dry_run_come_to_what_the_live_path_came_to() {
     let mut changed = Bed { setup: bed.setup.clone().routes(&ALERTING.replace("value.spread > 0.10", "value.spread > 0.15")), ..bed };
     let told = changed.expect(4, &all);
     assert!(told.contains("DIFFERENT alerts:"), "{told}");
-    changed.setup = changed.setup.clone().routes(&ALERTING.replace("value.spread > 0.10", "value.spreda > 0.10"));
+    changed.setup = changed.setup.clone().routes(&ALERTING.replace("value.spread > 0.10\"", "value.spreda > 0.10\"\non_condition_error = \"dead\""));
     let told = changed.run(&["replay", "--dry-run", "--from-offset", "earliest"]);
     assert_eq!(told.status.code(), Some(3), "{}", said(&told));
     assert!(said(&told).contains("nothing for value.spreda"), "{}", said(&told));
@@ -224,11 +236,12 @@ fn a_rebuild_asks_only_for_the_streams_that_conditions_let_it_write_to() {
     assert_eq!(ticks, 110);
 }
 
-/// Checks a record by the routes for alerts, with another `on_condition_error` perhaps.
-fn record(on_condition_error: &str, arguments: &[&str], payload: &str) -> (Option<i32>, String) {
+/// Checks a record by the routes for alerts, with a change perhaps.
+fn record(change: [&str; 2], arguments: &[&str], payload: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bridge.toml");
-    let routes = ALERTING.replace("TOPIC", "t").replace("when = \"not", &format!("{on_condition_error}\nwhen = \"not"));
+    let routes = ALERTING.replace("TOPIC", "t");
+    let routes = if change[0].is_empty() { routes } else { routes.replace(change[0], change[1]) };
     std::fs::write(&file, routes).unwrap();
     let all: Vec<&str> = ["--config", file.to_str().unwrap(), "check", "--record", "-"].into_iter().chain(arguments.iter().copied()).collect();
     let output = run(&all, &[], payload);
@@ -237,7 +250,7 @@ fn record(on_condition_error: &str, arguments: &[&str], payload: &str) -> (Optio
 
 #[test]
 fn a_checked_record_is_shown_with_the_conditions_that_held() {
-    let (code, said) = record("", &["--key", "A"], r#"{"realized_vol":0.4,"spread":0.2}"#);
+    let (code, said) = record(["", ""], &["--key", "A"], r#"{"realized_vol":0.4,"spread":0.2}"#);
     let expected = [
         "route all:",
         r#"  SET latest:A "{\"realized_vol\":0.4,\"spread\":0.2}" EX 3600"#,
@@ -249,14 +262,15 @@ fn a_checked_record_is_shown_with_the_conditions_that_held() {
     ];
     // The alert's own command asks for a field that is not there.
     assert_eq!(code, Some(3), "{said}");
-    let (code, said) = record("", &["--key", "A"], r#"{"seq":1,"realized_vol":0.4,"spread":0.2}"#);
+    let (code, said) = record(["", ""], &["--key", "A"], r#"{"seq":1,"realized_vol":0.4,"spread":0.2}"#);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!((code, lines.len()), (Some(0), expected.len() + 1), "{said}");
     assert_eq!(lines[lines.len() - 3..], expected[expected.len() - 3..], "{said}");
-    let (code, said) = record("", &["--key", "TEST/A"], "{}");
+    let (code, said) = record(["", ""], &["--key", "TEST/A"], "{}");
     assert!(said.contains("  # when not starts_with(key, 'TEST/'): does not hold: the record is dropped\n"), "{said}");
     assert_eq!((code, said.matches("write").count()), (Some(0), 0), "{said}");
-    let (code, said) = record("", &["--key", "A"], r#"{"spread":"wide"}"#);
+    let alert_dead = ["when = \"value.realized_vol > 0.50 or", "on_condition_error = \"dead\"\nwhen = \"value.realized_vol > 0.50 or"];
+    let (code, said) = record(alert_dead, &["--key", "A"], r#"{"spread":"wide"}"#);
     assert_eq!(code, Some(3));
     for line in [
         "  # write 2, when value.realized_vol > 0.50 or value.spread > 0.10: can't be applied (the record has nothing for value.realized_vol)",
@@ -264,7 +278,7 @@ fn a_checked_record_is_shown_with_the_conditions_that_held() {
     ] {
         assert!(said.lines().any(|l| l == line), "{line}\n{said}");
     }
-    let (code, said) = record("on_condition_error = \"skip\"", &["--key", "A", "--output", "json"], r#"{"spread":"wide"}"#);
+    let (code, said) = record(["", ""], &["--key", "A", "--output", "json"], r#"{"spread":"wide"}"#);
     assert_eq!(code, Some(0), "{said}");
     let shown: Value = serde_json::from_str(&said).unwrap();
     let conditions = shown["routes"][1]["conditions"].as_array().unwrap();
@@ -273,7 +287,7 @@ fn a_checked_record_is_shown_with_the_conditions_that_held() {
     assert_eq!(conditions[2]["when"], "value.realized_vol > 0.50");
     assert!(conditions[2]["said"].as_str().unwrap().contains("on_condition_error = \"skip\": this write is left out"), "{said}");
     // Without a key nobody can tell of the filter whether it starts with that.
-    let (code, said) = record("", &[], "{}");
+    let (code, said) = record(["", ""], &[], "{}");
     assert_eq!(code, Some(3));
     assert!(said.contains("the record has nothing for key"), "{said}");
 }
@@ -290,7 +304,7 @@ fn a_condition_that_means_nothing_never_starts_and_says_where_it_is_wrong() {
     for expected in [
         "FILE: route.0.when: found \"&&\" at column 27 of \"value.realized_vol > 0.50 && key\"; allowed: and",
         "FILE: route.0.on_condition_error: found \"drop\"; allowed: skip, dead",
-        "FILE: route.0.write.0.when: found \"vaule.x\" at column 1 of \"vaule.x > 1\"; allowed: key, payload, value.FIELD",
+        "FILE: route.0.write.0.when: found \"vaule.x\" at column 1 of \"vaule.x > 1\"; allowed: value.vaule.x for a field of that name; key, payload",
         "; did you mean \"value.x\"?",
         "FILE: route.0.write.1.when: found text at column 1 of \"key > 1\"; allowed: a number",
         "FILE: route.1.when: found \"value.x > 1\", with a field of value in a route with decode = \"raw\"",

@@ -8,7 +8,7 @@ fn drained_sequence(redis: &RedisServer, records: u64) {
     let topic = kafka::topic("ticks", 8);
     let mut ticks = Ticks::default();
     ticks.produce(&topic, records, 100);
-    let setup = Setup::new(&topic, &redis.url());
+    let setup = Setup::new(&topic, &redis.url()).without_properties();
     let mut daemon = setup.start();
     ticks.expect_in(redis, 120);
     assert_eq!(daemon.stop(), 0);
@@ -49,12 +49,28 @@ fn killing_the_bridge_five_times_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn killing_the_bridge_under_load_loses_and_doubles_nothing_by_default() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 8);
+    let mut ticks = Ticks::default();
+    let setup = Setup::new(&topic, &redis.url()).without_properties();
+    for round in 1..=3 {
+        ticks.produce(&topic, 100_000, 100);
+        let mut daemon = setup.start();
+        eventually("the bridge is in the midst of it", 60, || daemon.settled() > (round - 1) * 100_000 + 1_000);
+        daemon.kill();
+    }
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 120);
+}
+
+#[test]
 fn a_second_owner_fences_the_first() {
     let redis = RedisServer::start();
     let topic = kafka::topic("ticks", 4);
     let mut ticks = Ticks::default();
     ticks.produce(&topic, 20_000, 20);
-    let setup = Setup::new(&topic, &redis.url());
+    let setup = Setup::new(&topic, &redis.url()).without_properties();
     let zombie = setup.start();
     eventually("the first bridge works", 30, || zombie.settled() > 0);
     // Stopped until Kafka has given its partitions away, then woken up with a batch in its hands.

@@ -1,14 +1,13 @@
 //! The examples do what they say, as they stand; and what the bridge wrote is plain Redis for any client (redis-py here).
 use crate::support::command::{check, out, run};
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::eventually;
 use crate::support::kafka::{self, Produce};
+use crate::support::process::{Lines, Process};
 use crate::support::redis_server::RedisServer;
 use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 const CONFIGURATION: &str = include_str!("../examples/bridge.toml");
 
@@ -63,39 +62,24 @@ fn text(bytes: Option<&[u8]>) -> String {
 }
 
 /// A script on its way, ended with the test.
-struct Script(Child, BufReader<ChildStdout>);
+struct Script(Process, Lines);
 
 impl Script {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{e}: {command:?}: scripts/install test"));
-        let said = BufReader::new(child.stdout.take().unwrap());
-        Self(child, said)
+        let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        let said = Lines::of(process.stdout.take().unwrap());
+        Self(process, said)
     }
 
     fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.1.next("the script's next line").unwrap_or_default()
     }
 
     /// What it says until it ends well.
     fn finish(mut self) -> String {
-        let mut code = None;
-        eventually("the script ends", 90, || {
-            code = self.0.try_wait().unwrap();
-            code.is_some()
-        });
-        let mut said = String::new();
-        self.1.read_to_string(&mut said).unwrap();
-        assert!(code.unwrap().success(), "{said}");
+        let said: String = self.1.rest("all that the script says").into_iter().map(|line| line + "\n").collect();
+        assert!(self.0.ended().success(), "{said}");
         said
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -142,12 +126,7 @@ fn streaming_py_publishes_reads_and_subscribes_and_says_when_something_is_away()
     }
     bed.redis.kill();
     let mut away = bed.python(&["examples/streaming.py"]);
-    let mut code = None;
-    eventually("it gives up", 60, || {
-        code = away.0.try_wait().unwrap();
-        code.is_some()
-    });
-    assert_eq!(code.unwrap().code(), Some(1), "nobody answers, and that is an answer");
+    assert_eq!(away.0.ended().code(), Some(1), "nobody answers, and that is an answer");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Starting, being watched, being told, stopping.
 use crate::support::daemon::{Setup, binary};
-use crate::support::http::{Events, get};
+use crate::support::http::ask;
 use crate::support::kafka::{self, Produce};
+use crate::support::process;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, signal};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -77,6 +77,31 @@ fn a_stop_while_redis_is_away_says_that_records_are_left() {
     ticks.produce(&topic, 1_000, 10);
     daemon.wait_holds("redis-unreachable");
     assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    redis.run();
+    let _daemon = setup.start();
+    ticks.expect_in(&redis, 40);
+}
+
+#[test]
+fn a_stop_while_redis_is_away_counts_the_partitions_that_have_records_and_no_others() {
+    let mut redis = RedisServer::with(Kind::System, &["--appendonly", "yes"]);
+    let topic = kafka::topic("ticks", 6);
+    let mut ticks = Ticks::default();
+    ticks.produce_on(&topic, 600, 6, 0..6);
+    let setup = Setup::new(&topic, &redis.url());
+    let mut daemon = setup.start();
+    daemon.wait_settled(600);
+    redis.kill();
+    eventually("all its partitions wait for Redis", 40, || daemon.open() == 0);
+    ticks.produce_on(&topic, 400, 4, 0..4);
+    assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    assert!(daemon.log().contains("partitions=4 unknown=0"), "{}", daemon.log());
+    // None of them was ever claimed by this process.
+    let mut daemon = setup.start();
+    daemon.wait_holds("redis-unreachable");
+    eventually("it has partitions", 40, || daemon.status().is_some_and(|s| s.partitions.len() == 6));
+    assert_eq!(daemon.stop(), 75, "{}", daemon.log());
+    assert!(daemon.log().contains("partitions=4 unknown=0"), "{}", daemon.log());
     redis.run();
     let _daemon = setup.start();
     ticks.expect_in(&redis, 40);
@@ -164,9 +189,10 @@ fn the_endpoints_tell_what_is_and_what_holds() {
     let topic = kafka::topic("ticks", 2);
     let mut ticks = Ticks::default();
     ticks.produce(&topic, 500, 10);
-    kafka::produce(&topic, [Produce::new("poison", "{")]);
+    // Its time is in seconds in place of milliseconds.
+    kafka::produce(&topic, [Produce { timestamp: Some(1_765_000_000), ..Produce::new("poison", "{") }]);
     // A session that even a slow machine keeps: the epoch is that of the first claim.
-    let daemon = Setup::new(&topic, &redis.url()).without_property("session.timeout.ms").start();
+    let daemon = Setup::new(&topic, &redis.url()).property("session.timeout.ms", "45000").start();
     daemon.wait_settled(501);
     assert_eq!(daemon.get("/livez").unwrap(), "ok\n");
     assert_eq!(daemon.get("/readyz").unwrap(), "ok\n");
@@ -177,16 +203,19 @@ fn the_endpoints_tell_what_is_and_what_holds() {
         "bridge_commands_total{route=\"volatility\"} 1500",
         "bridge_dead_letters_total{route=\"volatility\"} 1",
         "# TYPE bridge_latency_seconds histogram",
-        "bridge_latency_seconds_count{route=\"volatility\"} 501",
-        "bridge_latency_seconds_bucket{le=\"+Inf\",route=\"volatility\"} 501",
+        "bridge_latency_seconds_count{route=\"volatility\"} 500",
+        "bridge_latency_seconds_bucket{le=\"+Inf\",route=\"volatility\"} 500",
+        "bridge_latency_implausible_total{route=\"volatility\"} 1",
         &format!("bridge_lag_records{{topic=\"{topic}\",partition=\"0\"}} 0"),
         "bridge_ready 1",
-        "# EOF",
+        "# HELP bridge_records_total Records settled through a route.",
     ] {
         assert!(metrics.contains(line), "missing: {line}\nin:\n{metrics}");
     }
+    let open = ask(daemon.http, "GET", "/metrics", &[("Accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")], "");
+    assert!(open.header("content-type").is_some_and(|c| c.starts_with("application/openmetrics-text")) && open.text().ends_with("# EOF\n"), "{}", open.text());
     let address = format!("127.0.0.1:{}", daemon.http);
-    let status = |extra: &[&str]| Command::new(binary()).args(["status", "--address", &address]).args(extra).output().unwrap();
+    let status = |extra: &[&str]| process::output(Command::new(binary()).args(["status", "--address", &address]).args(extra));
     let text = String::from_utf8(status(&[]).stdout).unwrap();
     assert!(text.contains("ready, exactly-once") && text.contains(&format!("{topic}[1]")), "{text}");
     assert!(text.contains("2 of 2 partitions are open"), "{text}");
@@ -241,7 +270,7 @@ fn redis_memory_and_the_lengths_of_streams_are_told_without_a_search_of_the_keys
 
 #[test]
 fn no_bridge_is_no_readiness() {
-    let status = Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]).output().unwrap();
+    let status = process::output(Command::new(binary()).args(["status", "--ready", "--address", "127.0.0.1:1"]));
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stderr).contains("no bridge answers at 127.0.0.1:1"));
 }
@@ -261,54 +290,37 @@ fn systemd_hears_of_readiness_life_and_stopping() {
     };
     let mut daemon = Setup::new(&topic, &redis.url()).start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")]);
     let mut heard = Vec::new();
-    while !(heard.contains(&"READY=1\n".to_owned()) && heard.contains(&"WATCHDOG=1\n".to_owned())) {
+    eventually("systemd is told that it is ready, and that it lives", 60, || {
         heard.push(hear());
-    }
+        heard.contains(&"READY=1\n".to_owned()) && heard.contains(&"WATCHDOG=1\n".to_owned())
+    });
     daemon.wait_all_open();
     signal(daemon.pid(), "TERM");
-    while !hear().contains("STOPPING=1") {}
+    eventually("systemd is told that it stops", 60, || hear().contains("STOPPING=1"));
     // Nobody reads it any more: it would be full of signs of life, and who writes to it would wait.
     drop(socket);
     assert_eq!(daemon.exit_code(20), 0);
 }
 
 #[test]
-fn the_demo_opens_with_the_address_of_a_page_whose_data_are_there() {
-    let redis = RedisServer::start();
-    let mut demo =
-        Command::new(binary()).args(["demo", "--rate", "200", "--redis", &redis.url()]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let port: u16 = lines.find_map(|l| l.strip_prefix("watch it at http://127.0.0.1:")?.strip_suffix('/')?.parse().ok()).expect("the page's address");
-    let page = get(port, "/");
-    assert!(page.status == 200 && page.text().contains("page.js"), "{}", page.text());
-    let mut live = Events::open(port, "/api/v1/streaming/live", None);
-    assert!(live.update().unwrap().data.contains("realized_vol"));
-    let routes = get(port, "/api/v1/routes").json();
-    let fixed = &routes["routes"][0]["fixed"][0];
-    assert_eq!((fixed["key"].as_str(), &fixed["offers"]), (Some("alerts"), &serde_json::json!(["history", "live"])), "{routes}");
-    signal(demo.id(), "TERM");
-    assert!(lines.last().unwrap().contains("ticks are in Redis, each once"));
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn the_demo_runs_drains_and_leaves_nothing_behind() {
-    let redis = RedisServer::start();
-    let run = |extra: &[&str]| Command::new(binary()).args(["demo", "--seconds", "6", "--rate", "500"]).args(extra).output().unwrap();
-    let output = run(&["--redis", &redis.url()]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{text}\n{said}");
-    assert!(!said.contains("librdkafka"), "that its broker ends with it is no error: {said}");
-    for expected in ["watch it at http://127.0.0.1:", "XREVRANGE volatility:BTC/USD", "records/s", "lag", "ticks are in Redis, each once", "0 dead letters"] {
-        assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
+fn what_was_not_mended_at_a_stop_is_left_and_not_told_as_over() {
+    let topic = kafka::topic("ticks", 1);
+    kafka::produce(&topic, [Produce::new("K", r#"{"a":1}"#), Produce::new("K", "poison")]);
+    // Of a partition; of a Redis that refuses; of a Redis that is away.
+    for (code, maxmemory, away) in [("poison", "0", false), ("redis-oom", "1", false), ("redis-unreachable", "0", true)] {
+        let mut redis = RedisServer::start();
+        redis.command(&format!("CONFIG SET maxmemory {maxmemory}"));
+        let mut daemon = Setup::new(&topic, &redis.url()).extra("[drain]\ndeadline = \"1s\"\n").start();
+        if away {
+            daemon.wait_holds("poison");
+            redis.kill();
+        }
+        daemon.wait_holds(code);
+        daemon.stop();
+        let log = daemon.log();
+        let left: Vec<&str> = log.lines().filter(|l| l.contains(&format!("while {code} holds"))).collect();
+        assert!(!left.is_empty() && !log.contains(&format!("{code} is over")), "{code}: {log}");
+        let mended = left.iter().all(|l| !l.contains("it is not mended"));
+        assert_eq!(mended, code != "poison", "{left:?}");
     }
-    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connect()).unwrap();
-    assert_eq!(left, Vec::<String>::new());
-    redis.command("SET latest:BTC/USD mine");
-    let output = run(&["--redis", &redis.url()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("already holds latest:BTC/USD"));
-    let kept: String = redis::cmd("GET").arg("latest:BTC/USD").query(&mut redis.connect()).unwrap();
-    assert_eq!(kept, "mine");
 }

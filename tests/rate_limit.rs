@@ -16,7 +16,7 @@ fn a_route_is_held_to_its_rate_and_its_neighbour_is_not() {
         "[[route]]\nname = \"slow\"\ntopics = [\"{slow}\"]\n{write}[route.limit]\nrecords_per_second = 500\nburst = 500\n\
          [[route]]\nname = \"fast\"\ntopics = [\"{fast}\"]\n{write}"
     );
-    let daemon = Setup::new(&slow, &redis.url()).redis_extra("lanes = 1").routes(&routes).without_property("session.timeout.ms").start();
+    let daemon = Setup::new(&slow, &redis.url()).redis_extra("lanes = 1").routes(&routes).property("session.timeout.ms", "45000").start();
     daemon.wait_ready();
     let begun = Instant::now();
     limited.produce(&slow, 3_500, 10);

@@ -38,7 +38,7 @@ fn moving(configure: impl Fn(Setup) -> Setup) {
 
 #[test]
 fn two_bridges_share_partitions_cooperatively_and_one_is_killed() {
-    moving(|s| s);
+    moving(Setup::without_properties);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn two_bridges_share_partitions_eagerly_and_one_is_killed() {
 
 #[test]
 fn two_bridges_share_partitions_by_the_consumer_protocol_and_one_is_killed() {
-    moving(|s| s.without_property("session.timeout.ms").property("group.protocol", "consumer"));
+    moving(|s| s.property("group.protocol", "consumer"));
 }
 
 #[test]

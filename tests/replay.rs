@@ -2,6 +2,7 @@
 use crate::support::bed::{Bed, said};
 use crate::support::daemon::{Setup, binary};
 use crate::support::kafka::{self, Produce};
+use crate::support::process;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, sequence, tick};
 use crate::support::{eventually, letters, signal};
@@ -40,10 +41,10 @@ fn a_job_that_is_killed_again_and_again_applies_each_record_once() {
     for part in 1..=4 {
         eventually("the job is under way", 40, || bed.entries(11) > part * 6_000);
         child.kill().unwrap();
-        child.wait().unwrap();
+        child.ended();
         child = bed.start(&["replay", "--resume", &bed.job()]);
     }
-    assert!(child.wait().unwrap().success(), "{}", bed.log());
+    assert!(child.ended().success(), "{}", bed.log());
     ticks.expect_exactly(&bed.redis);
     assert_eq!((bed.count("records"), bed.count("applied")), (40_000, 80_000), "the counts are as exact as what they count");
 }
@@ -56,7 +57,7 @@ fn a_stopped_job_ends_with_75_and_the_line_that_carries_it_on() {
     let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s", "--output", "json"]);
     eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     signal(child.id(), "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(75), "{}", bed.log());
+    assert_eq!(child.ended().code(), Some(75), "{}", bed.log());
     let report: serde_json::Value = bed.log().lines().find(|l| l.contains(r#""event":"report""#)).map(|l| serde_json::from_str(l).unwrap()).unwrap();
     assert_eq!(report["end"], "stopped");
     assert!(bed.log().lines().any(|l| l.contains(r#""event":"progress""#)));
@@ -66,7 +67,7 @@ fn a_stopped_job_ends_with_75_and_the_line_that_carries_it_on() {
     assert!(settled < 20_000);
     assert!(bed.expect(0, &["jobs", "show", &bed.job()]).contains("stopped"), "it is no longer worked on");
     let arguments: Vec<&str> = line.split(' ').skip(1).collect();
-    let output = Command::new(binary()).args(&arguments).output().unwrap();
+    let output = process::output(Command::new(binary()).args(&arguments));
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     ticks.expect_exactly(&bed.redis);
     assert!(bed.expect(0, &["replay", "--resume", &bed.job()]).contains("was complete already"));
@@ -81,7 +82,7 @@ fn two_processes_of_one_job_fence_each_other() {
     eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
     assert!(told.contains("complete"), "{told}");
-    assert_eq!(first.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert_eq!(first.ended().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("another process has taken the job over"), "{}", bed.log());
     ticks.expect_exactly(&bed.redis);
     assert_eq!(bed.count("records"), 20_000);
@@ -105,7 +106,7 @@ fn beside_a_busy_live_bridge_no_value_goes_back() {
     let mut written = 20_000;
     let mut c = bed.redis.connect();
     let mut seen = [0i64; 20];
-    while job.try_wait().unwrap().is_none() {
+    while job.runs() {
         produce(written, written + 1_000);
         written += 1_000;
         for (k, seen) in seen.iter_mut().enumerate() {
@@ -115,7 +116,7 @@ fn beside_a_busy_live_bridge_no_value_goes_back() {
             *seen = v;
         }
     }
-    assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(0), "{}", bed.log());
     assert!(written > 20_000, "the live bridge was busy meanwhile");
     daemon.wait_settled(written);
     for k in 0..20 {
@@ -231,7 +232,8 @@ fn dead_letters_are_kept_as_in_the_live_path_and_end_with_3() {
     kafka::produce(&bed.topic, [Produce::new("a", r#"{"x":1}"#), Produce::new("b", "no json"), Produce::new("c", r#"{"x":1}"#)]);
     bed.redis.command("SET volatility:c text");
     let told = bed.expect(3, &["replay", "--yes", "--from-offset", "earliest", "--append"]);
-    let found: Vec<(String, String)> = letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect();
+    let found: Vec<(String, String)> =
+        letters::read(&bed.redis, &format!("bridge:dead:{}", bed.job())).iter().map(|l| (l.text("offset"), l.text("code"))).collect();
     assert_eq!(found, [("1".into(), "undecodable".into()), ("2".into(), "refused".into())]);
     assert!(told.contains("complete, with dead letters") && told.contains("2 dead"), "{told}");
     assert_eq!((bed.count("applied"), bed.count("dead")), (3, 2), "two writes of a, one of c");
@@ -252,7 +254,7 @@ fn a_redis_that_goes_away_is_waited_for() {
         // The kill may have torn a write: what Redis then repairs, it repairs wrongly at its next start.
         bed.redis.write_file_anew();
     }
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", bed.log());
+    assert_eq!(child.ended().code(), Some(0), "{}", bed.log());
     ticks.expect_exactly(&bed.redis);
 }
 
@@ -308,7 +310,7 @@ fn unread(bed: &Bed, from: i64) {
 }
 
 fn lettered(bed: &Bed) -> Vec<(String, String)> {
-    letters::read(&bed.redis, "bridge:dead").iter().map(|l| (l.text("offset"), l.text("code"))).collect()
+    letters::read(&bed.redis, &format!("bridge:dead:{}", bed.job())).iter().map(|l| (l.text("offset"), l.text("code"))).collect()
 }
 
 #[test]
@@ -420,7 +422,7 @@ fn under_at_least_once_a_job_is_exactly_once_all_the_same() {
     let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "10000/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 4_000);
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.ended();
     let told = bed.expect(0, &["replay", "--resume", &bed.job(), "--rate", "1000000/s"]);
     assert!(told.contains("complete"), "{told}");
     ticks.expect_exactly(&bed.redis);
@@ -433,7 +435,7 @@ fn a_redis_that_was_emptied_ends_the_job_and_says_so() {
     let mut child = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "1000/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 1_000);
     bed.redis.command("FLUSHALL");
-    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert_eq!(child.ended().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("Redis has no such job: it was forgotten, or Redis was emptied"), "{}", bed.log());
     assert!(!bed.log().contains("carry it on"), "there is nothing to be carried on: {}", bed.log());
 }

@@ -61,12 +61,12 @@ fn lanes_whose_partitions_share_their_keys_leave_the_newest_value_of_each() {
         bed.count("records") > 6_000
     });
     job.kill().unwrap();
-    job.wait().unwrap();
+    job.ended();
     let mut job = bed.start(&["replay", "--resume", &bed.job()]);
-    while job.try_wait().unwrap().is_none() {
+    while job.runs() {
         watch();
     }
-    assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(0), "{}", bed.log());
     assert_eq!((0..5).map(stands).collect::<Vec<_>>(), [VALUES - 5, VALUES - 4, VALUES - 3, VALUES - 2, 1_000_000]);
     assert_eq!((bed.count("records"), bed.count("applied") + bed.count("older"), bed.count("present")), (VALUES, VALUES, 0));
 }
@@ -105,7 +105,7 @@ fn a_stopped_process_whose_job_another_one_has_taken_says_so_and_leaves_the_othe
     }
     bed.redis.command(&format!("SET bridge:job:{name}:alive 1"));
     signal(job.id(), "TERM");
-    assert_eq!(job.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("fenced after") && bed.log().contains("another process has taken the job over"), "{}", bed.log());
     assert!(bed.expect(0, &["jobs", "show", &name]).contains("running"), "by the other one");
 }
@@ -122,7 +122,7 @@ fn a_job_is_not_carried_on_beside_a_bridge_that_was_set_back_and_will_add_the_sa
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "20/s"]);
     eventually("the job is under way", 40, || bed.entries(1) > 50);
     signal(job.id(), "TERM");
-    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
     let (name, settled) = (bed.job(), bed.entries(1));
     let rewind = |to: &str| bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-offset", to, "--yes"]);
     let told = rewind("0:390");
@@ -145,7 +145,7 @@ fn the_rate_of_a_job_that_is_carried_on_is_its_own() {
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "4000/s"]);
     eventually("the job is under way", 40, || bed.entries(5) > 8_000);
     signal(job.id(), "TERM");
-    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
     let told = bed.expect(0, &["--output", "json", "replay", "--resume", &bed.job(), "--rate", "1500/s"]);
     let events: Vec<serde_json::Value> = told.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let rates: Vec<f64> = events.iter().filter_map(|e| e["progress"]["rate"].as_f64()).collect();

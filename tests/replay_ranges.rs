@@ -1,6 +1,7 @@
 //! Odd ranges: each ends right.
 use crate::support::bed::Bed;
 use crate::support::kafka::{self, Produce};
+use crate::support::process::Process;
 use crate::support::sequence::{Ticks, sequence, tick};
 use crate::support::{eventually, signal};
 
@@ -50,7 +51,7 @@ fn a_compacted_topic_is_replayed_across_its_holes_and_resumed_where_the_last_rec
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--to-offset", "1000", "--partition", "0", "--rate", "50/s"]);
     eventually("the job is under way", 40, || bed.entries(10) > 200);
     signal(job.id(), "TERM");
-    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
     let before: Vec<Vec<u64>> = (0..10).map(|k| sequence(&bed.redis, &format!("P{k}/USD"))).collect();
     let settled = before.iter().map(Vec::len).sum::<usize>();
     assert!(settled < 900, "{settled}");
@@ -96,7 +97,7 @@ fn what_retention_deletes_meanwhile_halts_or_is_passed_over_where_that_was_asked
     kafka::delete_records(&bed.topic, 0..1, 18_000);
     assert!(bed.expect(0, &["jobs", "list"]).contains("running"));
     signal(job.id(), "TERM");
-    assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
     let name = bed.job();
     let told = bed.expect(1, &["replay", "--resume", &name, "--rate", "1000000/s"]);
     assert!(told.contains("history-gone") && told.contains("[18000, 20000)") && told.contains("--clamp"), "{told}");
@@ -117,7 +118,7 @@ fn retention_under_the_reader_is_met_while_it_reads() {
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s", "--clamp"]);
     eventually("the job is under way", 40, || bed.entries(1) > 300);
     kafka::delete_records(&bed.topic, 0..1, 28_000);
-    assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(0), "{}", bed.log());
     let found = sequence(&bed.redis, "P0/USD");
     let kept = found.iter().filter(|seq| **seq < 28_000).count();
     assert_eq!(found, (0..kept as u64).chain(28_000..30_000).collect::<Vec<_>>());
@@ -132,7 +133,7 @@ fn a_topic_that_is_deleted_or_made_anew_is_told_and_nothing_of_another_log_is_ap
     let mut job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "2000/s"]);
     eventually("the job is under way", 40, || bed.entries(1) > 300);
     kafka::delete(&bed.topic);
-    assert_eq!(job.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(1), "{}", bed.log());
     assert!(bed.log().contains("topic-missing"), "{}", bed.log());
     let told = bed.expect(1, &["replay", "--yes", "--from-offset", "earliest"]);
     assert!(told.contains("Kafka has none of the topics"), "{told}");
@@ -161,7 +162,7 @@ fn a_time_before_what_kafka_still_holds_is_refused_unless_clamped() {
     assert!(told.contains("from a time before what Kafka still holds, [2, 4)") && told.contains("--clamp"), "{told}");
     let told = bed.replay(&["--from-time", "-9h", "--clamp"]);
     assert!(told.contains("it is 2 (--clamp)") && told.contains(" 2 records, "), "{told}");
-    assert!(bed.replay(&["--from-time", "-150m", "--target-prefix", "y:"]).contains(" 1 records, "));
+    assert!(bed.replay(&["--from-time", "-150m", "--target-prefix", "y:"]).contains(" 1 record, "));
     let told = bed.expect(0, &["rewind", "--topic", &bed.topic, "--to-time", "-9h", "--yes"]);
     assert!(told.contains("a time before what Kafka still holds"), "{told}");
     kafka::delete_records(&bed.topic, 0..1, 4);
@@ -184,9 +185,9 @@ fn a_report_says_what_was_deleted_and_applied_in_all_and_how_fast_its_own_proces
     let bed = Bed::new(1).fetching_little();
     let mut ticks = Ticks::default();
     ticks.produce_on(&bed.topic, 20_000, 1, 0..1);
-    let stop = |mut job: std::process::Child| {
+    let stop = |mut job: Process| {
         signal(job.id(), "TERM");
-        assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+        assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
     };
     let job = bed.start(&["replay", "--yes", "--from-offset", "earliest", "--rate", "500/s"]);
     eventually("the job is under way", 40, || bed.entries(1) > 300);

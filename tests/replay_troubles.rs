@@ -25,7 +25,7 @@ fn a_lane_that_owes_letters_holds_up_no_other_and_they_are_counted() {
     eventually("the other partition is at its end", 40, || bed.entries(5) == 30_000);
     assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
     kafka::create(&dead, 1, &[]);
-    assert_eq!(job.wait().unwrap().code(), Some(3), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(3), "{}", bed.log());
     free.expect_exactly(&bed.redis);
     assert_eq!(sequence(&bed.redis, "H0/USD").len(), 2_000);
     assert_eq!(rdkafka::Message::key(&kafka::read_all(&dead, 1)[0]), Some(&b"text"[..]));
@@ -101,7 +101,7 @@ fn a_damaged_batch_of_one_partition_halts_no_other_when_kafka_was_away_since() {
     pass(Duration::from_secs(35));
     assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
     server.run();
-    assert_eq!(job.wait().unwrap().code(), Some(1), "{}", bed.log());
+    assert_eq!(job.ended().code(), Some(1), "{}", bed.log());
     let told = bed.log();
     assert!(told.contains("[0] halted at 1: kafka-corrupt") && !told.contains("[1] halted"), "{told}");
     assert_eq!(sequence(&bed.redis, "P1/USD"), (0..4_000).collect::<Vec<_>>());
@@ -147,14 +147,14 @@ fn a_redis_that_does_not_take_the_mark_of_completion_is_waited_for_until_a_stop(
         assert!(job.try_wait().unwrap().is_none(), "{}", bed.log());
         if stopped {
             signal(job.id(), "TERM");
-            assert_eq!(job.wait().unwrap().code(), Some(75), "{}", bed.log());
+            assert_eq!(job.ended().code(), Some(75), "{}", bed.log());
             assert!(bed.log().contains(&format!("--resume {name}")), "{}", bed.log());
         }
         bed.redis.command(&format!("RENAME kept {job_key}"));
         if stopped {
             bed.expect(0, &["replay", "--resume", &name]);
         } else {
-            assert_eq!(job.wait().unwrap().code(), Some(0), "{}", bed.log());
+            assert_eq!(job.ended().code(), Some(0), "{}", bed.log());
         }
         assert!(bed.expect(0, &["jobs", "show", &name]).contains("complete"));
         assert_eq!(bed.entries(1), 200);

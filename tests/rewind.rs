@@ -1,13 +1,14 @@
 //! An operator sets where the bridge goes on.
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::kafka::Produce;
+use crate::support::process;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, tick};
 use crate::support::{eventually, kafka, letters};
 use std::process::{Command, Output};
 
 fn rewind(daemon: &Daemon, arguments: &[&str]) -> Output {
-    Command::new(binary()).arg("--config").arg(daemon.config()).arg("rewind").args(arguments).output().unwrap()
+    process::output(Command::new(binary()).arg("--config").arg(daemon.config()).arg("rewind").args(arguments))
 }
 
 fn said(output: &Output) -> String {
@@ -43,6 +44,21 @@ fn a_running_bridge_takes_a_rewind_up_by_itself() {
     assert_eq!(sequence(&redis), expected.into_iter().chain(100..110).collect::<Vec<_>>());
     eventually("Kafka's commit follows", 20, || kafka::committed(&setup.group, &topic, 1) == [Some(110)]);
     assert!(daemon.log().contains("rewound"), "{}", daemon.log());
+}
+
+#[test]
+fn so_many_before_the_end_as_there_are_not_is_the_earliest_which_is_told() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 1);
+    Ticks::default().produce(&topic, 17, 1);
+    let daemon = Setup::new(&topic, &redis.url()).start();
+    daemon.wait_settled(17);
+    let done = rewind(&daemon, &["--topic", &topic, "--to-offset", "-100", "--yes"]);
+    let told = said(&done);
+    assert!(done.status.success() && told.contains("up to 17 records are applied again"), "{told}");
+    assert!(told.contains("-100 is more than Kafka holds, [0, 17): it is the earliest, 0"), "{told}");
+    assert!(told.contains("takes it up within a second or two"), "{told}");
+    eventually("all of it is applied once more", 40, || sequence(&redis).len() == 34);
 }
 
 #[test]
@@ -141,7 +157,7 @@ fn of_several_partitions_those_are_told_that_were_set_before_one_could_not_be_an
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bridge.toml");
     std::fs::write(&file, setup.toml(1)).unwrap();
-    let done = Command::new(binary()).arg("--config").arg(&file).args(["rewind", "--topic", &topic, "--to-offset", "-10", "--yes"]).output().unwrap();
+    let done = process::output(Command::new(binary()).arg("--config").arg(&file).args(["rewind", "--topic", &topic, "--to-offset", "-10", "--yes"]));
     let told = said(&done);
     assert_eq!(done.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("Set before it: {topic}[0] to 20 (set, and committed to Kafka")), "{told}");

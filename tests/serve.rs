@@ -3,6 +3,7 @@ use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::http::{ask, get, raw};
 use crate::support::kafka::{self, Produce};
+use crate::support::process::Process;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, free_port, signal};
@@ -291,8 +292,7 @@ fn the_api_runs_as_a_process_of_its_own_and_answers_by_its_document() {
     let daemon = setup.start();
     daemon.wait_settled(1);
     assert_eq!(get(daemon.http, "/api/v1/streaming/pairs").status, 404, "the bridge itself does not serve");
-    let mut server =
-        std::process::Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut server = Process::start(std::process::Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(std::process::Stdio::null()));
     eventually("the API listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     assert_eq!(get(port, "/api/v1/streaming/pairs").json(), json!({"pairs": ["BTC/USD"]}));
     // The page is here too, and hears that the state is elsewhere.
@@ -305,7 +305,7 @@ fn the_api_runs_as_a_process_of_its_own_and_answers_by_its_document() {
         assert_eq!(get(port, &filled).status, 200, "{filled}");
     }
     signal(server.id(), "TERM");
-    assert!(server.wait().unwrap().success());
+    assert!(server.ended().success());
 }
 
 #[test]

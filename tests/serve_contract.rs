@@ -2,6 +2,7 @@
 use crate::support::daemon::Setup;
 use crate::support::http::ask;
 use crate::support::kafka::{self, Produce};
+use crate::support::process;
 use crate::support::redis_server::RedisServer;
 use std::process::Command;
 
@@ -32,7 +33,7 @@ fn the_api_answers_by_its_document_whatever_is_asked() {
     command.arg(document).args(["--url", &format!("http://127.0.0.1:{}", daemon.http)]);
     command.env("READ_TOKEN", READ).env("PUBLISH_TOKEN", PUBLISH);
     command.env("PYTHONPATH", format!("{root}/tests/python")).env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = command.output().unwrap_or_else(|e| panic!("{e}: {schemathesis}: scripts/install test"));
+    let output = process::output(&mut command);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("13 selected / 13 total"), "each path was tried: {said}");

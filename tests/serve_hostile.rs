@@ -1,9 +1,10 @@
 //! Hostile keys, bodies, bytes, and clients that are slow or many: nobody else feels them, and nothing of theirs is obeyed.
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http::{Events, ask, get, raw};
+use crate::support::http::{Answer, Events, ask, get, raw};
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, kafka, memory_kib};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -93,18 +94,83 @@ fn bodies_and_bytes_that_are_no_request_are_refused_and_leave_the_server_well() 
         ("GET /api/v1/routes HTTP/9.9\r\n\r\n".into(), &[400]),
     ];
     for (request, allowed) in refused {
-        let answer = raw(daemon.http, request.as_bytes()).map(|a| a.status);
-        assert!(answer.is_some_and(|s| allowed.contains(&s)), "{answer:?} to {request:.120}");
+        let answer = raw(daemon.http, request.as_bytes()).unwrap_or_else(|| panic!("no answer to {request:.120}"));
+        assert!(allowed.contains(&answer.status), "{} to {request:.120}", answer.status);
+        check_problem(&answer);
     }
     // What is no HTTP/1 at all: answered as wrong, or hung up on.
     for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"*1\r\n$4\r\nPING\r\n", b"\0\0\0\0\r\n\r\n"] {
-        let answer = raw(daemon.http, bytes).map(|a| a.status);
-        assert!(answer.is_none_or(|s| (400..506).contains(&s) && s != 500), "{answer:?}");
+        let Some(answer) = raw(daemon.http, bytes) else { continue };
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("no-request")), "{bytes:?}");
+        check_problem(&answer);
     }
     let before = kafka::ends(&topic, 1)[0];
     assert_eq!(post(r#"{"a":1}"#).status, 201);
     assert_eq!(kafka::ends(&topic, 1), [before + 1], "nothing of what was refused was published");
     assert!(daemon.status().unwrap().ready && !daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+/// Errors have a body of one kind, whoever finds them.
+fn check_problem(answer: &Answer) {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}: {}", answer.status, answer.text());
+    let told = answer.json();
+    assert_eq!(told["status"], answer.status, "{told}");
+    assert!(["title", "code", "detail"].iter().all(|member| told[member].as_str().is_some_and(|text| text.len() > 3)), "{told}");
+}
+
+#[test]
+fn a_head_of_more_than_32_kib_or_64_headers_is_refused_with_a_reason() {
+    let (_redis, daemon, _) = serving("");
+    let ask = |target: &str, headers: &str| raw(daemon.http, format!("GET {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes()).unwrap();
+    let of = |bytes: usize| format!("X: {}\r\n", "x".repeat(bytes));
+    for bytes in [0, 8 << 10, 31 << 10] {
+        assert_eq!(ask("/livez", &of(bytes)).status, 200, "{bytes}");
+    }
+    for (what, target, headers) in [
+        ("just above", "/livez".to_owned(), of(32 << 10)),
+        ("40 kB", "/livez".into(), of(40_000)),
+        ("what hyper itself refuses", "/livez".into(), of(200_000)),
+        ("many headers", "/livez".into(), of(1).repeat(70)),
+        ("a long target", format!("/{}", "x".repeat(40_000)), String::new()),
+        ("a target that is longer than any", format!("/{}", "x".repeat(70_000)), String::new()),
+    ] {
+        let answer = ask(&target, &headers);
+        assert!([414, 431].contains(&answer.status), "{what}: {}", answer.status);
+        assert_eq!((answer.json()["code"].as_str(), answer.header("connection")), (Some("head-too-large"), Some("close")), "{what}");
+        check_problem(&answer);
+    }
+}
+
+#[test]
+fn what_can_be_published_under_a_key_can_be_read_under_it_whatever_the_key() {
+    let (_redis, daemon, _) = serving("");
+    let plain: [&str; 12] = ["", "/", "//", "a/", "/a", "a//b", "pairs", "live", "keys", "latest", "..", "%2F"];
+    let encoded: [&[u8]; 9] = [b"", b"a/latest", b"pairs/live", b"\xff\x00", b"%", b" ", b"\r\n", "\u{e9}".as_bytes(), &[b'k'; 9000]];
+    let keys = plain.iter().map(|k| (*k).to_owned()).chain(encoded.iter().map(|k| percent_encode(k, NON_ALPHANUMERIC).to_string()));
+    for (n, key) in keys.enumerate() {
+        for base in ["/api/v1/streaming/", "/api/v1/routes/volatility/"] {
+            let body = format!(r#"{{"n":"{n} {base}"}}"#);
+            let posted = ask(daemon.http, "POST", &format!("{base}{key}"), &[], &body);
+            assert_eq!(posted.status, 201, "POST {base}{key:.50}: {}", posted.text());
+            let read = || get(daemon.http, &format!("{base}{key}/latest")).text();
+            eventually(&format!("GET {base}{key:.50}/latest"), 20, || read() == body);
+        }
+    }
+}
+
+#[test]
+fn a_field_is_shown_whatever_its_name() {
+    let (_redis, daemon, _) = serving("");
+    let mut live = Events::open(daemon.http, "/api/v1/streaming/K/live", None);
+    assert_eq!(live.next().unwrap().name, "open");
+    let posted = ask(daemon.http, "POST", &path(b"K", ""), &[], r#"{"id":"x","field.id":"y","field.n":1}"#);
+    assert_eq!(posted.status, 201, "{}", posted.text());
+    let told: serde_json::Value = serde_json::from_str(&live.update().unwrap().data).unwrap();
+    let history = get(daemon.http, &path(b"K", "/history")).json();
+    for entry in [&told["entry"], &history[0]] {
+        assert_eq!([&entry["field.id"], &entry["field.field.id"], &entry["field.n"]], [&json!("x"), &json!("y"), &json!(1)], "{entry}");
+        assert!(entry["id"].as_str().unwrap().ends_with("-0"), "{entry}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@ use crate::support::bed::Bed;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::{Event, Events, get};
 use crate::support::kafka::{self, Produce, Producer};
+use crate::support::process::joined;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::{eventually, free_port, signal};
 use std::collections::BTreeMap;
@@ -77,8 +78,8 @@ fn a_reconnect_misses_nothing_and_gets_nothing_twice() {
     let single = std::thread::spawn(move || read(port, "/api/v1/streaming/BTC/USD/live", COUNT, 150, Some(one.id)));
     let found = read(port, "/api/v1/streaming/live", COUNT * PAIRS.len(), 700, Some(all.id));
     check_each_once_in_order(&found, &PAIRS, COUNT);
-    check_each_once_in_order(&single.join().unwrap(), &PAIRS[..1], COUNT);
-    feeder.join().unwrap();
+    check_each_once_in_order(&joined("all updates of one pair are read", single), &PAIRS[..1], COUNT);
+    joined("all is produced", feeder);
 }
 
 #[test]
@@ -247,29 +248,36 @@ fn list(redis: &RedisServer, group: &str, key: &str) {
     redis.command(&format!("ZADD bridge:keys:{group}:volatility 0 {key}"));
 }
 
-/// Adds entries to the stream of BTC/USD, of which the last two stay, and tells of them by PUBLISH or not.
-fn add_and_trim(redis: &RedisServer, tell: bool) {
+/// What happens beside an entry.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    Publish,
+    /// The hub's connection is lost, in the same step: no round lies between the two.
+    Kill,
+    Nothing,
+}
+
+/// Adds entries to the stream of BTC/USD in one step, of which the last two stay.
+fn add_and_trim(redis: &RedisServer, beside: Beside) {
     let mut all = redis::pipe();
     all.atomic();
     (0..10).for_each(|n| _ = all.cmd("XADD").arg("volatility:BTC/USD").arg("*").arg("n").arg(n));
     all.cmd("XTRIM").arg("volatility:BTC/USD").arg("MAXLEN").arg(2);
-    if tell {
-        all.cmd("PUBLISH").arg("updates:BTC/USD").arg("x");
+    match beside {
+        Beside::Publish => _ = all.cmd("PUBLISH").arg("updates:BTC/USD").arg("x"),
+        Beside::Kill => _ = all.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub"),
+        Beside::Nothing => {}
     }
     all.exec(&mut redis.connect()).unwrap();
 }
 
 #[test]
 fn who_had_no_update_yet_is_told_where_entries_were_trimmed_before_they_were_read() {
-    // While the connection stands, and while it is lost.
-    for tell in [true, false] {
+    for beside in [Beside::Publish, Beside::Kill] {
         let (redis, daemon, topic) = serving("");
         let mut clients = following(&daemon, ["/api/v1/streaming/BTC/USD/live", "/api/v1/streaming/live"]);
         list(&redis, &topic, "BTC/USD");
-        add_and_trim(&redis, tell);
-        if !tell {
-            redis.command("CLIENT KILL TYPE pubsub");
-        }
+        add_and_trim(&redis, beside);
         for client in &mut clients {
             assert_eq!(gap(&client.next().unwrap()).0, "BTC/USD");
             assert_eq!([(); 2].map(|()| of(&client.next().unwrap()).1), [8, 9]);
@@ -278,11 +286,47 @@ fn who_had_no_update_yet_is_told_where_entries_were_trimmed_before_they_were_rea
 }
 
 #[test]
+fn entries_that_no_message_told_of_come_with_the_next_look_at_their_key() {
+    for beside in [Beside::Publish, Beside::Kill] {
+        let (redis, daemon, topic) = serving("");
+        let mut clients = following(&daemon, ["/api/v1/streaming/BTC/USD/live", "/api/v1/streaming/live"]);
+        list(&redis, &topic, "BTC/USD");
+        // A round without a newcomer: from then on nobody looks at the other key.
+        redis.command("XADD volatility:NEO * n 0");
+        redis.command("PUBLISH updates:NEO x");
+        assert_eq!(of(&clients[1].next().unwrap()), ("NEO".into(), 0));
+        add_and_trim(&redis, Beside::Nothing);
+        // Somebody who comes forces a round behind these entries, and gets nothing from before.
+        let [mut late] = following(&daemon, ["/api/v1/streaming/BTC/USD/live"]);
+        let mut next = redis::pipe();
+        next.atomic().cmd("XADD").arg("volatility:BTC/USD").arg("*").arg("n").arg(10);
+        match beside {
+            Beside::Publish => next.cmd("PUBLISH").arg("updates:BTC/USD").arg("x"),
+            _ => next.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub"),
+        };
+        next.exec(&mut redis.connect()).unwrap();
+        for client in &mut clients {
+            assert_eq!(gap(&client.next().unwrap()).0, "BTC/USD");
+            assert_eq!([(); 3].map(|()| of(&client.next().unwrap()).1), [8, 9, 10]);
+        }
+        let first = late.next().unwrap();
+        let first = if first.name == "gap" { late.next().unwrap() } else { first };
+        assert_eq!(of(&first).1, 10);
+    }
+}
+
+/// Adds the first entry of BTC/USD, and ends the hub's connection in the same step.
+fn begin_unheard(redis: &RedisServer) {
+    let mut begin = redis::pipe();
+    begin.atomic().cmd("XADD").arg("volatility:BTC/USD").arg("*").arg("n").arg(7).cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
+    begin.exec(&mut redis.connect()).unwrap();
+}
+
+#[test]
 fn a_stream_that_begins_while_the_connection_is_lost_is_no_gap() {
     let (redis, daemon, _) = serving("");
     let [mut client] = following(&daemon, ["/api/v1/streaming/BTC/USD/live"]);
-    redis.command("XADD volatility:BTC/USD * n 7");
-    redis.command("CLIENT KILL TYPE pubsub");
+    begin_unheard(&redis);
     assert_eq!(of(&client.next().unwrap()).1, 7);
 }
 
@@ -352,11 +396,10 @@ fn without_a_list_of_keys_each_is_followed_and_all_together_are_not() {
     assert!(all.text().contains("serve.index"), "{}", all.text());
     let mut one = Events::open(port, "/api/v1/streaming/BTC/USD/live", None);
     assert_eq!(one.next().unwrap().name, "open");
-    bed.redis.command("XADD volatility:BTC/USD * n 7");
-    bed.redis.command("CLIENT KILL TYPE pubsub");
+    begin_unheard(&bed.redis);
     assert_eq!(of(&one.next().unwrap()).1, 7);
     signal(server.id(), "TERM");
-    assert!(server.wait().unwrap().success());
+    assert!(server.ended().success());
 }
 
 #[test]

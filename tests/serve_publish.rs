@@ -2,9 +2,11 @@
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::http::{ask, get, raw};
 use crate::support::kafka;
+use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, signal};
+use parking_lot::Mutex;
 use serde_json::json;
 use std::process::{Command, Stdio};
 
@@ -62,7 +64,7 @@ fn a_request_that_is_repeated_at_another_server_is_harmless_too() {
     let port = crate::support::free_port();
     let daemon = Setup::new(&topic, &redis.url()).extra(&format!("{SERVE}listen = \"127.0.0.1:{port}\"\n")).start();
     daemon.wait_ready();
-    let mut other = Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(Stdio::null()).spawn().unwrap();
+    let mut other = Process::start(Command::new(binary()).arg("--config").arg(daemon.config()).arg("serve").stderr(Stdio::null()));
     eventually("the other server listens", 20, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let post = |port: u16, key: &str, body: &str| ask(port, "POST", "/api/v1/streaming/K", &[("Idempotency-Key", key)], body);
     let first = post(daemon.http, "one", r#"{"n":1}"#);
@@ -74,23 +76,20 @@ fn a_request_that_is_repeated_at_another_server_is_harmless_too() {
         let answer = post([daemon.http, port][n % 2], "two", r#"{"n":2}"#);
         (answer.status, answer.header("idempotency-replayed").map(Into::into))
     };
-    let answers: Vec<(u16, Option<String>)> = std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..20)
-            .map(|n| {
-                scope.spawn({
-                    let asked = &asked;
-                    move || asked(n)
-                })
-            })
-            .collect();
-        asked.into_iter().map(|a| a.join().unwrap()).collect()
+    let answers: Mutex<Vec<(u16, Option<String>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for n in 0..20 {
+            let (asked, answers) = (&asked, &answers);
+            scope.spawn(move || answers.lock().push(asked(n)));
+        }
     });
+    let answers = answers.into_inner();
     let first = |(status, replayed): &&(u16, Option<String>)| *status == 201 && replayed.as_deref() == Some("false");
     assert_eq!(answers.iter().filter(first).count(), 1, "{answers:?}");
     assert!(answers.iter().all(|(status, _)| [201, 409].contains(status)), "{answers:?}");
     assert_eq!(kafka::ends(&topic, 1), [2]);
     signal(other.id(), "TERM");
-    assert!(other.wait().unwrap().success());
+    assert!(other.ended().success());
 }
 
 #[test]
@@ -113,7 +112,7 @@ fn what_would_be_a_dead_letter_or_is_too_large_is_refused_by_its_field() {
     assert_eq!(ask(daemon.http, "POST", "/api/v1/streaming/K/latest", &[], r#"{"a":1}"#).status, 405, "a view, and no key");
     // One that does not come to its end.
     let late = raw(daemon.http, b"POST /api/v1/streaming/K HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{").unwrap();
-    assert_eq!((late.status, late.json()["code"].as_str()), (408, Some("too-slow")));
+    assert_eq!((late.status, late.json()["code"].as_str(), late.header("retry-after")), (408, Some("too-slow"), Some("1")));
     assert_eq!(kafka::ends(&topic, 1), [0]);
 }
 

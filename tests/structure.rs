@@ -102,6 +102,20 @@ fn the_images_build_gets_every_target_of_the_manifest_and_every_file_that_the_co
 }
 
 #[test]
+fn no_test_waits_without_an_end() {
+    let unbounded = regex::Regex::new(r"\.(spawn|output|wait|wait_with_output|join|recv)\(\)|\bsleep\(").unwrap();
+    // The simulation waits for nothing; the campaign is no test, and runs tests that have this bound.
+    let others = ["tests/simulation", "tests/campaign"].map(|folder| root().join(folder));
+    for file in sources(&root().join("tests")).into_iter().filter(|f| !f.ends_with("support/process.rs") && !others.iter().any(|other| f.starts_with(other))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            let (place, line) = (format!("{}:{}", file.display(), n + 1), line.trim());
+            assert!(!unbounded.is_match(line), "{place}: tests/support/process.rs has this wait with a bound: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_unit_starts_no_process_whose_failure_would_be_tried_again_for_ever() {
     let unit = std::fs::read_to_string(root().join("systemd/kafka-redis-bridge.service")).unwrap();
     // RestartPreventExitStatus looks at the main process alone.
@@ -116,6 +130,17 @@ fn the_generated_pages_are_fresh() {
     assert!(read("docs/configuration.md") == reference::page(), "stale: make reference");
     assert!(read("docs/openapi.json") == format!("{}\n", kafka_redis_bridge::serve::document()), "stale: make reference");
     assert!(read("config/schema.json") == format!("{:#}\n", reference::schema()), "stale: make reference");
+}
+
+/// What a reader of the pages could not follow.
+#[test]
+fn the_generated_pages_have_no_links_of_rustdoc() {
+    let link = regex::Regex::new(r"\[`[^`\]]*`\](?:[^(]|$)|\[[^\]]*::[^\]]*\]|(?:super|crate|self)::").unwrap();
+    for path in ["docs/configuration.md", "docs/openapi.json", "config/schema.json"] {
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
+        let found: Vec<&str> = link.find_iter(&text).map(|m| m.as_str()).collect();
+        assert!(found.is_empty(), "{path}: {found:?}");
+    }
 }
 
 #[test]
@@ -162,6 +187,150 @@ fn every_code_that_a_person_is_told_stands_in_the_readme() {
     assert!(codes.len() > 20, "the codes were found");
     for code in codes {
         assert!(readme.contains(&format!("`{code}`")), "README.md does not tell what `{code}` means");
+    }
+}
+
+/// How a condition ends.
+enum Ends {
+    /// By itself, when what it comes from is over: as this test shows.
+    By(&'static str),
+    /// The partition halts, or is fetched no further: when it is let go, or at a restart.
+    Restart(&'static str),
+}
+use Ends::{By, Restart};
+
+const HALT: Ends = Restart("src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go");
+const CLAIMED: Ends = By("src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again");
+
+/// Each condition, the test that shows that it begins, and how it ends. A test is a file and a function in it.
+const CONDITIONS: [(&str, &str, Ends); 30] = [
+    (
+        "bug",
+        "src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug",
+        Restart("src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug"),
+    ),
+    ("dead-letter-refused", "tests/dead_letters.rs::a_letter_that_can_not_be_written_halts_and_is_not_lost", HALT),
+    (
+        "dead-letter-waits",
+        "tests/dead_letters.rs::a_dead_letter_topic_that_is_not_there_holds_up_only_the_partitions_that_owe_letters",
+        By("tests/refused.rs::producers_that_kafka_refused_go_on_when_they_are_allowed_to_write"),
+    ),
+    ("fenced", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
+    (
+        "group-refused",
+        "tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more",
+        By("tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more"),
+    ),
+    (
+        "group-waits",
+        "tests/group.rs::while_a_dead_member_is_waited_for_that_is_said_with_how_long_it_can_take",
+        By("src/core/membership.rs::a_wait_for_other_members_is_told_after_three_seconds_with_its_bound_and_is_over_when_joined"),
+    ),
+    ("history-gone", "tests/failures.rs::records_that_kafka_deleted_unread_halt_their_partition_by_name", HALT),
+    ("kafka-corrupt", "tests/campaign/alone/kafka.rs::corrupt_batch", Restart("tests/campaign/alone/kafka.rs::corrupt_batch")),
+    (
+        "kafka-errors",
+        "src/core/membership.rs::errors_that_pass_are_told_where_they_last_and_over_when_no_more_come",
+        By("src/core/membership.rs::errors_that_pass_are_told_where_they_last_and_over_when_no_more_come"),
+    ),
+    (
+        "kafka-refused",
+        "tests/secured.rs::kafka_by_ssl_and_sasl_through_its_properties",
+        By("tests/refused.rs::what_kafka_refuses_ends_by_itself_when_the_right_is_given_back"),
+    ),
+    (
+        "kafka-unanswered",
+        "src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through",
+        By("src/core/poller/tests.rs::what_a_claim_or_a_lane_meets_is_over_when_it_gets_through"),
+    ),
+    (
+        "kafka-unsupported",
+        "tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more",
+        By("tests/group_errors.rs::what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_more"),
+    ),
+    (
+        "no-partitions",
+        "tests/group.rs::a_bridge_that_stands_by_says_so_is_ready_and_takes_over",
+        By("tests/group.rs::a_bridge_that_stands_by_says_so_is_ready_and_takes_over"),
+    ),
+    (
+        "partitions-opening",
+        "src/core/progress.rs::how_many_partitions_are_open_is_told_while_that_takes_long_and_then_that_it_is_over",
+        By("src/core/progress.rs::how_many_partitions_are_open_is_told_while_that_takes_long_and_then_that_it_is_over"),
+    ),
+    (
+        "kafka-unreachable",
+        "tests/bad_input.rs::a_broker_that_is_not_there_at_start_is_waited_for",
+        By("tests/bad_input.rs::a_broker_that_is_not_there_at_start_is_waited_for"),
+    ),
+    ("log-changed", "tests/failures.rs::a_recreated_topic_halts_instead_of_skipping_its_records", HALT),
+    ("moved", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
+    ("poison", "tests/dead_letters.rs::without_a_place_for_letters_poison_halts_its_partition_and_no_other", HALT),
+    ("rebuild-survivor", "tests/rebuild.rs::a_stream_that_survived_is_not_written_to_twice", HALT),
+    ("redis-drops-us", "tests/campaign/alone/redis.rs::oversized", By("tests/campaign/alone/redis.rs::oversized")),
+    (
+        "redis-evicts",
+        "tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told",
+        By("tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told"),
+    ),
+    (
+        "redis-oom",
+        "tests/failures.rs::a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness",
+        By("tests/failures.rs::a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness"),
+    ),
+    (
+        "redis-refused",
+        "tests/secured.rs::a_password_that_was_changed_is_told_and_is_over_when_it_fits_again",
+        By("tests/secured.rs::a_password_that_was_changed_is_told_and_is_over_when_it_fits_again"),
+    ),
+    (
+        "redis-refuses",
+        "tests/failures.rs::a_redis_that_refuses_whoever_connects_is_not_called_unreachable",
+        By("tests/failures.rs::a_redis_that_refuses_whoever_connects_is_not_called_unreachable"),
+    ),
+    (
+        "redis-unreachable",
+        "tests/bad_input.rs::a_redis_that_is_not_there_at_start_is_waited_for",
+        By("tests/bad_input.rs::a_redis_that_is_not_there_at_start_is_waited_for"),
+    ),
+    ("refused", "tests/campaign/alone/redis.rs::noperm", HALT),
+    ("state-lost", "tests/failures.rs::a_lost_state_halts_the_next_claim_and_resumes_where_it_is_told_to", HALT),
+    ("state-unreadable", "src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go", HALT),
+    (
+        "topic-missing",
+        "tests/bad_input.rs::a_topic_that_does_not_exist_yet_is_waited_for",
+        By("tests/bad_input.rs::a_topic_that_does_not_exist_yet_is_waited_for"),
+    ),
+    ("wrong-store", "src/core/poller/tests.rs::a_halt_lasts_until_the_partition_is_let_go", HALT),
+];
+
+/// The codes of README's table of conditions.
+fn conditions_of_the_readme() -> std::collections::BTreeSet<String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("| code | means | passes by itself |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let code = regex::Regex::new("`([a-z]+(?:-[a-z]+)*)`").unwrap();
+    let first = |line: &str| line.split('|').nth(1).map(str::to_owned).unwrap_or_default();
+    table.lines().map(first).flat_map(|cell| code.captures_iter(&cell).map(|c| c[1].to_owned()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_condition_has_a_test_that_it_begins_and_one_that_it_ends() {
+    let mut told = conditions_of_the_readme();
+    // Told once, at the start.
+    assert!(told.remove("redis-unchecked") && told.len() > 20, "the table was found: {told:?}");
+    // A condition as well, which stands with what ends the process.
+    told.insert("bug".into());
+    assert_eq!(CONDITIONS.iter().map(|(code, ..)| (*code).to_owned()).collect::<std::collections::BTreeSet<_>>(), told, "README's table, and this one");
+    for (code, begins, ends) in CONDITIONS {
+        let (By(ends) | Restart(ends)) = ends;
+        for test in [begins, ends] {
+            let (file, name) = test.split_once("::").unwrap();
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            let body = text.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("{code}: there is no {test}")).1;
+            let body = body.split("\n}\n").next().unwrap_or_default();
+            let spelled = [format!("\"{code}\""), format!("Doubt::{}", code[..1].to_uppercase() + &code[1..])];
+            assert!(spelled.iter().any(|s| body.contains(s)), "{code}: {test} does not speak of it");
+        }
     }
 }
 

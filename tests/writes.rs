@@ -2,7 +2,7 @@
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::kafka::{self, Produce};
 use crate::support::redis_server::{Entries, RedisServer};
-use crate::support::{letters, unique};
+use crate::support::{eventually, letters, unique};
 use rdkafka::message::{Header, OwnedHeaders};
 use std::collections::BTreeMap;
 
@@ -178,11 +178,12 @@ fn nobody_comes_between_the_writes_of_a_record() {
     let daemon = Setup::new(&topic, &redis.url()).routes(&format!("[[route]]\nname = \"r\"\ntopics = [\"TOPIC\"]\n{writes}")).start();
     let mut reader = redis.connect();
     let mut seen = 0;
-    while daemon.settled() < 20_000 {
+    eventually("all records are settled", 60, || {
         let (a, b): (Option<i64>, Option<i64>) = redis::cmd("MGET").arg("a").arg("b").query(&mut reader).unwrap();
         assert_eq!(a, b);
         seen += 1;
-    }
+        daemon.settled() >= 20_000
+    });
     assert!(seen > 0);
 }
 

@@ -66,8 +66,7 @@ impl Variant {
             (0..self.idle_routes).map(|n| format!("[[route]]\nname = \"idle-{n}\"\ntopics = [\"^idle-{n}\\\\..*\"]\n[[route.write]]\n{PUBLISH}\n")).collect();
         let lanes = self.lanes.map(|n| format!("lanes = {n}\n")).unwrap_or_default();
         Setup::new(topic, redis)
-            .without_property("session.timeout.ms")
-            .without_property("topic.metadata.refresh.interval.ms")
+            .without_properties()
             .redis_extra(&format!("guarantee = \"{}\"\n{lanes}", self.guarantee))
             .extra(&format!("[dead_letter]\nstream = \"bridge:dead\"\n[batch]\n{}", self.batch))
             .routes(&(route(&self.writes) + &idle))

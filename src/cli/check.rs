@@ -1,19 +1,15 @@
 //! `check`: the configuration; with `--connect` both ends; with `--record` what a record would become.
-use super::{Args as Global, Exit, Output, configuration, print, record};
-use crate::app::subscription;
+use super::{Args as Global, Exit, Output, check_kafka, configuration, print, record};
 use crate::config::validate::{Valid, effective_guarantee};
-use crate::core::route::Topics;
-use crate::kafka::client;
+use crate::core::topics;
 use crate::sink::connection::Connector;
 use crate::sink::preflight::{For, Unfit, preflight};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::json;
-use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Ask Kafka and Redis too: brokers, topics, eviction policy, permissions
-    #[arg(long)]
+    #[arg(long, conflicts_with = "record")]
     pub connect: bool,
     /// Print the commands that the record in this file (- for standard input) becomes; exits 3 where it is dead
     #[arg(long, value_name = "FILE")]
@@ -25,14 +21,19 @@ pub struct Args {
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub topic: Option<String>,
     /// A header NAME=VALUE, for --record; may be repeated
-    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true)]
-    pub header: Vec<String>,
+    #[arg(long, requires = "record", value_name = "NAME=VALUE", allow_hyphen_values = true, value_parser = header)]
+    pub header: Vec<(String, String)>,
     /// The record's timestamp in ms since the epoch, for --record
     #[arg(long, requires = "record", allow_hyphen_values = true)]
     pub timestamp: Option<i64>,
     /// Take the record for a tombstone, for --record
     #[arg(long, requires = "record")]
     pub tombstone: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    parts.map(|(name, value)| (name.into(), value.into())).ok_or_else(|| "a name, = and a value, such as trace=7".into())
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {
@@ -44,7 +45,8 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         return record::show(global.output, args, file, &valid);
     }
     let routes: Vec<_> = valid.lane.routes.iter().map(|r| json!({"name": r.name, "guarantee": effective_guarantee(&valid.config, r)})).collect();
-    let ends = if args.connect { connect(&valid) } else { Ends::default() };
+    let mut ends = if args.connect { connect(&valid) } else { Ends { notes: topics::notes(&valid.lane.routes), ..Ends::default() } };
+    ends.notes.splice(0..0, valid.warnings.iter().cloned());
     match global.output {
         Output::Json => print::line(format_args!(
             "{:#}",
@@ -65,35 +67,17 @@ pub fn run(global: &Global, args: &Args) -> Exit {
 
 /// What was found at both ends.
 #[derive(Default)]
-struct Ends {
-    found: Vec<String>,
+pub(super) struct Ends {
+    pub(super) found: Vec<String>,
     /// What could not be looked at, or may be fine.
-    notes: Vec<String>,
-    problems: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 fn connect(valid: &Valid) -> Ends {
-    let Ends { mut found, mut notes, mut problems } = Ends::default();
-    let consumer: Result<BaseConsumer, _> = client::common(&valid.config.kafka).create();
-    let metadata = consumer.and_then(|c| c.fetch_metadata(None, Duration::from_secs(10)));
-    match metadata {
-        Err(e) => problems.push(format!("Kafka {}: {e}; check kafka.brokers and the security properties", valid.config.kafka.brokers.join(","))),
-        Ok(metadata) => {
-            found.push(format!("Kafka: {} broker{}", metadata.brokers().len(), if metadata.brokers().len() == 1 { "" } else { "s" }));
-            for route in valid.lane.routes.iter() {
-                for topic in &route.topics {
-                    let matching: Vec<_> = metadata.topics().iter().filter(|t| topic.matches(t.name())).collect();
-                    let shown = if let Topics::Name(n) = topic { n.clone() } else { subscription(std::slice::from_ref(route)).join(", ") };
-                    match matching.as_slice() {
-                        [] => problems.push(format!("route {}: no topic {shown} exists yet; the bridge will wait for it", route.name)),
-                        all => {
-                            all.iter().for_each(|t| found.push(format!("route {}: topic {} with {} partitions", route.name, t.name(), t.partitions().len())))
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let mut ends = Ends::default();
+    check_kafka::ask(valid, &mut ends);
+    let Ends { found, notes, problems } = &mut ends;
     match Connector::new(valid.config.redis.clone())
         .connect()
         .map_err(Unfit::from)
@@ -101,10 +85,10 @@ fn connect(valid: &Valid) -> Ends {
     {
         Ok(s) => {
             notes.extend(s.notes.iter().map(|n| format!("Redis: {n}")));
-            found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, if s.user.is_empty() { "default" } else { &s.user }))
+            found.push(format!("Redis {} ({}), maxmemory-policy {}, user {}", s.version, s.role, s.policy, s.user));
         }
-        Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}")),
+        Err(Unfit::Failed(f)) => problems.push(format!("Redis: {f}. What to do: {}", f.remedy)),
         Err(Unfit::Refused(all)) => problems.extend(all.into_iter().map(|p| format!("Redis: {p}"))),
     }
-    Ends { found, notes, problems }
+    ends
 }

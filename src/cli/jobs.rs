@@ -1,6 +1,7 @@
 //! `jobs`: the replays that Redis knows of.
 use super::{Args as Global, Exit, Output, configuration, print};
 use crate::core::replay::plan::settled;
+use crate::core::words;
 use crate::replay::store::{Store, Stored};
 use clap::Subcommand;
 use serde_json::json;
@@ -88,7 +89,7 @@ fn show(output: Output, store: &mut Store, name: &str) -> Result<(), String> {
         print::line(format_args!("{:<24} from {} to {}, position {position}", span.at().to_string(), span.from, span.to));
     }
     for write in job.plan.iter().flat_map(|p| &p.writes) {
-        print::line(format_args!("route {} write {} ({}): {}: {}", write.route, write.write, write.command, write.does, write.meaning));
+        print::line(format_args!("{}: {}: {}", words::write(&write.route, write.write, &write.command), write.does, write.meaning));
     }
     job.counts.each().iter().chain(&[("gone", job.gone)]).for_each(|(name, n)| print::line(format_args!("{name:<16} {n:>14}")));
     if job.status == "stopped" {

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 pub mod check;
+mod check_kafka;
 pub mod demo;
 pub mod jobs;
 mod print;
@@ -32,6 +33,8 @@ pub enum Exit {
     Letters = 3,
     /// Verify found differences.
     Different = 4,
+    /// Verify found all that it compared equal, and could not compare all.
+    NotCompared = 5,
     /// Stopped with records left to the next start.
     Left = 75,
     /// Wrong configuration.
@@ -44,6 +47,7 @@ const EXIT_CODES: &str = "Exit codes:
   2   wrong usage
   3   done, with dead letters: the record of check --record is one
   4   verify found differences
+  5   verify: all that was compared is equal, and something could not be compared
   75  stopped with records left to the next start, or to replay --resume
   78  wrong configuration";
 
@@ -110,6 +114,15 @@ pub fn main(args: &Args) -> Exit {
         Some(Command::Status(status)) => status::run(args, status),
         Some(Command::Demo(demo)) => demo::run(args, demo),
     }
+}
+
+/// Refuses `--config` and `--set` where no configuration is read: ignored, they would seem to say something.
+fn without_configuration(args: &Args, what: &str) -> Result<(), Exit> {
+    if args.config.is_none() && args.set.is_empty() {
+        return Ok(());
+    }
+    print::failure(args.output, format_args!("{what} reads no configuration: leave --config and --set out"));
+    Err(Exit::Usage)
 }
 
 /// Loads and validates, or prints every mistake. `sets` come before those of the command line.

@@ -16,15 +16,21 @@ const CLASSIC: [(&str, &str); 4] = [
     ("partition.assignment.strategy", "set group.remote.assignor instead"),
     ("group.protocol.type", "it has no such thing"),
 ];
-/// Those that librdkafka is built with here.
-const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+/// SASL mechanisms, and the feature of librdkafka's build that each needs.
+const MECHANISMS: [(&str, &str); 5] =
+    [("PLAIN", "sasl_plain"), ("SCRAM-SHA-256", "sasl_scram"), ("SCRAM-SHA-512", "sasl_scram"), ("OAUTHBEARER", "sasl_oauthbearer"), ("GSSAPI", "sasl_gssapi")];
 
 /// A property's name, what was found, what is allowed.
 type Refused = (String, String, String);
 
 /// All that is wrong with the properties.
 pub(super) fn mistakes(loaded: &Loaded) -> Vec<Mistake> {
-    let config = loaded.config();
+    let mut config = loaded.config().clone();
+    if config.kafka.group.is_empty() {
+        // That is told by its own key; a client can't be made without one.
+        config.kafka.group = "-".into();
+    }
+    let config = &config;
     let mut refused = alone(&config.kafka);
     if refused.is_empty() {
         refused = clashes(&config.kafka);
@@ -39,13 +45,25 @@ pub(super) fn mistakes(loaded: &Loaded) -> Vec<Mistake> {
     refused.into_iter().map(mistake).collect()
 }
 
+/// The SASL mechanisms that librdkafka is built with here.
+fn mechanisms() -> Vec<&'static str> {
+    let features = ClientConfig::new().create_native_config().and_then(|c| c.get("builtin.features")).unwrap_or_default();
+    let features: Vec<&str> = features.split(',').collect();
+    MECHANISMS.iter().filter(|(_, feature)| features.contains(feature)).map(|(name, _)| *name).collect()
+}
+
 /// Those that librdkafka does not know, or whose values it does not take.
 fn alone(kafka: &Kafka) -> Vec<Refused> {
+    let built = mechanisms();
     let refused = kafka.properties.iter().filter_map(|(name, value)| {
         let value = value.0.as_str();
-        if matches!(name.as_str(), "sasl.mechanism" | "sasl.mechanisms") && !MECHANISMS.contains(&value) {
+        if matches!(name.as_str(), "sasl.mechanism" | "sasl.mechanisms") && !built.contains(&value) {
             // Looked at by librdkafka only where security.protocol asks for it.
-            return Some((name.clone(), format!("{value:?}"), MECHANISMS.join(", ")));
+            return Some((name.clone(), format!("{value:?}"), format!("{}: those that this build has", built.join(", "))));
+        }
+        if name.starts_with("sasl.kerberos.") && !built.contains(&"GSSAPI") {
+            // librdkafka takes these, and does nothing with them.
+            return Some((name.clone(), "a setting of GSSAPI".into(), format!("{}: the mechanisms that this build has", built.join(", "))));
         }
         let e = ClientConfig::new().set(name, value).create_native_config().err()?;
         Some((name.clone(), text(e), ALLOWED.into()))

@@ -16,6 +16,7 @@ struct Through {
     commands: Vec<(usize, Vec<Vec<u8>>)>,
     /// The writes whose time to live has run out.
     expired: Vec<String>,
+    letter: Option<&'static str>,
     tombstone: Option<&'static str>,
     conditions: Vec<Judged>,
     dead: Option<String>,
@@ -48,8 +49,7 @@ pub(super) fn show(output: Output, args: &check::Args, file: &str, valid: &Valid
         print::failure(output, "--topic is needed: the routes have only patterns");
         return Exit::Usage;
     };
-    let headers: Vec<(&str, Option<&[u8]>)> =
-        args.header.iter().map(|h| h.split_once('=').map_or((h.as_str(), None), |(n, v)| (n, Some(v.as_bytes())))).collect();
+    let headers: Vec<(&str, Option<&[u8]>)> = args.header.iter().map(|(name, value)| (name.as_str(), Some(value.as_bytes()))).collect();
     let value = (!args.tombstone).then_some(payload.as_slice());
     let record = Record::copy(TopicPartition::new(topic.as_str(), 0), 0, args.timestamp, args.key.as_deref().map(str::as_bytes), value, headers);
     let through: Vec<Through> = route::through(routes, &topic).into_iter().map(|r| through(routes, r, &record)).collect();
@@ -100,15 +100,16 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let left_out = |w: usize| judged.iter().any(|j| j.write == Some(w) && j.finding != Finding::Holds);
     let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w) && !left_out(*w));
     let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
-    let conditions = judged.iter().map(|j| Judged::new(j, route, record)).collect();
+    let conditions = judged.iter().map(|j| Judged::new(j, record)).collect();
+    let letter = outcome.letter.then_some("a dead letter, by its headers: a route that reads its topic by a pattern only drops it");
     let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
-    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, tombstone, conditions, dead }
+    Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, letter, tombstone, conditions, dead }
 }
 
 impl Judged {
-    fn new(judged: &route::Judged<'_>, route: &Route, record: &Record) -> Self {
+    fn new(judged: &route::Judged<'_>, record: &Record) -> Self {
         let without = if judged.write.is_some() { "this write is left out" } else { "the record is dropped" };
-        let (holds, said) = match (&judged.finding, route.on_condition_error) {
+        let (holds, said) = match (&judged.finding, judged.on_error) {
             (Finding::Holds, _) => (Some(true), "holds".into()),
             (Finding::HoldsNot, _) => (Some(false), format!("does not hold: {without}")),
             (Finding::Unknown, _) if record.payload().is_none() => (None, "can't be told of a tombstone, which deletes all the same".into()),
@@ -134,7 +135,7 @@ impl Through {
         let text = |args: &[Vec<u8>]| args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>();
         let commands: Vec<Value> = self.commands.iter().map(|(w, c)| json!({"write": w, "command": text(c)})).collect();
         let conditions: Vec<Value> = self.conditions.iter().map(Judged::json).collect();
-        json!({"route": self.route, "commands": commands, "expired": self.expired, "tombstone": self.tombstone, "conditions": conditions, "dead": self.dead})
+        json!({"route": self.route, "commands": commands, "expired": self.expired, "letter": self.letter, "tombstone": self.tombstone, "conditions": conditions, "dead": self.dead})
     }
 
     fn print(&self) {
@@ -144,7 +145,7 @@ impl Through {
         }
         let dead = self.dead.as_ref().map(|why| format!("dead: {why}"));
         let conditions: Vec<String> = self.conditions.iter().map(Judged::text).collect();
-        for note in self.tombstone.map(str::to_owned).iter().chain(&conditions).chain(&self.expired).chain(&dead) {
+        for note in self.letter.or(self.tombstone).map(str::to_owned).iter().chain(&conditions).chain(&self.expired).chain(&dead) {
             print::line(format_args!("  # {note}"));
         }
     }

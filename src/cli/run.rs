@@ -3,6 +3,7 @@ use super::{Args as Global, Exit, Output, configuration};
 use crate::app::Bridge;
 use crate::config::load::load;
 use crate::config::validate::{effective_guarantee, validate};
+use crate::core::topics;
 use crate::kafka::driver::Drained;
 use crate::ops::http::{self, Source as _};
 use crate::ops::listener::Bounds;
@@ -38,6 +39,10 @@ pub fn run(args: &Global) -> Exit {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %loaded.file.display(), "starting");
     for route in valid.lane.routes.iter() {
         tracing::info!(route = route.name, guarantee = effective_guarantee(&valid.config, route), "route");
+    }
+    valid.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    for note in topics::notes(&valid.lane.routes) {
+        tracing::info!("{note}");
     }
     // Before Kafka hears of it: a process that can't begin must not join the group, take partitions from the others, and leave
     // again at each of its restarts.
@@ -90,7 +95,9 @@ pub fn run(args: &Global) -> Exit {
     }
     let mut watchdog = Watchdog::new();
     watch(&bridge, &mut watchdog);
+    let view = bridge.view.clone();
     let drained = bridge.join(|| watchdog.feed());
+    view.leave();
     api.iter().for_each(|api| api.flush());
     report(drained)
 }
@@ -122,7 +129,7 @@ fn watch(bridge: &Bridge, watchdog: &mut Watchdog) {
     let mut announced = false;
     while !bridge.finished() && !bridge.stopping() {
         std::thread::park_timeout(STEP);
-        if !announced && bridge.view.ready().0 {
+        if !announced && bridge.view.ready() {
             announced = true;
             tracing::info!("ready");
             let _ = sd_notify::notify(false, &[NotifyState::Ready]);
@@ -146,8 +153,14 @@ fn report(drained: Option<Drained>) -> Exit {
             tracing::error!(code = "fatal", "{reason}");
             Exit::Fatal
         }
-        None if drained.left > 0 => {
-            tracing::warn!(code = "records-left", partitions = drained.left, "stopped with records left to the next start");
+        None if drained.left + drained.unknown > 0 => {
+            let Drained { left, unknown, .. } = drained;
+            let told = match (left, unknown) {
+                (_, 0) => "stopped with records left to the next start",
+                (0, _) => "stopped while partitions were being claimed: whether they have records left is not known",
+                _ => "stopped with records left to the next start, and with partitions of which that is not known",
+            };
+            tracing::warn!(code = "records-left", partitions = left, unknown, "{told}");
             Exit::Left
         }
         None => {

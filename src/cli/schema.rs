@@ -1,5 +1,5 @@
 //! `schema`: the configuration's JSON Schema, or its reference page.
-use super::{Args as Global, Exit, Output, print};
+use super::{Args as Global, Exit, Output, print, without_configuration};
 use crate::config::reference;
 
 #[derive(Debug, clap::Args)]
@@ -10,6 +10,9 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: &Args) -> Exit {
+    if let Err(exit) = without_configuration(global, "schema") {
+        return exit;
+    }
     match (args.markdown, global.output) {
         (true, Output::Json) => {
             print::failure(Output::Json, "--markdown is no JSON: leave one of it and --output json out");

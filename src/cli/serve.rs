@@ -1,5 +1,5 @@
 //! `serve`: the readers' side as a process of its own.
-use super::{Args as Global, Exit, Output, configuration};
+use super::{Args as Global, Exit, Output, configuration, without_configuration};
 use crate::config::load::load;
 use crate::config::validate::validate;
 use crate::ops::listener::Bounds;
@@ -20,6 +20,9 @@ pub struct Args {
 /// Serves until a signal.
 pub fn run(global: &Global, args: &Args) -> Exit {
     if args.openapi {
+        if let Err(exit) = without_configuration(global, "serve --openapi") {
+            return exit;
+        }
         super::print::line(crate::serve::document());
         return Exit::Done;
     }

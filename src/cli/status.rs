@@ -1,5 +1,5 @@
 //! `status`: asks a running bridge, and prints it for a person. Also the container's health check.
-use super::{Args as Global, Exit, Output, print, refused};
+use super::{Args as Global, Exit, Output, print, refused, without_configuration};
 use crate::config::load::load;
 use crate::config::validate::{is_host_port, validate};
 use crate::ops::status::Status;
@@ -23,7 +23,10 @@ fn address(text: &str) -> Result<String, String> {
 
 pub fn run(global: &Global, args: &Args) -> Exit {
     let address = match &args.address {
-        Some(address) => address.clone(),
+        Some(address) => match without_configuration(global, "status --address") {
+            Ok(()) => address.clone(),
+            Err(exit) => return exit,
+        },
         // A health check asks often: what librdkafka says is of no matter here.
         None => match load(global.config.as_deref(), &global.set).and_then(|l| validate(&l)) {
             Ok(valid) => valid.config.http.listen,

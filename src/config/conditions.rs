@@ -34,9 +34,14 @@ pub(super) fn compile_when(c: &mut Checker<'_>, at: &str, when: Option<&str>, de
             c.add(key, format!("{text:?}, with a field of value in a route with decode = \"raw\""), "decode = \"json\", or payload, which is text");
             None
         }
-        Ok(condition) => Some(condition),
+        Ok(condition) => {
+            if let Some(holds) = condition.truth().constant() {
+                c.warn(&key, format_args!("{text:?} {}, whatever the record", if holds { "always holds" } else { "never holds" }));
+            }
+            Some(condition)
+        }
         Err(mistake) => {
-            c.add_near(key, format!("{} at column {} of {text:?}", mistake.found, mistake.column), mistake.allowed, mistake.nearest);
+            c.misread(key, text, mistake, "");
             None
         }
     }

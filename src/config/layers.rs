@@ -1,9 +1,10 @@
 //! The layers as figment takes them: the defaults, the file, variables of the environment, flags.
 //!
 //! A variable and a flag are text: the schema says what becomes of it. A string takes it verbatim, anything else as TOML
-//! or JSON; what is neither stays text, so that the shape's check shows it.
-use super::load::Mistake;
-use super::reference;
+//! or JSON; what is neither stays text, so that the shape's check shows it, or splits it at its commas where names stand.
+#![allow(clippy::result_large_err, reason = "a mistake is made once, at the start")]
+use super::load::{Mistake, Source};
+use super::{places, reference};
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 use serde_json::Value as Json;
@@ -33,13 +34,13 @@ pub(super) fn defaults(file: &str) -> Layer {
 }
 
 /// The file's text.
-pub(super) fn file(text: &str, name: &str) -> Result<Layer, Mistake> {
+pub(super) fn file(schema: &Json, text: &str, name: &str) -> Result<Layer, Mistake> {
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
         // Not its Display, which shows the line, and with it perhaps a secret.
-        let before = &text[..e.span().map_or(0, |s| s.start.min(text.len()))];
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        let at = format!("line {}, column {column}", before.matches('\n').count() + 1);
-        Mistake { source: name.into(), key: at, found: complaint(e.message()), allowed: "TOML".into(), nearest: None }
+        let place = Some(Box::new(places::of_error(text, schema, e.span().unwrap_or_default())));
+        let source = Source { name: name.into(), place };
+        let allowed = "TOML: [section], and key = value with texts in quotes (https://toml.io)".into();
+        Mistake { source, key: "TOML".into(), found: complaint(e.message()), allowed, nearest: None }
     })?;
     Ok(Layer { source: name.into(), dict: table.into_iter().map(|(k, v)| (k, from_toml(v))).collect() })
 }
@@ -56,7 +57,7 @@ pub(super) fn variable(schema: &Json, name: &str, text: Option<&str>) -> Result<
         _ => steps,
     };
     let Some(text) = text else {
-        return Err(Mistake { source, key: path.join("."), found: "bytes that are no UTF-8".into(), allowed: "a text".into(), nearest: None });
+        return Err(Mistake { source: source.into(), key: path.join("."), found: "bytes that are no UTF-8".into(), allowed: "a text".into(), nearest: None });
     };
     layer(schema, source, &path, text, "BRIDGE__SECTION__KEY, such as BRIDGE__REDIS__LANES")
 }
@@ -66,7 +67,7 @@ pub(super) fn flag(schema: &Json, set: &str) -> Result<Layer, Mistake> {
     const ALLOWED: &str = "KEY=VALUE, such as redis.lanes=4";
     let source = "--set".to_owned();
     let Some((key, text)) = set.split_once('=') else {
-        return Err(Mistake { source, key: set.into(), found: "no \"=\"".into(), allowed: ALLOWED.into(), nearest: None });
+        return Err(Mistake { source: source.into(), key: set.into(), found: "no \"=\"".into(), allowed: ALLOWED.into(), nearest: None });
     };
     let path = match key.strip_prefix("kafka.properties.") {
         // A property's name has dots of its own.
@@ -77,8 +78,9 @@ pub(super) fn flag(schema: &Json, set: &str) -> Result<Layer, Mistake> {
 }
 
 fn layer(schema: &Json, source: String, path: &[String], text: &str, allowed: &str) -> Result<Layer, Mistake> {
-    let mistake =
-        |key: String, found: &str, allowed: &str| Err(Mistake { source: source.clone(), key, found: found.into(), allowed: allowed.into(), nearest: None });
+    let mistake = |key: String, found: &str, allowed: &str| {
+        Err(Mistake { source: source.clone().into(), key, found: found.into(), allowed: allowed.into(), nearest: None })
+    };
     if path.iter().any(String::is_empty) {
         return mistake(format!("{:?}", path.join(".")), "a part without a name", allowed);
     }
@@ -91,7 +93,8 @@ fn layer(schema: &Json, source: String, path: &[String], text: &str, allowed: &s
 }
 
 fn typed(text: &str, node: &Json) -> Value {
-    if reference::types(node).contains(&"string") || node.is_null() {
+    let types = reference::types(node);
+    if types.contains(&"string") && !types.contains(&"array") || node.is_null() {
         return Value::from(text);
     }
     let toml = || {
@@ -100,7 +103,9 @@ fn typed(text: &str, node: &Json) -> Value {
         value.filter(|_| table.is_empty())
     };
     let json = || Value::serialize(serde_json::from_str::<Json>(text).ok()?).ok();
-    toml().or_else(json).unwrap_or_else(|| Value::from(text))
+    // Where a text is a list as well, only a list is one in another form.
+    let fits = |value: &Value| !types.contains(&"string") || value.as_array().is_some();
+    toml().or_else(json).filter(fits).unwrap_or_else(|| Value::from(text))
 }
 
 /// Times become texts: that is what the tree has for them.

@@ -1,4 +1,7 @@
 //! The layers, later wins: defaults, the file, `BRIDGE__A__B` from the environment, `--set a.b=c`.
+#![allow(clippy::result_large_err, reason = "a mistake is made once, at the start")]
+use super::places::Places;
+pub use super::places::{Place, Source};
 use super::{Config, layers, reference, shape};
 use figment::Figment;
 use figment::value::{Tag, Value};
@@ -10,20 +13,28 @@ use std::path::{Path, PathBuf};
 /// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
-    /// The file, the environment variable or the flag it came from.
-    pub source: String,
-    /// The dotted key; of a file that is no TOML, the line and the column.
+    /// The file and the place in it, the environment variable or the flag it came from.
+    #[serde(flatten)]
+    pub source: Source,
+    /// The dotted key; of a file that is no TOML, that.
     pub key: String,
     pub found: String,
     pub allowed: String,
-    /// The nearest known name, for a typo.
+    /// What was probably meant: the nearest known name, or a value as TOML has it.
     pub nearest: Option<String>,
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: found {}; allowed: {}", self.source, self.key, self.found, self.allowed)?;
-        self.nearest.iter().try_for_each(|n| write!(f, "; did you mean {n:?}?"))
+        // A value of TOML shows itself where it begins and ends; a name stands in quotes.
+        let plain = |n: &str| n.contains(['"', '\'', ' ']) || n.parse::<f64>().is_ok() || n.parse::<bool>().is_ok();
+        match &self.nearest {
+            Some(nearest) if plain(nearest) => write!(f, "; did you mean {nearest}?")?,
+            Some(nearest) => write!(f, "; did you mean {nearest:?}?")?,
+            None => {}
+        }
+        self.source.place.iter().try_for_each(|place| write!(f, "\n{place}"))
     }
 }
 
@@ -66,9 +77,16 @@ impl Loaded {
         self
     }
 
-    /// Names the layer that a key's value came from.
-    pub fn source_of(&self, key: &str) -> String {
-        self.origins.of(key)
+    /// The layer that a key's value came from, and of the file the place.
+    pub fn source_of(&self, key: &str) -> Source {
+        self.origins.of(key, false)
+    }
+
+    /// The same of a part of the text that is a key's value, from a character on (from 1).
+    pub(super) fn source_inside(&self, key: &str, text: &str, column: usize) -> Source {
+        let source = self.origins.of(key, false);
+        let inside = source.place.as_ref().and_then(|_| self.origins.places.inside(key, text, column));
+        Source { place: inside.or(source.place), ..source }
     }
 }
 
@@ -78,12 +96,16 @@ struct Origins {
     figment: Figment,
     merged: Value,
     file: String,
+    places: Places,
 }
 
 impl Origins {
-    fn of(&self, key: &str) -> String {
+    /// Of a key's value, or of the key itself.
+    fn of(&self, key: &str, name: bool) -> Source {
         let named = tag_at(&self.merged, key).and_then(|tag| self.figment.get_metadata(tag));
-        named.map_or_else(|| self.file.clone(), |meta| meta.name.to_string())
+        let layer = named.map_or_else(|| self.file.clone(), |meta| meta.name.to_string());
+        let place = (layer == self.file).then(|| self.places.of(key, name)).flatten();
+        Source { name: layer, place }
     }
 }
 
@@ -97,7 +119,8 @@ fn tag_at(value: &Value, key: &str) -> Option<Tag> {
         let below = match value {
             Value::Dict(_, dict) => dict.get(&key[..end])?,
             Value::Array(_, items) => items.get(key[..end].parse::<usize>().ok()?)?,
-            _ => return None,
+            // A text that is a list.
+            text => return Some(text.tag()),
         };
         tag_at(below, key[end..].trim_start_matches('.'))
     })
@@ -116,7 +139,7 @@ pub fn find_file(flag: Option<&Path>) -> Result<PathBuf, Mistakes> {
 
 fn no_file(source: String, found: String) -> Mistakes {
     let allowed = "a TOML file; config/bridge.toml of the project is an example".into();
-    Mistakes(vec![Mistake { source, key: "--config".into(), found, allowed, nearest: None }])
+    Mistakes(vec![Mistake { source: source.into(), key: "--config".into(), found, allowed, nearest: None }])
 }
 
 /// Loads all layers; [`super::validate`] says all that is wrong with them at once.
@@ -137,7 +160,7 @@ pub fn load_text(text: &str, name: &str, sets: &[String]) -> Result<Loaded, Mist
 fn merge(text: &str, file: &Path, variables: &[(String, OsString)], sets: &[String]) -> Result<Loaded, Mistakes> {
     let (schema, name) = (reference::schema(), file.display().to_string());
     let mut mistakes = Vec::new();
-    let read = layers::file(text, &name);
+    let read = layers::file(schema, text, &name);
     let broken = read.is_err();
     let outer = variables.iter().map(|(name, value)| layers::variable(schema, name, value.to_str()));
     let layers = [read].into_iter().chain(outer).chain(sets.iter().map(|set| layers::flag(schema, set)));
@@ -151,11 +174,12 @@ fn merge(text: &str, file: &Path, variables: &[(String, OsString)], sets: &[Stri
     if broken {
         return Err(Mistakes(mistakes));
     }
-    let failed = |e: String| Mistakes(vec![Mistake { source: name.clone(), key: "*".into(), found: e, allowed: "see the reference".into(), nearest: None }]);
+    let failed =
+        |e: String| Mistakes(vec![Mistake { source: name.clone().into(), key: "*".into(), found: e, allowed: "see the reference".into(), nearest: None }]);
     let merged = figment.find_value("").map_err(|e| failed(e.to_string()))?;
     let whole = serde_json::to_value(&merged).map_err(|e| failed(e.to_string()))?;
-    let origins = Origins { figment, merged, file: name.clone() };
-    let (wrong, tree) = shape::check(whole, |key| origins.of(key));
+    let origins = Origins { figment, merged, file: name.clone(), places: Places::read(text, schema) };
+    let (wrong, tree) = shape::check(whole, |key, name| origins.of(key, name));
     // The shape says all that serde would: the tests compare the two.
     let config = serde_json::from_value(tree).map_err(|e| failed(e.to_string()))?;
     let mended = wrong.iter().map(|m| m.key.clone()).collect();

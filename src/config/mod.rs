@@ -3,10 +3,13 @@
 //! | file | concept |
 //! |---|---|
 //! | `mod` | the tree with its defaults |
+//! | [`redis_url`], [`tls`] | where Redis is, and who we are to it |
 //! | [`units`] | durations and sizes that carry their unit |
 //! | [`load`] | the layers, merged |
 //! | `layers` | what each layer says |
+//! | `places` | where the keys of the file stand |
 //! | `shape` | every mistake of the merged tree's shape at once |
+//! | `suggest` | what a wrong key or value was meant to be |
 //! | [`validate`] | the rules across fields |
 //! | `secrets` | values that are never shown |
 //! | `routes` | the routes compiled for the core |
@@ -19,12 +22,16 @@ mod conditions;
 mod layers;
 pub mod load;
 mod pattern;
+mod places;
 mod policies;
+pub mod redis_url;
 pub mod reference;
 mod routes;
 mod secrets;
 pub mod serve;
 mod shape;
+mod suggest;
+pub mod tls;
 pub mod units;
 pub mod validate;
 
@@ -58,19 +65,29 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
-    /// Bootstrap brokers, `host:port`.
+    /// Bootstrap brokers, `host:port`: a list, or a text with commas.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub brokers: Vec<String>,
     /// The consumer group, by which several bridges share the partitions.
     pub group: String,
-    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time.
+    /// Where the group begins that has no position yet: `earliest`, `latest`, or an RFC 3339 time: at the first record that is as late. Before 1970 it is the earliest; where no record is as late, the latest.
     pub start: String,
+    /// SASL OAUTHBEARER: a command with its arguments that prints a token, as MSK IAM and OIDC have them: a JWT, or JSON such as
+    /// `{"token": "...", "expires_in": 900}` ([tokens](delivery.md#tokens-for-kafka)). It is run again before the token expires.
+    pub token_command: Vec<String>,
     /// Any librdkafka property, such as `security.protocol`; those the bridge must own are refused by name.
     pub properties: BTreeMap<String, Property>,
 }
 
 impl Default for Kafka {
     fn default() -> Self {
-        Self { brokers: vec!["127.0.0.1:9092".into()], group: "kafka-redis-bridge".into(), start: "earliest".into(), properties: BTreeMap::new() }
+        Self {
+            brokers: vec!["127.0.0.1:9092".into()],
+            group: "kafka-redis-bridge".into(),
+            start: "earliest".into(),
+            token_command: Vec::new(),
+            properties: BTreeMap::new(),
+        }
     }
 }
 
@@ -78,9 +95,10 @@ impl Default for Kafka {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// `redis://host:port/db`; `rediss://` for TLS, `redis+unix://` for a socket. User and password here or below.
+    /// `redis://user:password@host:port/db`; `rediss://` for TLS, `redis+unix:///path?db=0&user=...&pass=...` for a socket. User and
+    /// password stand here or below; what is none of these parts is refused.
     pub url: Secret,
-    /// The ACL user.
+    /// The ACL user. Without a password it authenticates with an empty one, as a user with `nopass` may.
     pub user: String,
     /// The password; better from the environment or by `password_file`.
     pub password: Secret,
@@ -277,7 +295,8 @@ pub enum LogLevel {
 pub struct Route {
     /// Its name in logs, metrics and dead letters.
     pub name: String,
-    /// Topic names, or patterns that begin with `^`.
+    /// Topic names, or patterns that begin with `^`: a list, or a text with commas; one that begins with `^` is one pattern.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub topics: Vec<String>,
     /// How payloads are read: `json`, or `raw` (bytes, no `{value...}` holes).
     #[serde(default = "json")]
@@ -289,8 +308,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub when: Option<String>,
-    /// What becomes of a record to which this condition, or that of a write, can't be applied: it is `dead`, or the condition
-    /// counts as not holding (`skip`).
+    /// Where this condition can't be applied to a record, which lacks a field, perhaps: that is `dead`, or dropped (`skip`).
     #[serde(default)]
     pub on_condition_error: OnConditionError,
     /// A rate limit of this route.
@@ -298,6 +316,7 @@ pub struct Route {
     pub limit: Limit,
     /// The fields of its stream that the API gives as text, though what they hold could be a number.
     #[serde(default)]
+    #[schemars(extend("type" = ["array", "string"]))]
     pub strings: Vec<String>,
     /// The writes, applied in this order with nobody in between.
     pub write: Vec<Write>,
@@ -306,7 +325,6 @@ pub struct Route {
 fn json() -> Decode {
     Decode::Json
 }
-
 fn skip() -> OnTombstone {
     OnTombstone::Skip
 }
@@ -373,6 +391,10 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub when: Option<String>,
+    /// Where this condition can't be applied: the write is left out (`skip`, the default), or the record is `dead` as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OnConditionError")]
+    pub on_condition_error: Option<OnConditionError>,
 }
 
 /// XADD.
@@ -436,7 +458,8 @@ pub struct Setex {
     pub key: String,
     /// The value.
     pub value: String,
-    /// A duration (`"1h"`), or a template that renders seconds; zero or less: not written, and counted as expired.
+    /// A duration (`"1h"`), or a template that renders seconds (`1.5`), to the millisecond; zero or less: not written, counted as expired.
+    #[schemars(extend("format" = "ttl"))]
     pub ttl: String,
     /// Of several SETs of one key in a transaction only the last is sent, unless another command of it names that key. Keyspace
     /// notifications then see fewer.
@@ -459,11 +482,12 @@ pub struct Set {
     pub value: String,
     /// As in setex; without it the key stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "ttl"))]
     pub ttl: Option<String>,
     /// As in setex.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collapse: bool,
+    /// As in setex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "TtlFrom")]
     pub ttl_from: Option<TtlFrom>,

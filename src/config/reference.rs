@@ -82,8 +82,8 @@ pub fn page() -> String {
     let mut out = String::from(
         "# Configuration reference\n\nGenerated from the code by `kafka-redis-bridge schema --markdown`; a test fails when it is stale.\n\
          Layers, later wins: these defaults, the file, `BRIDGE__SECTION__KEY` from the environment, `--set section.key=value`.\n\n\
-         A variable and a flag are taken as the key's type says: text verbatim, without quotes; a list as TOML or JSON \
-         (`BRIDGE__KAFKA__BROKERS='[\"a:9092\",\"b:9092\"]'`). Routes come only from the file. A variable's name has no dots: below \
+         A variable and a flag are taken as the key's type says: text verbatim, without quotes; a list of names with commas \
+         (`BRIDGE__KAFKA__BROKERS=a:9092,b:9092`), or as TOML or JSON. Routes come only from the file. A variable's name has no dots: below \
          `BRIDGE__KAFKA__PROPERTIES__` each `_` stands for one (`BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`).\n",
     );
     section(root, root, "", &mut out);

@@ -7,8 +7,12 @@ use super::{Decode, Fields, OnTombstone, TtlFrom};
 use crate::core::decode::Format;
 use crate::core::route::{Route, Tombstone, Topics};
 use crate::core::template::Template;
-use crate::core::write::{self, Kind, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
+use crate::core::topics::{INTERNAL, Pattern, is_name};
+use crate::core::write::{self, Kind, OnConditionError, TTL_SECONDS_MAX, Trim, TrimBy, Ttl, Write};
 use std::str::FromStr as _;
+
+/// What a topic's name may be, for messages.
+pub(super) const TOPIC_NAME: &str = "a topic's name: 1 to 249 letters, digits, \".\", \"_\" and \"-\"; a pattern begins with ^";
 
 /// Commands that would block, subscribe, change the connection, the transaction or the server, or write nothing; those
 /// with subcommands are all of these kinds but XGROUP. The server's COMMAND INFO is asked too, where it can be reached.
@@ -28,15 +32,13 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
     if route.topics.is_empty() {
         c.add(format!("{at}.topics"), "[]", "at least one topic, or a pattern that begins with ^");
     }
+    let letters = c.loaded.config().dead_letter.topic.clone();
     let topics = route.topics.iter().enumerate().filter_map(|(t, topic)| {
         if topic.starts_with('^') {
             let refused = |why: String| c.add(format!("{at}.topics.{t}"), format!("{topic:?}, with {why}"), pattern::ALLOWED);
-            pattern::parse(topic).map(Topics::Pattern).map_err(refused).ok()
-        } else if topic.is_empty() {
-            c.add(format!("{at}.topics.{t}"), "\"\"", "a topic's name");
-            None
+            pattern::parse(topic).map(|regex| Topics::Pattern(Pattern::new(regex, &letters))).map_err(refused).ok()
         } else {
-            Some(Topics::Name(topic.clone()))
+            name_fits(c, &format!("{at}.topics.{t}"), topic).then(|| Topics::Name(topic.clone()))
         }
     });
     let topics = topics.collect();
@@ -59,6 +61,21 @@ pub(super) fn compile_route(c: &mut Checker<'_>, i: usize, route: &super::Route)
         on_condition_error: route.on_condition_error.into(),
         writes,
     })
+}
+
+/// Whether a route may read a topic by this name: what Kafka or the bridge itself writes is no data.
+fn name_fits(c: &mut Checker<'_>, at: &str, topic: &str) -> bool {
+    let allowed = if INTERNAL.contains(&topic) {
+        "a topic of yours: Kafka keeps its own data in this one".into()
+    } else if topic == c.loaded.config().dead_letter.topic {
+        format!("a topic that is not dead_letter.topic, {topic:?}: each letter would be read again. A bridge of another group may read it")
+    } else if is_name(topic) {
+        return true;
+    } else {
+        TOPIC_NAME.into()
+    };
+    c.add(at, format!("{topic:?}"), allowed);
+    false
 }
 
 fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: Decode) -> Option<Write> {
@@ -100,7 +117,8 @@ fn compile_write(c: &mut Checker<'_>, at: &str, write: &super::Write, decode: De
     if decode == Decode::Raw && kind_templates(&kind).iter().any(|t| t.needs_fields()) {
         c.add(at, "a {value...} hole in a route with decode = \"raw\"", "decode = \"json\", or {payload}");
     }
-    Some(Write { when, ..Write::new(kind) })
+    let on_condition_error = write.on_condition_error.map_or(OnConditionError::Skip, Into::into);
+    Some(Write { when, on_condition_error, ..Write::new(kind) })
 }
 
 /// Refuses a key that lies in the bridge's own key space, as far as its constant beginning tells.
@@ -116,10 +134,13 @@ fn keep_out(c: &mut Checker<'_>, at: &str, write: &super::Write) {
         ),
     ];
     let (space, _) = own_keys(c.loaded.config());
+    let letters = c.loaded.config().dead_letter.stream.clone();
     for (name, text) in keys.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         if Template::parse(text).is_ok_and(|key| key.prefix().starts_with(space.as_bytes())) {
             let allowed = format!("a key that does not begin with {space:?}: redis.state_prefix keeps those for the bridge itself");
             c.add(format!("{at}.{name}"), format!("{text:?}"), allowed);
+        } else if !letters.is_empty() && Template::parse(text).is_ok_and(|key| key.constant() == Some(letters.as_bytes())) {
+            c.add(format!("{at}.{name}"), format!("{text:?}"), "a key that is not dead_letter.stream: the bridge alone writes there");
         }
     }
 }
@@ -191,10 +212,12 @@ fn compile_length(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Ttl> {
         return c.template(key.to_owned(), text).map(Ttl::Rendered);
     }
     let fixed = Period::from_str(text).ok().filter(|p| p.0.as_secs() <= TTL_SECONDS_MAX);
-    match fixed.and_then(|p| u64::try_from(p.0.as_millis()).ok()).filter(|ms| *ms > 0) {
-        Some(ms) => Some(Ttl::Fixed(ms)),
+    match fixed.filter(|p| !p.0.is_zero()) {
+        Some(period) => Some(Ttl::Fixed(write::whole_ms(period.0))),
         None => {
-            c.add(key, format!("{text:?}"), "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds");
+            let allowed = "a duration above zero, such as \"1h\", at most a hundred years, or a template that renders seconds";
+            let near = text.trim().parse::<u32>().ok().filter(|n| *n > 0).map(|n| format!("\"{n}s\""));
+            c.add_near(key, format!("{text:?}"), allowed, near);
             None
         }
     }

@@ -31,6 +31,7 @@ pub struct Serve {
     /// What is answered while Redis is away: `refuse` (503), or `allow` the last known answer with its age.
     pub stale: Stale,
     /// The origins whose pages may use the API from a browser, such as `https://dash.example.com`; `*` is any.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub cors_origins: Vec<String>,
     /// Requests a second of one client, a token or an address. 0: no limit.
     pub requests_per_second: u32,
@@ -107,6 +108,7 @@ pub struct Token {
     /// Whose it is, for the log.
     pub name: String,
     /// What it allows: `read`, `publish`.
+    #[schemars(extend("type" = ["array", "string"]))]
     pub scopes: Vec<Scope>,
     /// The token, 16 characters at the least; better by `token_file`.
     #[serde(default)]

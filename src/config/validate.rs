@@ -1,16 +1,18 @@
 //! The rules across fields.
 use super::load::{Loaded, Mistake, Mistakes};
 use super::policies::policies;
-use super::routes::compile_route;
+use super::routes::{TOPIC_NAME, compile_route};
 use super::units::Period;
 use super::{Config, Guarantee, Limit, OnStateLost};
 use crate::core::claim::{self, Start};
+use crate::core::condition;
 use crate::core::lane::{Letters, Settings, Span};
 use crate::core::replay::policy::Policy;
 use crate::core::route::Route;
 use crate::core::state::StateKey;
 use crate::core::template::Template;
 use crate::core::throttle::Throttle;
+use crate::core::topics::{INTERNAL, is_name};
 use crate::core::write::Kind;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
@@ -23,6 +25,8 @@ pub struct Valid {
     pub start: Start,
     /// What each write of each route does in a replay.
     pub policies: Vec<Vec<Policy>>,
+    /// What is no mistake, but hardly what was meant.
+    pub warnings: Vec<String>,
 }
 
 /// librdkafka properties that the bridge sets itself, with their other names, and why.
@@ -43,6 +47,7 @@ const OWNED: [(&str, &str); 10] = [
 pub(super) struct Checker<'a> {
     pub(super) loaded: &'a Loaded,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Checker<'_> {
@@ -54,15 +59,44 @@ impl Checker<'_> {
     /// A mistake that was probably meant to be something else.
     pub(super) fn add_near(&mut self, key: impl Into<String>, found: impl Into<String>, allowed: impl Into<String>, nearest: Option<String>) {
         let key = key.into();
-        if self.loaded.mended.iter().any(|m| below(&key, m)) {
+        if self.is_mended(&key) {
             return;
         }
         let source = self.loaded.source_of(&key);
         self.mistakes.push(Mistake { source, key, found: found.into(), allowed: allowed.into(), nearest });
     }
 
+    /// Whether something is wrong with a key already.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.mistakes.iter().any(|m| m.key == key)
+    }
+
     pub(super) fn template(&mut self, key: String, text: &str) -> Option<Template> {
-        Template::parse(text).map_err(|e| self.add(key, format!("{text:?}"), e)).ok()
+        let template = Template::parse(text).map_err(|mistake| self.misread(key.clone(), text, mistake, "with ")).ok()?;
+        if let Some(hole) = template.literal_hole() {
+            self.warn(&key, format_args!("{text:?} renders the text {hole} itself; for what the record has there, write {hole} with one brace at each end"));
+        }
+        Some(template)
+    }
+
+    /// A mistake inside of a text: its place is told, and shown in the file.
+    pub(super) fn misread(&mut self, key: String, text: &str, mistake: condition::Mistake, with: &str) {
+        let condition::Mistake { column, found, allowed, nearest } = mistake;
+        if self.is_mended(&key) {
+            return;
+        }
+        let source = self.loaded.source_inside(&key, text, column);
+        let found = if with.is_empty() { format!("{found} at column {column} of {text:?}") } else { format!("{text:?}, {with}{found} at column {column}") };
+        self.mistakes.push(Mistake { source, key, found, allowed, nearest });
+    }
+
+    /// What is no mistake, but hardly what was meant.
+    pub(super) fn warn(&mut self, key: &str, text: impl std::fmt::Display) {
+        self.warnings.push(format!("{}: {key}: {text}", self.loaded.source_of(key)));
+    }
+
+    fn is_mended(&self, key: &str) -> bool {
+        self.loaded.mended.iter().any(|m| below(key, m))
     }
 
     pub(super) fn range(&mut self, key: &str, found: usize, from: usize, to: usize) {
@@ -93,7 +127,7 @@ pub(super) fn below(key: &str, above: &str) -> bool {
 /// # Errors
 /// All mistakes, those of shape among them.
 pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
-    let mut c = Checker { loaded, mistakes: loaded.mistakes.clone() };
+    let mut c = Checker { loaded, mistakes: loaded.mistakes.clone(), warnings: Vec::new() };
     let config = &loaded.config;
     let start = check_kafka(&mut c);
     check_redis(&mut c);
@@ -101,7 +135,9 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     c.range("batch.commands_max", config.batch.commands_max, 1, 100_000);
     c.range("batch.bytes_max", usize::try_from(config.batch.bytes_max.0).unwrap_or(usize::MAX), 1024, 512 << 20);
     if config.http.listen.parse::<std::net::SocketAddr>().is_err() {
-        c.add("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"");
+        let port = config.http.listen.trim_start_matches(':').parse::<u16>();
+        let near = port.ok().map(|port| format!("\"127.0.0.1:{port}\""));
+        c.add_near("http.listen", format!("{:?}", config.http.listen), "an IP address and a port, such as \"127.0.0.1:9650\"", near);
     }
     if !config.http.redis_every.0.is_zero() && config.http.redis_every.0 < LOOK_MIN.0 {
         c.add("http.redis_every", String::from(config.http.redis_every), "0ms, which is never, or 100ms at the least");
@@ -118,7 +154,9 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     let mut route_limits = Vec::new();
     let mut policies_of = Vec::new();
     for (i, route) in config.route.iter().enumerate() {
-        if config.route[..i].iter().any(|r| r.name == route.name) {
+        if route.name.trim().is_empty() {
+            c.add(format!("route.{i}.name"), format!("{:?}", route.name), "a name, for logs, metrics and dead letters");
+        } else if config.route[..i].iter().any(|r| r.name == route.name) {
             c.add(format!("route.{i}.name"), format!("{:?} twice", route.name), "a name of its own for each route");
         }
         route_limits.push(check_limit(&mut c, &format!("route.{i}.limit"), &route.limit));
@@ -127,6 +165,8 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
     }
     let limit = check_limit(&mut c, "limit", &config.limit);
     if !c.mistakes.is_empty() {
+        // As somebody goes through the file.
+        c.mistakes.sort_by_key(|m| m.source.place.as_ref().map_or((usize::MAX, 0), |p| (p.line, p.column)));
         return Err(Mistakes(c.mistakes));
     }
     let lane = Settings {
@@ -140,7 +180,7 @@ pub fn validate(loaded: &Loaded) -> Result<Valid, Mistakes> {
         route_limits,
         limit,
     };
-    Ok(Valid { config: config.clone(), lane, start, policies: policies_of })
+    Ok(Valid { config: config.clone(), lane, start, policies: policies_of, warnings: c.warnings })
 }
 
 fn check_kafka(c: &mut Checker<'_>) -> Start {
@@ -149,7 +189,11 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
         c.add("kafka.brokers", "[]", "at least one host:port");
     }
     for (i, broker) in kafka.brokers.iter().enumerate().filter(|(_, b)| !is_host_port(b)) {
-        c.add(format!("kafka.brokers.{i}"), format!("{broker:?}"), "host:port with a port from 1 to 65535, such as \"kafka-1:9092\" or \"[::1]:9092\"");
+        let allowed = "host:port with a port from 1 to 65535, such as \"kafka-1:9092\" or \"[::1]:9092\"";
+        // A listener as the broker's own configuration writes it, or a host alone.
+        let bare = broker.rsplit("://").next().unwrap_or_default().trim_end_matches('/');
+        let near = [bare.to_owned(), format!("{bare}:9092")].into_iter().find(|b| is_host_port(b));
+        c.add_near(format!("kafka.brokers.{i}"), format!("{broker:?}"), allowed, near.map(|b| format!("{b:?}")));
     }
     if kafka.group.is_empty() {
         c.add("kafka.group", "\"\"", "a group's name");
@@ -164,6 +208,7 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
             c.add(format!("kafka.properties.{name}"), "checksums switched off", "only true, which is the default here: corrupt records must not be applied");
         }
     }
+    check_login(c);
     match kafka.start.as_str() {
         "earliest" => Start::Earliest,
         "latest" => Start::Latest,
@@ -172,8 +217,31 @@ fn check_kafka(c: &mut Checker<'_>) -> Start {
                 c.add("kafka.start", format!("{time:?}"), "\"earliest\", \"latest\", or an RFC 3339 time such as \"2026-11-20T00:00:00Z\"");
                 Start::Earliest
             },
-            |t| Start::Time(t.as_millisecond()),
+            |t| Start::at(t.as_millisecond()),
         ),
+    }
+}
+
+/// A token comes by the command and by nothing else, and is asked for by one mechanism.
+fn check_login(c: &mut Checker<'_>) {
+    let kafka = &c.loaded.config.kafka;
+    let mechanism = ["sasl.mechanism", "sasl.mechanisms"].into_iter().find(|name| kafka.properties.get(*name).is_some_and(|p| p.0 == "OAUTHBEARER"));
+    match (mechanism, kafka.token_command.is_empty()) {
+        (Some(name), true) => {
+            c.add(
+                format!("kafka.properties.{name}"),
+                "\"OAUTHBEARER\" without kafka.token_command",
+                "set kafka.token_command to a command that prints a token",
+            );
+        }
+        (None, false) => c.add("kafka.token_command", "a command", "kafka.token_command only beside \"sasl.mechanism\" = \"OAUTHBEARER\" in kafka.properties"),
+        _ => {}
+    }
+    if kafka.token_command.first().is_some_and(String::is_empty) {
+        c.add("kafka.token_command.0", "\"\"", "a command's name or path");
+    }
+    for name in kafka.properties.keys().filter(|n| n.starts_with("sasl.oauthbearer.") || *n == "enable.sasl.oauthbearer.unsecure.jwt") {
+        c.add(format!("kafka.properties.{name}"), "a way to a token that this build does not have", "kafka.token_command, which prints one");
     }
 }
 
@@ -200,28 +268,17 @@ fn check_redis(c: &mut Checker<'_>) {
         }
         c.period(key, period);
     }
-    if !redis.password.0.is_empty() && !redis.password_file.is_empty() {
-        c.add("redis.password_file", "a file, and redis.password too", "one of the two");
-    }
     if redis.cert_file.is_empty() != redis.key_file.is_empty() {
         c.add("redis.cert_file", "only one of cert_file and key_file", "both, or neither");
     }
-    let url = redis::parse_redis_url(&redis.url.0).and_then(|u| redis::IntoConnectionInfo::into_connection_info(u).ok());
-    if url.is_none() {
-        c.add("redis.url", "no Redis URL (not shown, it may hold a password)", "redis://host:port/db, rediss://host:port/db, or redis+unix:///path");
-    }
-    for (key, file) in [
-        ("redis.password_file", &redis.password_file),
-        ("redis.ca_file", &redis.ca_file),
-        ("redis.cert_file", &redis.cert_file),
-        ("redis.key_file", &redis.key_file),
-    ] {
+    for (key, file) in [("redis.ca_file", &redis.ca_file), ("redis.cert_file", &redis.cert_file), ("redis.key_file", &redis.key_file)] {
         if !file.is_empty()
             && let Err(e) = std::fs::File::open(file)
         {
             c.add(key, format!("{file:?}: {e}"), "a file that this user may read");
         }
     }
+    super::redis_url::check(c);
 }
 
 fn check_letters(c: &mut Checker<'_>) -> Letters {
@@ -234,6 +291,9 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
     if dead.stream.as_bytes() == store || ["state:", "job", "keys:", "once:"].iter().any(|own| dead.stream.starts_with(&format!("{space}{own}"))) {
         c.add("dead_letter.stream", format!("{:?}", dead.stream), "a key that is not one of the bridge's state");
     }
+    if !dead.topic.is_empty() && (!is_name(&dead.topic) || INTERNAL.contains(&dead.topic.as_str())) {
+        c.add("dead_letter.topic", format!("{:?}", dead.topic), format!("{TOPIC_NAME}; none in which Kafka keeps its own data"));
+    }
     match (dead.stream.is_empty(), dead.topic.is_empty()) {
         (false, false) => {
             c.add("dead_letter", "both stream and topic", "one of the two");
@@ -241,7 +301,13 @@ fn check_letters(c: &mut Checker<'_>) -> Letters {
         }
         (false, true) => Letters::Stream { name: dead.stream.clone(), maxlen: (dead.maxlen > 0).then_some(dead.maxlen) },
         (true, false) => Letters::Topic,
-        (true, true) => Letters::Halt,
+        (true, true) => {
+            c.warn(
+                "dead_letter",
+                "neither stream nor topic is set: one record that can't be applied halts its partition; set one of the two to keep such records and go on",
+            );
+            Letters::Halt
+        }
     }
 }
 

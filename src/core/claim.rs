@@ -44,6 +44,13 @@ pub enum Start {
     Time(i64),
 }
 
+impl Start {
+    /// From a time in milliseconds since the epoch. No record has a time before it, and Kafka can't be asked for one.
+    pub fn at(ms: i64) -> Self {
+        if ms <= 0 { Self::Earliest } else { Self::Time(ms) }
+    }
+}
+
 /// What a process knows of a partition that it owned before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -211,7 +218,7 @@ fn above_the_state(f: &Facts, commit: i64, offset: i64) -> Notice {
 fn within_log(f: &Facts, from: &Memory, notice: Option<Notice>) -> Decision {
     let Memory { position, last, unread, rebuild } = *from;
     if position < f.low {
-        let reason = format!("the position is {position}, and Kafka's log begins at {}: the records between were deleted before they were read", f.low);
+        let reason = format!("the position is {position}, and Kafka's log begins at {}: what was between was deleted before it was read", f.low);
         return Decision::Halt { code: "history-gone", reason };
     }
     if position > f.high {
@@ -287,6 +294,12 @@ mod tests {
         let restarted = |offset| Facts { state: State { rebuild: Some(Rebuild { until: 8, alone: None }), ..at(offset) }, ..lost.clone() };
         assert_eq!(begun(&restarted(5)), Some((5, Some(Rebuild { until: 8, alone: None }))));
         assert_eq!(begun(&restarted(8)), Some((8, None)), "it is over");
+    }
+
+    #[test]
+    fn a_group_that_begins_at_a_time_before_the_epoch_begins_at_the_earliest() {
+        assert_eq!([i64::MIN, -1, 0].map(Start::at), [Start::Earliest; 3]);
+        assert_eq!(Start::at(1), Start::Time(1));
     }
 
     #[test]

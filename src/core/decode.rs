@@ -44,13 +44,84 @@ impl Format {
         let (Self::Json, Some(payload)) = (self, payload) else { return Decoded::Opaque };
         let text = match std::str::from_utf8(payload) {
             Ok(text) => text,
-            Err(e) => return Decoded::Dead(format!("payload is not JSON: invalid UTF-8 at byte {}", e.valid_up_to())),
+            Err(e) => return not_json(payload, &format!("invalid UTF-8 at byte {}", e.valid_up_to())),
         };
         match Document::parse(text, scratch) {
             Ok(document) => Decoded::Fields(document),
-            Err(e) => Decoded::Dead(format!("payload is not JSON: {e}")),
+            Err(e) => not_json(payload, &e.to_string()),
         }
     }
+}
+
+/// Why a payload is no JSON, and what it looks like instead.
+#[cold]
+fn not_json<'a>(payload: &[u8], why: &str) -> Decoded<'a> {
+    let looks = looks_like(payload).map(|looks| format!(": {looks}")).unwrap_or_default();
+    Decoded::Dead(format!("payload is not JSON: {why}{looks}"))
+}
+
+const COMPRESSED: &str = "let Kafka compress (compression.type of the producer), not the application";
+const OTHER_FORMAT: &str = "produce JSON, or set decode = \"raw\" to move the bytes as they are";
+
+/// What the first bytes of a payload say that it is, where that is known, and what to do.
+fn looks_like(payload: &[u8]) -> Option<String> {
+    const SIGNS: [(&[u8], &str, &str); 17] = [
+        (b"\xef\xbb\xbf", "it begins with a UTF-8 byte order mark", "produce it without one (Python: encoding utf-8, not utf-8-sig)"),
+        (b"\xff\xfe", "it is UTF-16, little-endian", "produce UTF-8"),
+        (b"\xfe\xff", "it is UTF-16, big-endian", "produce UTF-8"),
+        (b"\x1f\x8b", "it is compressed with gzip", COMPRESSED),
+        (b"\x28\xb5\x2f\xfd", "it is compressed with zstd", COMPRESSED),
+        (b"\x04\x22\x4d\x18", "it is compressed with LZ4", COMPRESSED),
+        (b"\xff\x06\x00\x00sNaPpY", "it is compressed with Snappy", COMPRESSED),
+        (b"\x82SNAPPY", "it is compressed with Snappy", COMPRESSED),
+        (b"\x78\x01", "it is compressed with zlib", COMPRESSED),
+        (b"\x78\x9c", "it is compressed with zlib", COMPRESSED),
+        (b"\x78\xda", "it is compressed with zlib", COMPRESSED),
+        (b"BZh", "it is compressed with bzip2", COMPRESSED),
+        (b"Obj\x01", "it is an Avro container file", OTHER_FORMAT),
+        (b"\xc3\x01", "it is Avro in its single-object encoding", OTHER_FORMAT),
+        (b"PAR1", "it is a Parquet file", OTHER_FORMAT),
+        (b"\xac\xed\x00\x05", "it is a serialized Java object", OTHER_FORMAT),
+        (b"<", "it looks like XML", OTHER_FORMAT),
+    ];
+    if let Some((_, what, todo)) = SIGNS.iter().find(|(sign, ..)| payload.starts_with(sign)) {
+        return Some(format!("{what}; {todo}"));
+    }
+    let text = |b: &u8| (0x20..0x7f).contains(b);
+    match payload {
+        [] => Some("it is empty; a record without a value is produced as null (a tombstone)".into()),
+        [0, a, 0, b, ..] if text(a) && text(b) => Some("it is UTF-16, big-endian; produce UTF-8".into()),
+        [a, 0, b, 0, ..] if text(a) && text(b) => Some("it is UTF-16, little-endian; produce UTF-8".into()),
+        // Behind the id: JSON, Avro or Protobuf.
+        [0, a, b, c, d, rest @ ..] => {
+            let id = u32::from_be_bytes([*a, *b, *c, *d]);
+            let inside = if rest.starts_with(b"{") { "; JSON stands behind it: use a serializer without a registry" } else { "" };
+            Some(format!("it has the framing of Confluent's schema registry (a zero byte and schema id {id}){inside}; this build reads none: {OTHER_FORMAT}"))
+        }
+        [3, 0 | 5, rest @ ..] if rest.len() >= 16 => Some(format!("it has the framing of AWS Glue's schema registry; this build reads none: {OTHER_FORMAT}")),
+        [.., 0] => Some("it ends with a zero byte, as strings of C do; produce it without".into()),
+        _ => looks_like_text(payload),
+    }
+}
+
+/// What else is written in the place of JSON.
+fn looks_like_text(payload: &[u8]) -> Option<String> {
+    // Of a large one the beginning will do.
+    let text = String::from_utf8_lossy(&payload[..payload.len().min(1 << 16)]);
+    let mut lines = text.lines().filter(|l| !l.trim().is_empty());
+    let valid = |line: &str| json::scan(line, &mut Vec::new()).is_ok();
+    let looks = if text.contains('\u{fffd}') && text.trim_start().starts_with(['{', '[', '"']) {
+        "its text is not UTF-8 (Latin-1 perhaps); produce UTF-8"
+    } else if lines.by_ref().take(2).filter(|l| valid(l)).count() == 2 {
+        "it holds several JSON values, one a line; produce one record for each"
+    } else if ["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
+        "JSON has no NaN and no Infinity; produce null or a text"
+    } else if ["{'", "['", "None", "True", "False"].iter().any(|word| text.contains(word)) {
+        "it looks like Python's repr; produce json.dumps(...)"
+    } else {
+        return None;
+    };
+    Some(looks.into())
 }
 
 impl<'a> Decoded<'a> {
@@ -142,6 +213,41 @@ mod tests {
             assert!(matches!(Format::Json.decode(Some(bad), &mut Scratch::default()), Decoded::Dead(_)), "{bad:?}");
         }
         assert!(matches!(Format::Raw.decode(Some(b"\xff"), &mut Scratch::default()), Decoded::Opaque));
+    }
+
+    #[test]
+    fn what_is_something_else_than_json_is_named_with_what_to_do() {
+        let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        for (payload, looks) in [
+            (b"\xef\xbb\xbf{}".to_vec(), "a UTF-8 byte order mark; produce it without one"),
+            ([b"\xff\xfe".to_vec(), utf16("{}", u16::to_le_bytes)].concat(), "UTF-16, little-endian; produce UTF-8"),
+            ([b"\xfe\xff".to_vec(), utf16("{}", u16::to_be_bytes)].concat(), "UTF-16, big-endian; produce UTF-8"),
+            (utf16("{\"a\":1}", u16::to_le_bytes), "UTF-16, little-endian"),
+            (utf16("{\"a\":1}", u16::to_be_bytes), "UTF-16, big-endian"),
+            (b"\0\0\0\x01\x02\x06abc".to_vec(), "Confluent's schema registry (a zero byte and schema id 258); this build reads none"),
+            (b"\0\0\0\0\x07{\"a\":1}".to_vec(), "schema id 7); JSON stands behind it"),
+            ([&b"\x03\x00"[..], &[9; 16], b"x"].concat(), "AWS Glue's schema registry"),
+            (b"\x1f\x8b\x08\0".to_vec(), "compressed with gzip; let Kafka compress"),
+            (b"\x28\xb5\x2f\xfd\0".to_vec(), "compressed with zstd"),
+            (b"x\x9c\x01".to_vec(), "compressed with zlib"),
+            (b"Obj\x01\x04".to_vec(), "an Avro container file; produce JSON, or set decode = \"raw\""),
+            (b"\xc3\x01abcdefgh".to_vec(), "Avro in its single-object encoding"),
+            (b"<tick/>".to_vec(), "XML"),
+            (b"".to_vec(), "it is empty"),
+            (b"{}\0".to_vec(), "ends with a zero byte"),
+            (b"{\"a\":1}\n{\"a\":2}\n".to_vec(), "several JSON values, one a line"),
+            (b"{\"a\":\"M\xfcnchen\"}".to_vec(), "not UTF-8 (Latin-1 perhaps)"),
+            (b"{\"a\":NaN}".to_vec(), "no NaN"),
+            (b"{'a': 1}".to_vec(), "Python's repr"),
+        ] {
+            let mut scratch = Scratch::default();
+            let decoded = Format::Json.decode(Some(&payload), &mut scratch);
+            assert!(matches!(&decoded, Decoded::Dead(why) if why.starts_with("payload is not JSON: ") && why.contains(looks)), "{looks}: {decoded:?}");
+        }
+        // What says nothing of itself is told with its place alone.
+        for plain in [&b"nojson"[..], b"{\"a\":", b"\xff", b"xyz"] {
+            assert!(looks_like(plain).is_none(), "{plain:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn added(before: &str, now: &str) -> Option<String> {
         None => Some(format!("route {name}")),
         Some(known) => {
             let new: Vec<String> = (1..).zip(&writes).filter(|(_, w)| !known.contains(w)).map(|(n, _)| n.to_string()).collect();
-            (!new.is_empty()).then(|| format!("write {} of route {name}", new.join(" and ")))
+            (!new.is_empty()).then(|| format!("route {name}, write {}", new.join(" and ")))
         }
     });
     let added: Vec<String> = added.collect();
@@ -37,7 +37,7 @@ mod tests {
         let one = |writes: &[&str]| route("r", writes.iter().copied());
         assert_eq!(added(&one(&["a", "b"]), &one(&["b", "a"])), None);
         assert_eq!(added(&one(&["a", "b"]), &one(&["a"])), None);
-        assert_eq!(added(&one(&["a"]), &one(&["a", "b", "c"])).as_deref(), Some("write 2 and 3 of route r"));
+        assert_eq!(added(&one(&["a"]), &one(&["a", "b", "c"])).as_deref(), Some("route r, write 2 and 3"));
         let two = format!("{} {}", one(&["a"]), route("s t", ["x"].into_iter()));
         assert_eq!(added(&one(&["a"]), &two).as_deref(), Some("route s%20;t"));
         assert_eq!(added("", &two), None, "a new group");

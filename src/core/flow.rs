@@ -51,13 +51,6 @@ pub struct Entry {
     committed: Option<i64>,
     /// The offset after the last record handed to its lane; where it was sought to, before the first. Its records go on here.
     next: i64,
-    /// Whether a record was polled since the partition was last sought or resumed.
-    polled: bool,
-    /// The log's end as of the last statistics, if nothing of it was polled since, and how many records must have been
-    /// polled in all before what was queued then has come through.
-    at_end: Option<(i64, u64)>,
-    /// The end for whose sake it is read again, until something was polled.
-    read_again: Option<i64>,
     /// A throttle holds it back.
     held: bool,
     /// Whether its fetching is paused in librdkafka.
@@ -81,6 +74,11 @@ impl Entry {
         self.position().is_some_and(|position| self.next > position)
     }
 
+    /// Whether it has records that its next owner must look at, should it be let go of as it is.
+    pub fn leaves_records(&self) -> bool {
+        self.is_busy() || self.unread.is_some()
+    }
+
     /// What a claim after the first one begins with, should the state be lost.
     fn memory(&self) -> Option<Memory> {
         let Self { unread, last, rebuild, .. } = *self;
@@ -95,15 +93,6 @@ pub struct Moment {
     pub jitter: f64,
 }
 
-/// What is to be done for a partition between whose position and end there is no record: transaction markers, say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtEnd {
-    /// Its position moves to the end.
-    Advance,
-    /// Read its last settled record again, to be sure.
-    ReadAgain,
-}
-
 /// All assigned partitions.
 #[derive(Debug, Default)]
 pub struct Flow {
@@ -112,8 +101,6 @@ pub struct Flow {
     last_generation: u64,
     queues: Queues,
     full: Vec<bool>,
-    /// Records polled in all.
-    polled: u64,
 }
 
 impl Flow {
@@ -139,9 +126,6 @@ impl Flow {
             rebuild: None,
             committed: None,
             next: 0,
-            polled: false,
-            at_end: None,
-            read_again: None,
             held: false,
             paused: true,
             seeks_refused: 0,
@@ -190,7 +174,7 @@ impl Flow {
             entry.epoch = epoch;
             entry.held = false;
             entry.seeks_refused = 0;
-            (entry.next, entry.polled, entry.at_end) = (begin, false, None);
+            entry.next = begin;
             // A rollback: Kafka is told at once.
             entry.committed = entry.committed.filter(|c| *c <= position);
         }
@@ -287,37 +271,24 @@ impl Flow {
         self.full[lane]
     }
 
-    /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.
-    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
-        self.polled += records;
-        let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
-        (entry.next, entry.polled, entry.at_end, entry.read_again) = (offset + 1, true, None, None);
-        Some(entry)
+    /// The topics of partitions that are not halted, each once.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        let mut topics: Vec<_> = self.iter().filter(|e| !matches!(e.phase, Phase::Halted { .. })).map(|e| e.at.topic.clone()).collect();
+        topics.sort();
+        topics.dedup();
+        topics
     }
 
-    /// The statistics show that all was fetched up to `end`, and that `queued` records wait to be polled: what follows
-    /// for a partition whose position lies below.
-    ///
-    /// That there is no record between is believed if something was polled since the partition was last sought or
-    /// resumed (until then `end` may be an older fetch's), all of that is settled, what was queued has come through
-    /// without a record of this partition, and then the statistics say the same again.
-    pub fn at_end(&mut self, topic: &str, partition: i32, end: i64, queued: u64) -> Option<(u64, AtEnd)> {
-        let polled = self.polled;
-        let entry = self.topics.get_mut(topic)?.get_mut(&partition)?;
-        entry.position().filter(|p| *p < end && entry.phase == Phase::Open && !entry.paused)?;
-        // What was queued and is thrown away is never polled, so the later statistics may set a lower mark.
-        let before = entry.at_end.filter(|(before, _)| *before == end).map(|(_, through)| through);
-        let through = before.map_or(polled + queued, |b| b.min(polled + queued));
-        entry.at_end = Some((end, through));
-        if before.is_none() || polled < through || entry.is_busy() {
-            return None;
-        }
-        if entry.polled {
-            entry.at_end = None;
-            return Some((entry.generation, AtEnd::Advance));
-        }
-        let asked = entry.read_again.replace(end) == Some(end);
-        (!asked).then_some((entry.generation, AtEnd::ReadAgain))
+    /// What is settled of a topic's partitions, whether or not Kafka knows it.
+    pub fn settled(&self, topic: &str) -> Vec<(TopicPartition, i64)> {
+        self.iter().filter(|e| *e.at.topic == *topic).filter_map(|e| Some((e.at.clone(), e.unread.or(e.position())?))).collect()
+    }
+
+    /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.
+    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
+        let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
+        entry.next = offset + 1;
+        Some(entry)
     }
 }
 
@@ -371,26 +342,6 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_believed_twice_seen_after_a_record_and_with_nothing_on_its_way() {
-        let mut flow = Flow::new(1);
-        let generation = open(&mut flow, 0);
-        flow.sync_pauses();
-        let seen = |flow: &mut Flow, queued| flow.at_end("t", 0, 13, queued);
-        assert_eq!(seen(&mut flow, 0), None);
-        assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::ReadAgain)), "nothing was polled: it may be an older fetch's");
-        assert_eq!(seen(&mut flow, 0), None, "asked once");
-        flow.polled("t", 0, 11, 1);
-        assert_eq!(seen(&mut flow, 1), None);
-        assert_eq!(seen(&mut flow, 0), None, "something was queued");
-        flow.polled("another", 0, 5, 1);
-        assert_eq!(seen(&mut flow, 0), None, "the record polled is not settled");
-        flow.settle(generation, 10..12, None).unwrap();
-        assert_eq!(seen(&mut flow, 0), Some((generation, AtEnd::Advance)));
-        flow.settle(generation, 12..13, None).unwrap();
-        assert_eq!((seen(&mut flow, 0), seen(&mut flow, 0)), (None, None));
-    }
-
-    #[test]
     fn the_last_record_settled_is_remembered_for_the_next_claim() {
         let mut flow = Flow::new(1);
         let generation = open(&mut flow, 0);
@@ -407,7 +358,7 @@ mod tests {
         let mut flow = Flow::new(1);
         let generation = open(&mut flow, 0);
         assert!(!flow.of(generation).unwrap().is_busy());
-        flow.polled("t", 0, 10, 1);
+        flow.polled("t", 0, 10);
         assert!(flow.of(generation).unwrap().is_busy());
         flow.settle(generation, 10..11, None).unwrap();
         assert!(!flow.of(generation).unwrap().is_busy());
@@ -430,7 +381,7 @@ mod tests {
         let generation = open(&mut flow, 0);
         let at = TopicPartition::new("t", 0);
         assert_eq!(flow.sync_pauses().1, [(at.clone(), 9)], "where its claim had it sought to");
-        flow.polled("t", 0, 14, 3);
+        flow.polled("t", 0, 14);
         flow.set_full(0, true);
         assert_eq!(flow.sync_pauses().0.len(), 1);
         flow.set_full(0, false);

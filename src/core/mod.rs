@@ -14,6 +14,7 @@
 //! | [`encode`] | RESP |
 //! | [`resp`] | replies from a connection's bytes, however they are split |
 //! | [`reply`] | what Redis answered, and its triage |
+//! | [`words`] | how counts and writes are named in messages |
 //! | [`text`] | a byte string that needs no allocation where it is short |
 //! | [`claim`] | where a claimed partition begins |
 //! | [`claimer`] | becoming a partition's owner: what is read, weighed and written |
@@ -25,11 +26,14 @@
 //! | [`ledger`] | what has been settled per partition |
 //! | [`fingerprint`] | which writes are applied to a topic |
 //! | [`flow`] | a partition's phases at the poller: claim, open, pause, close |
+//! | [`membership`] | the bridge's place in its group, and what is told of it |
 //! | [`poller`] | the poller as a machine: what is claimed, sought, opened, committed, let go |
 //! | [`progress`] | how many of the assigned partitions are open |
+//! | [`refusal`] | how a refusal by Kafka ends |
 //! | [`replay`] | a bounded range applied again, as a job |
 //! | [`retry`] | back-off with jitter |
 //! | [`telling`] | what a person is told |
+//! | [`topics`] | which topics a route reads, and which none may |
 //! | [`throttle`] | records a second |
 //! | [`verify`] | whether Redis holds what a range must have become |
 pub mod claim;
@@ -44,11 +48,13 @@ pub mod lane;
 pub mod latency;
 pub mod ledger;
 pub mod letter;
+pub mod membership;
 pub mod poller;
 pub mod progress;
 pub mod rebuild;
 pub mod record;
 pub mod reference;
+pub mod refusal;
 pub mod replay;
 pub mod reply;
 pub mod resp;
@@ -60,5 +66,7 @@ pub mod telling;
 pub mod template;
 pub mod text;
 pub mod throttle;
+pub mod topics;
 pub mod verify;
+pub mod words;
 pub mod write;

@@ -6,14 +6,25 @@
 //!               ▲                │
 //!               └─── doubt ◀─────┘
 //! ```
+mod drain;
+#[cfg(test)]
+mod end_tests;
+mod refused;
+mod telling;
+#[cfg(test)]
+mod tests;
+
+use self::drain::Draining;
 use super::claim::{Guarantee, Marked};
 use super::claimer::{Claimed, Outcome, Request};
-use super::flow::{AtEnd, Entry, Flow, Moment, Phase};
+use super::flow::{Entry, Flow, Moment, Phase};
 use super::lane::{Doubt, Event, Input};
 use super::progress::Progress;
 use super::record::TopicPartition;
-use super::telling::{Holder, Letters, Telling, Troubles};
+use super::refusal::Refusal;
+use super::telling::{ConditionErrors, Holder, Letters, Telling, Troubles, left_out};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long settled offsets may wait for their commit.
@@ -68,21 +79,8 @@ pub enum Action {
 pub struct Seen {
     /// Where the log ends for us: the last stable offset. Not known where the last fetch was out of range.
     pub end: Option<i64>,
-    /// Up to where everything was fetched.
-    pub fetched_to: i64,
-    /// How many records wait to be polled, of all partitions.
-    pub queued: u64,
     /// It is not fetched any more: its offset was out of range.
     pub stalled: bool,
-}
-
-/// What a stop waits for.
-#[derive(Debug)]
-struct Draining {
-    until: Duration,
-    open: BTreeSet<u64>,
-    /// Partitions that left with records unwritten.
-    left: usize,
 }
 
 /// See the module's documentation.
@@ -102,7 +100,11 @@ pub struct Poller {
     progress: Progress,
     redis_seen: bool,
     troubles: Troubles,
+    refusal: Refusal,
     letters: Letters,
+    condition_errors: ConditionErrors,
+    /// Topics of which it was told that dead letters in them are left out.
+    left_out: BTreeSet<Arc<str>>,
     stop: Option<Option<String>>,
     draining: Option<Draining>,
     actions: VecDeque<Action>,
@@ -123,7 +125,10 @@ impl Poller {
             progress: Progress::default(),
             redis_seen: false,
             troubles: Troubles::default(),
+            refusal: Refusal::default(),
             letters: Letters::default(),
+            condition_errors: ConditionErrors::default(),
+            left_out: BTreeSet::new(),
             stop: None,
             draining: None,
             actions: VecDeque::new(),
@@ -169,14 +174,15 @@ impl Poller {
         self.flow.get(topic, partition)
     }
 
-    /// Where a partition's log ends, as far as is known.
+    /// Where a partition's log ends, as far as is known. The statistics may be older than what was settled since.
     pub fn end(&self, at: &TopicPartition) -> Option<i64> {
-        self.ends.get(at).copied()
+        let settled = self.entry(&at.topic, at.partition).and_then(Entry::position);
+        self.ends.get(at).map(|end| settled.map_or(*end, |position| position.max(*end)))
     }
 
     /// Some records of a partition were polled, the last one at this offset. The partition, if they are wanted.
-    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64, records: u64) -> Option<&Entry> {
-        self.flow.polled(topic, partition, offset, records)
+    pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
+        self.flow.polled(topic, partition, offset)
     }
 
     /// Whether a lane may take more.
@@ -201,6 +207,7 @@ impl Poller {
                 self.act(Action::Claim(Request { at, generation, memory }));
             }
         }
+        self.tell_letters(now, false);
         self.sync_pauses();
         if self.joined {
             let told = self.progress.look(self.flow.iter(), now);
@@ -213,6 +220,9 @@ impl Poller {
                 self.committing = Some(positions.clone());
                 self.commit(positions, true);
             }
+        }
+        if self.committing.is_none() && self.draining.is_none() && self.refusal.is_due(now) {
+            self.try_refused(now);
         }
     }
 
@@ -246,6 +256,7 @@ impl Poller {
                 for (at, _) in self.committing.take().unwrap_or_default() {
                     self.flow.committed(&at, result.is_ok(), moment);
                 }
+                self.refusal.tried(result.is_ok(), moment.now);
             }
             Note::RedisUp => self.redis_seen = true,
             Note::Fatal(reason) => self.stop(Some(reason)),
@@ -339,9 +350,18 @@ impl Poller {
                 self.tell_all(told);
             }
             Event::Trouble(None) => self.out_of_trouble(&Holder::Lane(lane)),
-            Event::Buried { route, code, reason } => {
-                let told = self.letters.count(&route, code, &reason, moment.now);
+            Event::ConditionError { whose, message } => {
+                let told = self.condition_errors.meet(whose, message);
                 self.tell_all(told);
+            }
+            Event::Buried { route, code, reason } => {
+                self.letters.count(&route, code, reason);
+                self.tell_letters(moment.now, false);
+            }
+            Event::LeftOut { at, offset } => {
+                if self.left_out.insert(at.topic.clone()) {
+                    self.tell(left_out(&at, offset));
+                }
             }
         }
     }
@@ -352,6 +372,7 @@ impl Poller {
             let remedy = match code {
                 "poison" => "set [dead_letter] to keep such records, or correct the route; then restart",
                 "state-lost" => "set redis.on_state_lost, then restart",
+                "history-gone" => "set where it goes on: kafka-redis-bridge rewind --topic TOPIC --partition N --to-offset earliest; then restart",
                 _ => "correct what the message names, then restart the bridge",
             };
             self.tell(Telling::Alert { code, subject: at.to_string(), message: format!("{at} is halted: {reason}"), remedy });
@@ -381,21 +402,29 @@ impl Poller {
         self.end(&TopicPartition::new(topic, partition)).unwrap_or(0)
     }
 
-    /// Takes the statistics' word on a partition.
-    pub fn seen(&mut self, topic: &str, partition: i32, seen: Seen, moment: Moment) {
-        let Some(entry) = self.flow.get(topic, partition) else { return };
-        let (at, generation, lane, idle) = (entry.at.clone(), entry.generation, entry.lane, entry.phase == Phase::Open && !entry.is_busy());
+    /// Takes the statistics' word on a partition. Returns whether its log goes on behind its position although all of its
+    /// records are settled: what is there may be no record, so call [`Self::passed`].
+    pub fn seen(&mut self, topic: &str, partition: i32, seen: Seen, moment: Moment) -> bool {
+        let Some(entry) = self.flow.get(topic, partition) else { return false };
+        let (at, generation, position) = (entry.at.clone(), entry.generation, entry.position());
+        let idle = entry.phase == Phase::Open && !entry.is_busy();
         if let Some(end) = seen.end {
             self.ends.insert(at, end);
         }
         if idle && seen.stalled {
             // The claim finds what Kafka still has.
-            return self.claim_again(generation, moment);
+            self.claim_again(generation, moment);
+            return false;
         }
-        match self.flow.at_end(topic, partition, seen.fetched_to, seen.queued) {
-            Some((generation, AtEnd::Advance)) => self.act(Action::ToLane(lane, Input::Advance(generation, seen.fetched_to))),
-            Some((generation, AtEnd::ReadAgain)) => self.claim_again(generation, moment),
-            None => {}
+        idle && position < seen.end
+    }
+
+    /// The client has handed out everything of a partition that lies below this offset, since the partition was last
+    /// sought: what is no record by now (transaction markers, aborted records, compacted ones) will never be one.
+    pub fn passed(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Some(entry) = self.flow.get(topic, partition).filter(|e| e.phase == Phase::Open) else { return };
+        if entry.position().is_some_and(|position| position < offset) {
+            self.act(Action::ToLane(entry.lane, Input::Advance(entry.generation, offset)));
         }
     }
 
@@ -428,72 +457,18 @@ impl Poller {
             self.commit(positions, false);
         }
         for at in partitions {
-            let Some(entry) = self.flow.remove(&at.topic, at.partition) else { continue };
+            let Some(entry) = self.flow.get(&at.topic, at.partition) else { continue };
             self.lane_let_go(entry.generation, true);
+            let Some(entry) = self.flow.remove(&at.topic, at.partition) else { continue };
             self.claimed.remove(&entry.generation);
             self.tell(Telling::LetGo { at: at.clone(), position: entry.position() });
-            self.out_of_trouble(&Holder::Partition(at.clone()));
-            self.tell(Telling::ClearSubject(at.to_string()));
-        }
-    }
-
-    /// Stops fetching; the lanes write what they hold, and let go.
-    pub fn begin_drain(&mut self, now: Duration) {
-        let all: Vec<TopicPartition> = self.flow.iter().map(|e| e.at.clone()).collect();
-        // Of those that are being claimed nobody knows what came of their last batch, as when Redis is away.
-        let left = self.flow.iter().filter(|e| matches!(e.phase, Phase::Claiming { .. } | Phase::Confirming { .. })).count();
-        let open = all.iter().filter_map(|at| self.flow.closing(&at.topic, at.partition)).map(|(_, g)| g).collect();
-        self.sync_pauses();
-        for lane in 0..self.flow.lanes() {
-            self.act(Action::ToLane(lane, Input::Drain));
-        }
-        self.draining = Some(Draining { until: now + self.drain_deadline, open, left });
-    }
-
-    /// Whether the drain has ended: everything is written, or its time is over. The last commit goes out with it, and
-    /// the client's close waits for it.
-    pub fn drained(&mut self, now: Duration) -> bool {
-        let ended = self.draining.as_ref().is_none_or(|d| d.open.is_empty() || now >= d.until);
-        if ended {
-            for (at, _) in self.committing.take().unwrap_or_default() {
-                // Its answer comes too late to be heard.
-                self.flow.committed(&at, false, Moment { now, jitter: 0.0 });
-            }
-            let positions = self.flow.to_commit(now, |_| true);
-            if !positions.is_empty() {
-                self.commit(positions, false);
-            }
-        }
-        ended
-    }
-
-    /// How many partitions have records that the lanes could not write before the end.
-    pub fn left(&self) -> usize {
-        self.draining.as_ref().map_or(0, |d| d.left + d.open.len())
-    }
-
-    fn lane_let_go(&mut self, generation: u64, left: bool) {
-        if let Some(draining) = &mut self.draining
-            && draining.open.remove(&generation)
-        {
-            draining.left += usize::from(left);
+            let left = self.troubles.forget(&Holder::Partition(at.clone()));
+            self.tell_all(left);
+            self.tell(Telling::LeaveSubject(at.to_string()));
         }
     }
 
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
-    }
-
-    fn tell(&mut self, telling: Telling) {
-        self.act(Action::Tell(telling));
-    }
-
-    fn tell_all(&mut self, tellings: impl IntoIterator<Item = Telling>) {
-        tellings.into_iter().for_each(|t| self.tell(t));
-    }
-
-    fn out_of_trouble(&mut self, holder: &Holder) {
-        let over = self.troubles.leave(holder);
-        self.tell_all(over);
     }
 }

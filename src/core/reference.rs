@@ -67,6 +67,15 @@ pub fn is_bare_char(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
+/// The known name that a typo was probably meant to be, whatever its case.
+pub fn nearest(names: &[&'static str], typo: &str) -> Option<&'static str> {
+    let typo = typo.to_lowercase();
+    let distance = |name: &&str| strsim::damerau_levenshtein(name, &typo);
+    // Of a short name a second letter would leave too little.
+    let far = if typo.chars().count() <= 4 { 1 } else { 2 };
+    names.iter().copied().min_by_key(distance).filter(|name| distance(name) <= far)
+}
+
 fn step(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
     if is_bare(name) { write!(f, ".{name}") } else { write!(f, ".\"{}\"", name.replace('"', "\"\"")) }
 }

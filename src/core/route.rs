@@ -2,8 +2,12 @@
 use super::condition::{Condition, Fault, Fields, Subject};
 use super::decode::{Decoded, Document, Format, Scratch};
 use super::encode::Encoder;
+use super::letter;
 use super::record::Record;
+pub use super::topics::Topics;
+pub use super::write::OnConditionError;
 use super::write::{Effect, Kind, Rendered, Write};
+use std::collections::BTreeMap;
 
 /// One entry of the configuration, compiled.
 #[derive(Clone, Debug)]
@@ -14,16 +18,9 @@ pub struct Route {
     pub tombstone: Tombstone,
     /// Whether it takes a record at all.
     pub when: Option<Condition>,
+    /// Of that condition; each write has its own.
     pub on_condition_error: OnConditionError,
     pub writes: Vec<Write>,
-}
-
-/// Which topics a route reads.
-#[derive(Clone, Debug)]
-pub enum Topics {
-    Name(String),
-    /// A pattern, `^` first, as librdkafka subscribes to it.
-    Pattern(regex::Regex),
 }
 
 /// What a route does with a record that has no value.
@@ -34,15 +31,6 @@ pub enum Tombstone {
     Del,
     /// Apply the writes all the same.
     Write,
-}
-
-/// What becomes of a record to which a condition, the route's or one of a write's, can't be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnConditionError {
-    /// It is as if the condition did not hold, and counted.
-    Skip,
-    /// The record is dead.
-    Dead,
 }
 
 /// Where a command of a batch comes from.
@@ -62,12 +50,15 @@ pub struct Outcome {
     pub condition_errors: u32,
     /// The route's condition did not hold.
     pub unmet: bool,
+    /// It is a dead letter, and came by a pattern.
+    pub letter: bool,
 }
 
 impl Outcome {
-    /// 1 where a rule drops the record: it is a tombstone of which nothing came, or the route's condition did not hold.
+    /// 1 where a rule drops the record: it is a tombstone of which nothing came, the route's condition did not hold, or it is a
+    /// dead letter that a pattern let in.
     pub fn dropped(&self) -> u32 {
-        u32::from(self.unmet || self.tombstones > 0 && self.commands == 0)
+        u32::from(self.unmet || self.letter || self.tombstones > 0 && self.commands == 0)
     }
 }
 
@@ -89,15 +80,6 @@ pub enum Cause {
     Render,
 }
 
-impl Topics {
-    pub fn matches(&self, topic: &str) -> bool {
-        match self {
-            Self::Name(name) => name == topic,
-            Self::Pattern(pattern) => pattern.is_match(topic),
-        }
-    }
-}
-
 impl Route {
     /// Of one topic, whose records are JSON, tombstones skipped, without a condition.
     pub fn new(name: &str, topic: &str, writes: Vec<Write>) -> Self {
@@ -114,6 +96,16 @@ impl Route {
 
     pub fn matches(&self, topic: &str) -> bool {
         self.topics.iter().any(|t| t.matches(topic))
+    }
+
+    /// Whether it names this topic, in place of matching it by a pattern.
+    fn names(&self, topic: &str) -> bool {
+        self.topics.iter().any(|t| matches!(t, Topics::Name(name) if name == topic))
+    }
+
+    /// Whether it leaves a record out: a dead letter that came by a pattern is no user's data, whichever bridge wrote it.
+    pub fn leaves_out(&self, record: &Record) -> bool {
+        letter::is_letter(record) && !self.names(&record.at().topic)
     }
 
     /// Whether it deletes what its writes have set, in place of applying them.
@@ -163,6 +155,7 @@ pub struct Judged<'r> {
     /// Whose it is; `None`: the route's.
     pub write: Option<usize>,
     pub condition: &'r Condition,
+    pub on_error: OnConditionError,
     pub finding: Finding,
 }
 
@@ -179,13 +172,13 @@ pub enum Finding {
 
 /// What the conditions of a route say of a record: the route's own, and where that one lets it through those of its writes.
 pub fn judge<'r>(route: &'r Route, record: &Record) -> Vec<Judged<'r>> {
-    if record.payload().is_none() && route.tombstone == Tombstone::Skip {
+    if route.leaves_out(record) || record.payload().is_none() && route.tombstone == Tombstone::Skip {
         return Vec::new();
     }
     let mut scratch = Scratch::default();
     let decoded = if route.format == Format::Json { Format::Json.decode(record.payload(), &mut scratch) } else { Decoded::Opaque };
     let subject = route.subject(record, &decoded);
-    let one = |(write, when): (Option<usize>, &'r Option<Condition>)| {
+    let one = |write: Option<usize>, when: &'r Option<Condition>, on_error: OnConditionError| {
         let condition = when.as_ref()?;
         let finding = match condition.holds(&subject) {
             Ok(true) => Finding::Holds,
@@ -193,11 +186,11 @@ pub fn judge<'r>(route: &'r Route, record: &Record) -> Vec<Judged<'r>> {
             Err(Fault::Unknown) => Finding::Unknown,
             Err(fault) => Finding::Fault(fault.to_string()),
         };
-        Some(Judged { write, condition, finding })
+        Some(Judged { write, condition, on_error, finding })
     };
-    let mut all = Vec::from_iter(one((None, &route.when)));
+    let mut all = Vec::from_iter(one(None, &route.when, route.on_condition_error));
     if all.iter().all(|j| j.finding == Finding::Holds || j.finding == Finding::Unknown && route.deletes(record)) {
-        all.extend(route.writes.iter().enumerate().filter_map(|(w, write)| one((Some(w), &write.when))));
+        all.extend(route.writes.iter().enumerate().filter_map(|(w, write)| one(Some(w), &write.when, write.on_condition_error)));
     }
     all
 }
@@ -225,6 +218,9 @@ pub struct Context {
     pub scratch: Scratch,
     /// What time it is, in ms since the epoch.
     pub now_ms: i64,
+    /// The conditions that could not be applied and were taken as not holding, by route and write; each with the first
+    /// record and the reason, until somebody takes that to tell it.
+    pub unapplied: BTreeMap<(usize, Option<usize>), Option<String>>,
 }
 
 /// Renders all that a record becomes through the routes given (indexes into `routes`), in their order; it is decoded once.
@@ -241,11 +237,12 @@ pub fn render(
     outcomes: &mut Vec<(usize, Outcome)>,
     context: &mut Context,
 ) -> Result<(), Poison> {
-    let Context { scratch, now_ms } = context;
+    let Context { scratch, now_ms, unapplied } = context;
     let mark = out.mark();
     let decoded = decode(routes, through, record, scratch);
     for &r in through {
-        let mut rendering = Rendering { route: &routes[r], record, decoded: &decoded, now_ms: *now_ms, outcome: Outcome::default() };
+        let mut rendering =
+            Rendering { index: r, route: &routes[r], record, decoded: &decoded, now_ms: *now_ms, unapplied: &mut *unapplied, outcome: Outcome::default() };
         if let Err((write, cause, reason)) = rendering.run(out, |write| on_command(Origin { route: r, write })) {
             out.truncate(mark);
             return Err(Poison { route: r, write, cause, reason });
@@ -263,10 +260,12 @@ fn decode<'a>(routes: &[Route], through: &[usize], record: &'a Record, scratch: 
 
 /// One record on its way through one route.
 struct Rendering<'a> {
+    index: usize,
     route: &'a Route,
     record: &'a Record,
     decoded: &'a Decoded<'a>,
     now_ms: i64,
+    unapplied: &'a mut BTreeMap<(usize, Option<usize>), Option<String>>,
     outcome: Outcome,
 }
 
@@ -276,13 +275,17 @@ type Failed = (Option<usize>, Cause, String);
 impl<'a> Rendering<'a> {
     fn run(&mut self, out: &mut Encoder, mut on_command: impl FnMut(usize)) -> Result<(), Failed> {
         let (route, record) = (self.route, self.record);
+        if route.leaves_out(record) {
+            self.outcome.letter = true;
+            return Ok(());
+        }
         let tombstone = record.payload().is_none() && route.tombstone != Tombstone::Write;
         self.outcome.tombstones += u32::from(tombstone);
         if tombstone && route.tombstone == Tombstone::Skip {
             return Ok(());
         }
         let subject = route.subject(record, self.decoded);
-        if !self.applies(None, route.when.as_ref(), &subject)? {
+        if !self.applies(None, route.when.as_ref(), route.on_condition_error, &subject)? {
             self.outcome.unmet = true;
             return Ok(());
         }
@@ -294,7 +297,7 @@ impl<'a> Rendering<'a> {
                 Kind::Set { key, .. } => Some(Kind::Del { key: key.clone() }),
                 _ => continue,
             };
-            if !self.applies(Some(w), write.when.as_ref(), &subject)? {
+            if !self.applies(Some(w), write.when.as_ref(), write.on_condition_error, &subject)? {
                 continue;
             }
             match delete.as_ref().unwrap_or(&write.kind).render(record, document, self.now_ms, out) {
@@ -312,15 +315,18 @@ impl<'a> Rendering<'a> {
     }
 
     /// Whether what stands under a condition is applied.
-    fn applies(&mut self, write: Option<usize>, when: Option<&Condition>, subject: &Subject<'_>) -> Result<bool, Failed> {
+    fn applies(&mut self, write: Option<usize>, when: Option<&Condition>, on_error: OnConditionError, subject: &Subject<'_>) -> Result<bool, Failed> {
         let Some(condition) = when else { return Ok(true) };
-        match (condition.holds(subject), self.route.on_condition_error) {
+        match (condition.holds(subject), on_error) {
             (Ok(holds), _) => Ok(holds),
             // What a value once let in, its end lets out.
             (Err(Fault::Unknown), _) if self.route.deletes(self.record) => Ok(true),
             (Err(Fault::Unknown), _) => Err(self.undecoded()),
-            (Err(_), OnConditionError::Skip) => {
+            (Err(fault), OnConditionError::Skip) => {
                 self.outcome.condition_errors += 1;
+                let first =
+                    || Some(format!("the condition {:?} can't be applied to {}, offset {}: {fault}", condition.text(), self.record.at(), self.record.offset));
+                self.unapplied.entry((self.index, write)).or_insert_with(first);
                 Ok(false)
             }
             (Err(fault), OnConditionError::Dead) => Err((write, Cause::Judge, format!("the condition {:?} can't be applied: {fault}", condition.text()))),
@@ -352,7 +358,7 @@ mod tests {
     fn a_tombstone_deletes_no_key_of_a_write_that_is_left_out() {
         let template = |t: &str| Template::parse(t).unwrap();
         let set =
-            |key: &str, effect| Write { kind: Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }, effect, when: None };
+            |key: &str, effect| Write { effect, ..Write::new(Kind::Set { key: template(key), value: template("{payload}"), ttl: None, collapse: false }) };
         let writes = vec![set("left:{key}", Effect::Skip), set("applied:{key}", Effect::Apply), set("compared:{key}", Effect::IfMissing)];
         let route = Route { tombstone: Tombstone::Del, ..Route::new("r", "t", writes) };
         let record = Record::copy(TopicPartition::new("t", 0), 0, None, Some(b"k"), None, []);
@@ -367,7 +373,7 @@ mod tests {
     fn conditional(on_condition_error: OnConditionError) -> Route {
         let template = |t: &str| Template::parse(t).unwrap();
         let when = |text: &str| Some(Condition::parse(text).unwrap());
-        let alert = Write { when: when("value.vol > 0.5"), ..Write::new(Kind::Command(vec![template("INCR"), template("alerts")])) };
+        let alert = Write { when: when("value.vol > 0.5"), on_condition_error, ..Write::new(Kind::Command(vec![template("INCR"), template("alerts")])) };
         let set = Write::new(Kind::Set { key: template("k:{key}"), value: template("{payload}"), ttl: None, collapse: false });
         Route { when: when("key != 'test' and value.on ?? true"), on_condition_error, ..Route::new("r", "t", vec![alert, set]) }
     }
@@ -414,6 +420,14 @@ mod tests {
         assert_eq!((writes, outcome.dropped(), outcome.condition_errors), (Ok(vec![1]), 0, 1));
         let (writes, outcome, _) = become_of(&skip, "a", Some(r#"{"on":1,"vol":1}"#));
         assert_eq!((writes, outcome.dropped(), outcome.condition_errors), (Ok(vec![]), 1, 1));
+        // Each condition has its own word: by default a filter that can't be applied keeps the record, an alert lets the rest go on.
+        let mut apart = conditional(OnConditionError::Dead);
+        apart.writes[0].on_condition_error = OnConditionError::Skip;
+        for payload in [r#"{"vol":"high"}"#, "{}"] {
+            let (writes, outcome, _) = become_of(&apart, "a", Some(payload));
+            assert_eq!((writes, outcome.dropped(), outcome.condition_errors), (Ok(vec![1]), 0, 1), "{payload}");
+        }
+        assert_eq!(become_of(&apart, "a", Some(r#"{"on":1,"vol":1}"#)).0.unwrap_err().0, Cause::Judge);
         // Nothing can be told of what is no JSON, and that is no matter of the condition.
         assert_eq!(become_of(&skip, "a", Some("{")).0.unwrap_err().0, Cause::Decode);
     }

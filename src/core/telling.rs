@@ -1,5 +1,6 @@
 //! What a person is told: conditions that begin and end, what became of a partition, and how many letters there are.
 use super::record::TopicPartition;
+use super::words::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -29,6 +30,13 @@ pub enum Telling {
     },
     /// Everything about a subject has passed.
     ClearSubject(String),
+    /// Nobody here meets it any more, since they let go of their partitions; nothing says that it has passed.
+    Leave {
+        code: &'static str,
+        subject: String,
+    },
+    /// A subject was let go, with everything that is wrong with it.
+    LeaveSubject(String),
     /// Something happened that a person should know of, and it is over.
     Warn {
         code: &'static str,
@@ -86,6 +94,12 @@ impl Troubles {
         self.leave_but(holder, None)
     }
 
+    /// Somebody is gone, in whatever trouble.
+    pub fn forget(&mut self, holder: &Holder) -> Vec<Telling> {
+        let gone = |told| if let Telling::Clear { code, subject } = told { Telling::Leave { code, subject } } else { told };
+        self.leave(holder).into_iter().map(gone).collect()
+    }
+
     fn leave_but(&mut self, holder: &Holder, kept: Option<&str>) -> Vec<Telling> {
         let mut over = Vec::new();
         self.0.retain(|code, holders| {
@@ -99,22 +113,62 @@ impl Troubles {
     }
 }
 
-/// Dead letters, told a route at most once a minute: the first one at once.
+/// The dead letters of each route: the first one is told at once, later ones once a minute together, and what is left at the end.
 #[derive(Debug, Default)]
-pub struct Letters(BTreeMap<String, (u64, Option<Duration>)>);
+pub struct Letters(BTreeMap<String, Lettered>);
+
+/// The dead letters of one route.
+#[derive(Debug, Default)]
+struct Lettered {
+    count: u64,
+    /// How many of these were told, and when.
+    told: u64,
+    told_at: Option<Duration>,
+    /// The code and the reason of the last one.
+    last: (&'static str, String),
+}
+
+/// Conditions that could not be applied: each is told once, however many lanes meet it.
+#[derive(Debug, Default)]
+pub struct ConditionErrors(BTreeSet<String>);
+
+impl ConditionErrors {
+    /// The condition of a route or write could not be applied.
+    pub fn meet(&mut self, whose: String, message: String) -> Option<Telling> {
+        self.0.insert(whose).then_some(Telling::Warn { code: "condition-error", message })
+    }
+}
 
 impl Letters {
     /// One more letter of a route.
-    pub fn count(&mut self, route: &str, code: &str, reason: &str, now: Duration) -> Option<Telling> {
-        let (count, told) = self.0.entry(route.to_owned()).or_default();
-        *count += 1;
-        if told.is_some_and(|told| now < told + LETTERS_EVERY) {
-            return None;
-        }
-        *told = Some(now);
-        let message = format!("route {route}: {count} dead letters since the start; the last one ({code}): {reason}");
-        Some(Telling::Warn { code: "dead-letter", message })
+    pub fn count(&mut self, route: &str, code: &'static str, reason: String) {
+        let of = self.0.entry(route.to_owned()).or_default();
+        of.count += 1;
+        of.last = (code, reason);
     }
+
+    /// What is to be told now; `all`: of each letter, however shortly ago its route was told.
+    pub fn due(&mut self, now: Duration, all: bool) -> Vec<Telling> {
+        let due = |of: &Lettered| of.count > of.told && (all || of.told_at.is_none_or(|told| now >= told + LETTERS_EVERY));
+        let told = |(route, of): (&String, &mut Lettered)| {
+            let (count, more, (code, reason)) = (of.count, of.count - of.told, &of.last);
+            let since = if of.told == 0 { String::new() } else { format!(", {more} of them since this was told last") };
+            let message = format!("route {route}: {} since this process began{since}; the last one ({code}): {reason}", counted(count, "dead letter"));
+            (of.told, of.told_at) = (count, Some(now));
+            Telling::Warn { code: "dead-letter", message }
+        };
+        self.0.iter_mut().filter(|(_, of)| due(of)).map(told).collect()
+    }
+}
+
+/// A dead letter was left out that a pattern let in.
+pub fn left_out(at: &TopicPartition, offset: i64) -> Telling {
+    let (headers, topic) = (super::letter::HEADER, &at.topic);
+    let message = format!(
+        "{at}, offset {offset}, is a dead letter (its headers {headers}* say so), and a route reads {topic} by a pattern only: dead letters there \
+         are dropped, and counted. To apply them, name the topic in the route's topics"
+    );
+    Telling::Warn { code: "letter-left-out", message }
 }
 
 #[cfg(test)]
@@ -136,12 +190,37 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_told_at_once_and_then_by_the_minute() {
+    fn a_trouble_whose_last_holder_is_gone_is_left_and_not_over() {
+        let mut troubles = Troubles::default();
+        let [one, other] = [0, 1].map(|p| Holder::Partition(TopicPartition::new("t", p)));
+        for holder in [&one, &other] {
+            troubles.meet(holder.clone(), "redis-oom", "full");
+        }
+        assert!(troubles.forget(&one).is_empty(), "the other one still meets it");
+        let told = troubles.forget(&other);
+        assert!(matches!(told.as_slice(), [Telling::Leave { code: "redis-oom", subject }] if subject == "redis"), "{told:?}");
+    }
+
+    #[test]
+    fn letters_are_told_at_once_then_by_the_minute_and_the_last_count_is_the_whole() {
         let mut letters = Letters::default();
-        let told = |letters: &mut Letters, secs| letters.count("r", "refused", "no", Duration::from_secs(secs)).is_some();
-        assert!(told(&mut letters, 1));
-        assert!(!told(&mut letters, 60));
-        assert!(letters.count("s", "refused", "no", Duration::from_secs(60)).is_some(), "another route's");
-        assert!(told(&mut letters, 61));
+        let count = |letters: &mut Letters, route: &str, n: u64| (1..=n).for_each(|n| letters.count(route, "refused", format!("no {n}")));
+        let due = |letters: &mut Letters, secs, all| {
+            let message = |t| if let Telling::Warn { code: "dead-letter", message } = t { message } else { panic!("{t:?}") };
+            letters.due(Duration::from_secs(secs), all).into_iter().map(message).collect::<Vec<_>>()
+        };
+        assert!(due(&mut letters, 0, true).is_empty(), "there is none");
+        count(&mut letters, "r", 1);
+        assert_eq!(due(&mut letters, 1, false), ["route r: 1 dead letter since this process began; the last one (refused): no 1"]);
+        count(&mut letters, "r", 603);
+        assert!(due(&mut letters, 60, false).is_empty(), "it was told within the minute");
+        count(&mut letters, "s", 2);
+        assert_eq!(due(&mut letters, 60, false), ["route s: 2 dead letters since this process began; the last one (refused): no 2"]);
+        // Without a further letter, too.
+        let more = "route r: 604 dead letters since this process began, 603 of them since this was told last; the last one (refused): no 603";
+        assert_eq!(due(&mut letters, 61, false), [more]);
+        assert!(due(&mut letters, 200, true).is_empty(), "each was told");
+        count(&mut letters, "r", 1);
+        assert_eq!(due(&mut letters, 62, true).len(), 1, "the end tells what is left");
     }
 }

@@ -1,7 +1,8 @@
 //! Templates: literal text with holes, parsed once at start and rendered per record.
+use super::condition::Mistake;
 use super::decode::{Document, Step};
 use super::record::{Record, TopicPartition};
-use super::reference::Reference;
+use super::reference::{Reference, is_bare, nearest};
 use std::fmt;
 
 /// A parsed template. `{{` and `}}` stand for the braces themselves.
@@ -16,7 +17,8 @@ enum Part {
     Hole { hole: Reference, default: Option<Vec<u8>> },
 }
 
-const HOLES: &str = "{key}, {payload}, {value.FIELD}, {header.NAME}, {topic}, {partition}, {offset}, {timestamp}";
+const HOLES: &str = "{key}, {payload}, {value.FIELD}, {value.LIST[0]}, {value.\"a.b\"}, {header.NAME}, {topic}, {partition}, {offset}, \
+                     {timestamp}; each with a default as {key|none}; {{ and }} for the braces themselves";
 const NAMES: [&str; 8] = ["key", "payload", "value", "header", "topic", "partition", "offset", "timestamp"];
 
 /// A hole that found nothing in a record: the record is dead for that reason.
@@ -33,8 +35,8 @@ impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// A text that says what is wrong and what is allowed.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// The first mistake.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -42,17 +44,22 @@ impl Template {
             literal.push_str(&rest[..at]);
             let brace = &rest[at..=at];
             let after = &rest[at + 1..];
+            let column = text[..text.len() - rest.len() + at].chars().count() + 1;
+            let mistake = |found: String, (allowed, nearest): (String, Option<String>)| Mistake { column, found, allowed, nearest };
             if let Some(next) = after.strip_prefix(brace) {
                 literal.push_str(brace);
                 rest = next;
             } else if brace == "}" {
-                return Err(format!("a \"}}\" without its \"{{\" in {text:?} (write \"}}}}\" for the brace itself)"));
+                return Err(mistake("a \"}\" without its \"{\"".into(), ("a hole such as {key}, or }} for the brace itself".into(), None)));
             } else {
-                let end = hole_end(after).ok_or_else(|| format!("a hole without its \"}}\" in {text:?} (write \"{{{{\" for the brace itself)"))?;
+                let Some(end) = hole_end(after) else {
+                    return Err(mistake("a hole without its \"}\"".into(), ("a hole such as {key}, or {{ for the brace itself".into(), None)));
+                };
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal).into_bytes()));
                 }
-                parts.push(parse_hole(&after[..end])?);
+                let hole = &after[..end];
+                parts.push(parse_hole(hole).ok_or_else(|| mistake(format!("the unknown hole {{{hole}}}"), instead(hole)))?);
                 rest = &after[end + 1..];
             }
         }
@@ -70,6 +77,16 @@ impl Template {
             [Part::Literal(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// A hole by the look of it that is literal text, since its braces are doubled, as other template languages write their holes.
+    pub fn literal_hole(&self) -> Option<String> {
+        self.parts.iter().find_map(|part| {
+            let Part::Literal(text) = part else { return None };
+            let text = std::str::from_utf8(text).ok()?;
+            let inner = text[text.find('{')? + 1..].split_once('}')?.0.trim();
+            parse_hole(inner).map(|_| format!("{{{inner}}}"))
+        })
     }
 
     /// What it renders to, where that stands in the template or the record as a whole.
@@ -193,25 +210,36 @@ fn hole_end(text: &str) -> Option<usize> {
     })
 }
 
-fn parse_hole(text: &str) -> Result<Part, String> {
+fn parse_hole(text: &str) -> Option<Part> {
     let (name, default) = split_default(text);
-    let unknown = || {
-        let head = name.split(['.', '[']).next().unwrap_or(name);
-        let near = NAMES.iter().min_by_key(|n| strsim::damerau_levenshtein(n, head)).filter(|n| strsim::damerau_levenshtein(n, head) <= 2);
-        let hint = near.map(|n| format!("; did you mean {{{n}}}?")).unwrap_or_default();
-        format!("unknown hole {{{text}}}: allowed are {HOLES}, each with a default as {{key|default}}{hint}")
-    };
     let hole = if let Some(hole) = Reference::plain(name) {
         hole
     } else if let Some(header) = name.strip_prefix("header.").filter(|h| !h.is_empty()) {
         let quoted = header.strip_prefix('"').and_then(|h| h.strip_suffix('"'));
         Reference::Header(quoted.unwrap_or(header).to_owned())
-    } else if let Some(path) = name.strip_prefix("value") {
-        Reference::Value(parse_path(path).ok_or_else(unknown)?)
     } else {
-        return Err(unknown());
+        Reference::Value(parse_path(name.strip_prefix("value")?)?)
     };
-    Ok(Part::Hole { hole, default: default.map(|d| d.as_bytes().to_vec()) })
+    Some(Part::Hole { hole, default: default.map(|d| d.as_bytes().to_vec()) })
+}
+
+/// What is allowed in the place of an unknown hole, and what it was probably meant to be.
+fn instead(text: &str) -> (String, Option<String>) {
+    let (name, _) = split_default(text);
+    let head = name.split(['.', '[', ' ']).next().unwrap_or(name);
+    let behind = &text[head.len()..];
+    match head {
+        _ if text.trim() != text => ("no blanks in a hole".into(), Some(format!("{{{}}}", text.trim())).filter(|hole| Template::parse(hole).is_ok())),
+        "value" => ("a field behind {value, such as {value.price} or {value.list[0]}; {payload} is the whole value".into(), None),
+        "header" => ("one name behind {header, such as {header.venue}".into(), None),
+        _ if Reference::plain(head).is_some() => (format!("{{{head}}} with nothing behind it but a default, such as {{{head}|none}}"), None),
+        _ => {
+            let near = nearest(&NAMES, head).map(|n| format!("{{{n}{behind}}}"));
+            // What is no hole by itself is probably the name of a field.
+            let field = || Some(format!("{{value.{head}{behind}}}")).filter(|_| is_bare(head));
+            (HOLES.into(), near.or_else(field).filter(|hole| Template::parse(hole).is_ok()))
+        }
+    }
 }
 
 fn split_default(text: &str) -> (&str, Option<&str>) {
@@ -260,7 +288,7 @@ mod tests {
         let mut scratch = Scratch::default();
         let document = Document::parse(payload, &mut scratch).ok();
         let mut out = Vec::new();
-        Template::parse(template)?.render(&record, document.as_ref(), &mut out).map_err(|e| e.to_string())?;
+        Template::parse(template).unwrap().render(&record, document.as_ref(), &mut out).map_err(|e| e.to_string())?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -269,6 +297,20 @@ mod tests {
         let json = r#"{"price":42000.0,"a":{"b":[5]},"a.b":"dot","s":"te\"xt"}"#;
         let all = r#"{{{key}}} {topic}/{partition}/{offset} {value.price} {value.a.b[0]} {value."a.b"} {value.s} {value.a} {header.h} {timestamp|-}"#;
         assert_eq!(render(all, Some(b"BTC/USD"), json).unwrap(), r#"{BTC/USD} t/3/7 42000.0 5 dot te"xt {"b":[5]} 2 -"#);
+    }
+
+    #[test]
+    fn a_hole_with_doubled_braces_is_found_to_be_text() {
+        for (text, hole) in [
+            ("s:{{key}}", Some("{key}")),
+            ("{{ value.id }}", Some("{value.id}")),
+            ("{{{key}}}", None),
+            ("{\u{7b}tag}}:{key}", None),
+            ("{{}}", None),
+            ("plain", None),
+        ] {
+            assert_eq!(Template::parse(text).unwrap().literal_hole().as_deref(), hole, "{text}");
+        }
     }
 
     #[test]
@@ -291,9 +333,29 @@ mod tests {
 
     #[test]
     fn what_could_never_render_is_refused_with_what_is_allowed() {
-        for bad in ["{", "}", "{kye}", "{value}", "{value.}", "{header.}", "{value[x]}", "{value.a", "a}b"] {
-            assert!(Template::parse(bad).is_err(), "{bad}");
+        for (bad, column, found, allowed, nearest) in [
+            ("{", 1, "a hole without its \"}\"", "{{ for the brace itself", None),
+            ("}", 1, "a \"}\" without its \"{\"", "}} for the brace itself", None),
+            ("\u{e9}}b", 2, "a \"}\" without its \"{\"", "}} for the brace itself", None),
+            ("{value.a", 1, "a hole without its \"}\"", "{{ for the brace itself", None),
+            ("a:{kye}", 3, "the unknown hole {kye}", "{key}, {payload}, {value.FIELD}", Some("{key}")),
+            ("{valu.id}", 1, "the unknown hole {valu.id}", "{header.NAME}", Some("{value.id}")),
+            ("{vlaue.list[0]|none}", 1, "the unknown hole {vlaue.list[0]|none}", "{key|none}", Some("{value.list[0]|none}")),
+            ("{price}", 1, "the unknown hole {price}", "{value.FIELD}", Some("{value.price}")),
+            ("{order.id|0}", 1, "the unknown hole {order.id|0}", "{value.FIELD}", Some("{value.order.id|0}")),
+            ("{ key }", 1, "the unknown hole { key }", "no blanks", Some("{key}")),
+            ("{a b}", 1, "the unknown hole {a b}", "{value.FIELD}", Some("{value.a b}")),
+            ("{}", 1, "the unknown hole {}", "{value.FIELD}", None),
+            ("{value}", 1, "the unknown hole {value}", "{payload} is the whole value", None),
+            ("{value.}", 1, "the unknown hole {value.}", "a field behind {value", None),
+            ("{value[x]}", 1, "the unknown hole {value[x]}", "{value.list[0]}", None),
+            ("{header}", 1, "the unknown hole {header}", "one name behind {header", None),
+            ("{header.}", 1, "the unknown hole {header.}", "one name behind {header", None),
+            ("{key.x}", 1, "the unknown hole {key.x}", "{key} with nothing behind it", None),
+        ] {
+            let mistake = Template::parse(bad).expect_err(bad);
+            assert_eq!((mistake.column, mistake.found.as_str(), mistake.nearest.as_deref()), (column, found, nearest), "{bad}");
+            assert!(mistake.allowed.contains(allowed), "{bad}: {mistake:?}");
         }
-        assert!(Template::parse("{kye}").unwrap_err().contains("did you mean {key}?"));
     }
 }

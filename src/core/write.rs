@@ -4,6 +4,7 @@ use super::decode::{Document, text_of};
 use super::encode::Encoder;
 use super::record::Record;
 use super::template::Template;
+use std::time::Duration;
 
 /// One write and what is done with it.
 #[derive(Clone, Debug)]
@@ -12,12 +13,22 @@ pub struct Write {
     pub effect: Effect,
     /// Whether it is applied to a record.
     pub when: Option<Condition>,
+    pub on_condition_error: OnConditionError,
+}
+
+/// What becomes of a record to which a condition, a route's or a write's, can't be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConditionError {
+    /// It is as if the condition did not hold, and counted.
+    Skip,
+    /// The record is dead.
+    Dead,
 }
 
 impl Write {
     /// Applied to each record.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, effect: Effect::Apply, when: None }
+        Self { kind, effect: Effect::Apply, when: None, on_condition_error: OnConditionError::Skip }
     }
 }
 
@@ -101,7 +112,7 @@ pub const TTL_SECONDS_MAX: u64 = 3_155_760_000;
 pub enum Ttl {
     /// Milliseconds, above zero.
     Fixed(u64),
-    /// Renders whole seconds.
+    /// Renders seconds, with a fraction perhaps.
     Rendered(Template),
     /// Counts from the record's time.
     FromRecord(Box<Ttl>),
@@ -127,7 +138,7 @@ impl Ttl {
     fn expiry(&self, record: &Record, doc: Option<&Document<'_>>, now_ms: i64) -> Result<Option<Expiry>, String> {
         Ok(match self {
             Self::Fixed(ms) => Some(Expiry::In(*ms)),
-            Self::Rendered(t) => Some(seconds(t, record, doc)?).filter(|s| *s > 0).map(|s| Expiry::In(s * 1000)),
+            Self::Rendered(t) => rendered_ttl(t, record, doc)?.map(Expiry::In),
             Self::FromRecord(ttl) => match (ttl.expiry(record, doc, now_ms)?, record.timestamp_ms) {
                 (Some(Expiry::In(ms)), Some(time)) if time < now_ms => {
                     let at = time.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
@@ -146,6 +157,13 @@ pub enum Rendered {
     /// The TTL is zero or less: the value has expired already and is not written.
     Expired,
 }
+
+/// Commands of which only the first argument is a key, or a channel: so a prefix before it moves all that they touch.
+const ONE_KEY: &str = "append bitfield decr decrby expire expireat geoadd getset hdel hincrby hincrbyfloat hmset \
+    hset hsetnx incr incrby incrbyfloat linsert lpop lpush lpushx lrem lset ltrim persist \
+    pexpire pexpireat pfadd psetex publish rpop rpush rpushx sadd set setbit setex setnx \
+    setrange spublish srem xadd xdel xtrim zadd zincrby zrem zremrangebylex zremrangebyrank \
+    zremrangebyscore";
 
 /// Whether a command that was accepted into a transaction can still be refused when it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +227,11 @@ impl Kind {
             Self::Set { .. } | Self::Publish { .. } | Self::Del { .. } => false,
             Self::Command(_) => !CONVERGE.contains(&self.name().as_str()),
         }
+    }
+
+    /// Whether it writes no other key than the first, which of a command by template is known of some only.
+    pub fn writes_one_key(&self) -> bool {
+        !matches!(self, Self::Command(_)) || ONE_KEY.split(' ').any(|one| one == self.name())
     }
 
     /// Appends the command. On an error nothing of it is left in the encoder.
@@ -371,8 +394,8 @@ fn argument(template: &Template, record: &Record, doc: Option<&Document<'_>>, ou
     out.arg_with(|bytes| template.render(record, doc, bytes)).map_err(|e| e.to_string())
 }
 
-/// A rendered TTL in whole seconds; zero stands for all that is not above it.
-fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> Result<u64, String> {
+/// A rendered TTL in ms; `None`: zero or less.
+fn rendered_ttl(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> Result<Option<u64>, String> {
     #[allow(clippy::cast_precision_loss, reason = "it is far below 2^53")]
     const SECONDS_MAX: f64 = TTL_SECONDS_MAX as f64;
     let mut text = Vec::new();
@@ -383,6 +406,41 @@ fn seconds(template: &Template, record: &Record, doc: Option<&Document<'_>>) -> 
     if value > SECONDS_MAX {
         return Err(format!("the ttl rendered to {shown:?} seconds; at most {SECONDS_MAX} are allowed"));
     }
-    // Above zero, but less than a second: the shortest TTL there is.
-    Ok(if value <= 0.0 { 0 } else { (value.floor() as u64).max(1) })
+    Ok((value > 0.0).then(|| whole_ms(Duration::from_secs_f64(value))))
+}
+
+/// A time to live as Redis takes it: the nearest millisecond, and one at the least.
+pub fn whole_ms(ttl: Duration) -> u64 {
+    u64::try_from((ttl.as_nanos() + 500_000) / 1_000_000).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::TopicPartition;
+
+    #[test]
+    fn a_ttl_goes_to_the_nearest_millisecond_and_ends_at_zero() {
+        let record = Record::copy(TopicPartition::new("t", 0), 0, None, None, Some(b""), []);
+        let rendered = |text: &str| rendered_ttl(&Template::parse(text).unwrap(), &record, None);
+        for (seconds, ms) in [
+            ("1.9", Some(1_900)),
+            ("1.001", Some(1_001)),
+            ("3600", Some(3_600_000)),
+            ("0.0004", Some(1)),
+            ("0.0016", Some(2)),
+            ("1e-300", Some(1)),
+            ("0", None),
+            ("-5", None),
+        ] {
+            assert_eq!(rendered(seconds), Ok(ms), "{seconds}");
+            // A fixed one goes by the same rule.
+            if let Some(fixed) = seconds.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|_| ms.is_some()) {
+                assert_eq!(Some(whole_ms(fixed)), ms, "{seconds}");
+            }
+        }
+        for bad in ["", "soon", "NaN", "inf", "1e300", "3155760001"] {
+            assert!(rendered(bad).is_err(), "{bad}");
+        }
+    }
 }

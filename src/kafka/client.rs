@@ -1,11 +1,20 @@
 //! librdkafka's settings. What the configuration's `kafka.properties` names wins over the defaults here; what the
 //! bridge owns is refused there by name.
+use super::token::Tokens;
 use crate::config::Kafka;
+use crate::core::membership::Terms;
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Patterns of topics that a client takes for missing.
+const IGNORED: &str = "topic.blacklist";
 
 /// What every client of the bridge shares: brokers and the user's properties (security among them).
 pub fn common(kafka: &Kafka) -> ClientConfig {
@@ -52,8 +61,13 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     // New topics and partitions are noticed within this time, and claimed a few seconds later.
     c.set("topic.metadata.refresh.interval.ms", "5000");
     c.set("statistics.interval.ms", "1000");
-    if kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic") {
+    if is_classic(kafka) {
         c.set("partition.assignment.strategy", "cooperative-sticky");
+        // Who was killed is waited for until its session ends, also by its successor. The least that brokers allow by default: a
+        // member that is expelled though it lives costs a rebalance and no record, since the state fences it. Not static membership:
+        // its ids must differ and survive a restart, which host names do not in containers, and who has another's ends it for good.
+        c.set("session.timeout.ms", "6000");
+        c.set("heartbeat.interval.ms", "2000");
     }
     let mut c = fetching(over(c, kafka, |_| true));
     c.set("group.id", &kafka.group);
@@ -63,6 +77,17 @@ pub fn consumer(kafka: &Kafka) -> ClientConfig {
     c.set("auto.offset.reset", "error");
     c.set("isolation.level", "read_committed");
     c.set("enable.partition.eof", "false");
+    c
+}
+
+/// A member of the group that ignores what matches one of these patterns, so that none of its own subscribes to it.
+pub fn member(kafka: &Kafka, ignored: &[String]) -> ClientConfig {
+    let mut c = consumer(kafka);
+    let all: Vec<&str> = c.get(IGNORED).into_iter().chain(ignored.iter().map(String::as_str)).filter(|p| !p.is_empty()).collect();
+    if !all.is_empty() {
+        let all = all.join(",");
+        c.set(IGNORED, all);
+    }
     c
 }
 
@@ -79,8 +104,9 @@ pub struct Size {
 /// or resumed meanwhile waits for it.
 pub fn pace(c: &mut ClientConfig, kafka: &Kafka, size: Size) {
     let paces = [
-        // The answer to a fetch names all topics: 0.12 s of CPU for 5,000 and more on a busy machine. So it is a fixed share of a core.
-        ("fetch.wait.max.ms", (size.topics.saturating_mul(size.topics) / 5000).clamp(100, 5000)),
+        // The answer to a fetch names all topics: 0.12 s of CPU for 5,000 and more on a busy machine. A second at most: so long a
+        // partition stands still that is resumed while nothing comes from the others.
+        ("fetch.wait.max.ms", (size.topics.saturating_mul(size.topics) / 5000).clamp(100, 1000)),
         // 1.5 kB of text for each partition, and a timer.
         ("statistics.interval.ms", (size.partitions * 4).clamp(1000, 20_000)),
         // 0.27 s of CPU for 5,000.
@@ -91,6 +117,19 @@ pub fn pace(c: &mut ClientConfig, kafka: &Kafka, size: Size) {
     }
 }
 
+/// Whether the group shares its partitions by the classic protocol, whose timeouts are the members' own.
+fn is_classic(kafka: &Kafka) -> bool {
+    kafka.properties.get("group.protocol").is_none_or(|p| p.0 == "classic")
+}
+
+/// What bounds a wait for other members of the group.
+pub fn terms(kafka: &Kafka) -> Terms {
+    let consumer = consumer(kafka);
+    let ms = |name, default| Duration::from_millis(consumer.get(name).and_then(|ms| ms.parse().ok()).unwrap_or(default));
+    let waits = is_classic(kafka).then(|| (ms("session.timeout.ms", 45_000), ms("max.poll.interval.ms", 300_000)));
+    Terms { group: kafka.group.clone(), waits, heartbeat: ms("heartbeat.interval.ms", 5_000) }
+}
+
 /// A client that asks about the group without being a member.
 pub fn observer(kafka: &Kafka) -> ClientConfig {
     let mut c = fetching(common(kafka));
@@ -99,14 +138,68 @@ pub fn observer(kafka: &Kafka) -> ClientConfig {
     c
 }
 
+/// What a client shows to a broker that asks for a token.
+#[derive(Clone)]
+pub struct Login {
+    tokens: Option<Arc<Tokens>>,
+    /// Set when the client has asked for its first token.
+    asked: Arc<AtomicBool>,
+}
+
+impl Login {
+    pub fn of(kafka: &Kafka) -> Self {
+        let tokens = (!kafka.token_command.is_empty()).then(|| Tokens::of(&kafka.token_command));
+        Self { tokens, asked: Arc::default() }
+    }
+
+    /// What [`ClientContext::generate_oauth_token`] answers.
+    ///
+    /// # Errors
+    /// Why there is no token.
+    pub fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let tokens = self.tokens.as_ref().ok_or("no kafka.token_command is set")?;
+        tokens.get().map_err(Into::into)
+    }
+}
+
+/// How long a client that nobody polls is polled for its first token.
+const LOGIN_MAX: Duration = Duration::from_secs(20);
+
+/// Makes a client that is only asked, and polled by whoever asks. What asks it for a token comes by a poll, so it is logged in here.
+pub fn asking(kafka: &Kafka, config: &ClientConfig) -> KafkaResult<Reader> {
+    let client: Reader = config.create_with_context(Returned::of(kafka))?;
+    if !kafka.token_command.is_empty() {
+        // librdkafka asks as soon as it is made. The poll that hears of it ends with nothing.
+        let until = Instant::now() + LOGIN_MAX;
+        while !client.context().0.asked.load(Ordering::Relaxed) && Instant::now() < until {
+            let _ = client.poll(Duration::from_millis(10));
+        }
+    }
+    Ok(client)
+}
+
 /// A client that reads where it is told to, and is no member of any group.
 pub type Reader = BaseConsumer<Returned>;
 
 /// Callbacks of a client whose calls return what goes wrong: who called tells it, by a condition or an error. What librdkafka says
 /// beside that, and the ends of logs, which it takes for errors, are for developers.
-pub struct Returned;
+#[derive(Clone)]
+pub struct Returned(Login);
+
+impl Returned {
+    pub fn of(kafka: &Kafka) -> Self {
+        Self(Login::of(kafka))
+    }
+}
 
 impl ClientContext for Returned {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.0.token()
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("librdkafka: {error}: {reason}");
     }
@@ -120,7 +213,7 @@ impl ConsumerContext for Returned {}
 
 /// Makes a reader.
 pub fn read(kafka: &Kafka) -> KafkaResult<Reader> {
-    reader(kafka).create_with_context(Returned)
+    asking(kafka, &reader(kafka))
 }
 
 /// The settings of a reader.
@@ -142,6 +235,8 @@ pub fn producer(kafka: &Kafka) -> ClientConfig {
     c.set("linger.ms", "1");
     // librdkafka passes over the properties of a consumer here.
     let mut c = over(c, kafka, |_| true);
+    // What is not to be read may be written: the dead-letter topic, above all.
+    c.remove(IGNORED);
     c.set("enable.idempotence", "true");
     // How long until it is told that letters can't be produced, and they are tried again.
     c.set("message.timeout.ms", "10000");
@@ -151,6 +246,18 @@ pub fn producer(kafka: &Kafka) -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_user_has_ignored_stays_ignored_beside_what_no_route_reads_and_is_written_all_the_same() {
+        let mut kafka = Kafka::default();
+        let ours = ["^__".to_owned(), "^p[.]dead$".to_owned()];
+        assert_eq!(member(&kafka, &[]).get(IGNORED), None);
+        assert_eq!(member(&kafka, &ours).get(IGNORED), Some("^__,^p[.]dead$"));
+        kafka.properties.insert(IGNORED.into(), crate::config::Property("^secret".into()));
+        assert_eq!(member(&kafka, &ours).get(IGNORED), Some("^secret,^__,^p[.]dead$"));
+        assert_eq!((reader(&kafka).get(IGNORED), producer(&kafka).get(IGNORED)), (Some("^secret"), None));
+        assert!(member(&kafka, &ours).create_native_config().is_ok());
+    }
 
     #[test]
     fn what_a_user_says_of_fetches_or_of_produced_messages_does_not_clash_with_a_default() {

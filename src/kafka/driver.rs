@@ -2,14 +2,16 @@
 //! asks for is done.
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
-use super::statistics::Statistics;
-use super::trouble::Trouble;
+use super::statistics::{Broker, Statistics};
+use super::trouble::{self, GROUP_REFUSED, Meaning, UNSUPPORTED};
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
+use crate::core::membership::{Membership, Place, Step};
 use crate::core::poller::{Action, Note, Poller, Seen};
 use crate::core::progress::Census;
 use crate::core::record::TopicPartition;
+use crate::core::refusal::Elsewhere;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
@@ -22,12 +24,15 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long seeks may take: librdkafka's main thread takes note of them, no broker is asked.
 const SEEK_MAX: Duration = Duration::from_secs(3);
 /// How long a revoke waits for what is in flight.
 const REVOKE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How long a stop asks Kafka what it leaves.
+const LEFT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How a stop ended.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct Drained {
     pub positions: Vec<Position>,
     /// Partitions with records that the lanes could not write in time.
     pub left: usize,
+    /// Partitions that were being claimed, and of which Kafka did not say in time whether they have records.
+    pub unknown: usize,
     pub fatal: Option<String>,
 }
 
@@ -51,6 +58,17 @@ pub struct Driver {
     pub clock: Clock,
     /// Set when Kafka does not know a topic; the claimer looks which.
     pub topic_missing: Arc<AtomicBool>,
+    /// Set when a broker refused something, until the claimer has found that Kafka shows every topic that a route names.
+    pub topic_refused: Arc<AtomicBool>,
+    /// What was said at the last refusal: it may name the broker.
+    pub refused_by: String,
+    pub membership: Membership,
+    /// Set while the bridge has no partitions and does not wait for the group; the claimer looks why.
+    pub bare: Arc<AtomicBool>,
+    /// What the last broker that could not be reached said.
+    pub unreached: String,
+    /// Why the group was last given up, as the statistics said.
+    pub left_group: String,
     /// The latest, until they are looked at: what had been polled before them must have been handed on by then.
     pub statistics: Option<Statistics>,
     /// Counts the poller's rounds: the watchdog's proof of life.
@@ -59,9 +77,10 @@ pub struct Driver {
 
 impl Driver {
     /// Whether records could flow: the partitions that were assigned first are open, Redis has answered, neither is away, and Redis
-    /// takes writes. A partition about which Kafka does not answer is no reason while another one is open.
+    /// takes writes. A member that is in the group and has no partitions, since others have them all, is ready: it takes over. A partition
+    /// about which Kafka does not answer is no reason while another one is open.
     pub fn ready(&self) -> bool {
-        const HINDER: [&str; 4] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable"];
+        const HINDER: [&str; 6] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "group-waits", GROUP_REFUSED];
         let held = |codes: &[&str]| codes.iter().any(|c| self.conditions.holds(c));
         self.poller.ready() && !held(&HINDER) && (!held(&["kafka-unanswered", "kafka-refused"]) || self.census().open > 0)
     }
@@ -79,7 +98,7 @@ impl Driver {
     pub fn messages(&mut self, burst: &[BorrowedMessage<'_>]) {
         for run in burst.chunk_by(|a, b| a.partition() == b.partition() && a.topic() == b.topic()) {
             let last = &run[run.len() - 1];
-            let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset(), run.len() as u64) else { continue };
+            let Some(entry) = self.poller.polled(last.topic(), last.partition(), last.offset()) else { continue };
             let (generation, lane) = (entry.generation, entry.lane);
             self.lanes[lane].hand(generation, records(entry.at.clone(), run));
             if self.lanes[lane].fills(self.room) {
@@ -103,7 +122,7 @@ impl Driver {
     pub fn tick(&mut self, consumer: &Consumer) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         if let Some(statistics) = self.statistics.take() {
-            self.look_at(&statistics);
+            self.look_at(consumer, &statistics);
         }
         while let Ok(note) = self.inbox.try_recv() {
             self.poller.note(note, self.moment());
@@ -168,6 +187,8 @@ impl Driver {
             Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
             Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
             Telling::ClearSubject(subject) => self.conditions.clear_subject(&subject),
+            Telling::Leave { code, subject } => self.conditions.leave(code, &subject),
+            Telling::LeaveSubject(subject) => self.conditions.leave_subject(&subject),
             Telling::Warn { code, message } => tracing::warn!(code, "{message}"),
             Telling::Claimed { at, position, epoch } => tracing::info!(partition = %at, position, epoch, "claimed"),
             Telling::LetGo { at, position } => tracing::info!(partition = %at, position, "let go"),
@@ -212,41 +233,139 @@ impl Driver {
         self.perform(consumer, true);
     }
 
-    fn look_at(&mut self, statistics: &Statistics) {
+    fn look_at(&mut self, consumer: &Consumer, statistics: &Statistics) {
+        let mut behind = false;
         for (name, topic) in &statistics.topics {
             for (number, p) in &topic.partitions {
                 let end = [p.ls_offset, p.hi_offset].into_iter().find(|offset| *offset >= 0);
-                let queued = u64::try_from(p.fetchq_cnt).unwrap_or_default();
-                let seen = Seen { end, fetched_to: p.eof_offset, queued, stalled: p.fetch_state == "none" };
-                self.poller.seen(name, *number, seen, self.moment());
+                let seen = Seen { end, stalled: p.fetch_state == "none" };
+                behind |= self.poller.seen(name, *number, seen, self.moment());
             }
         }
-        if statistics.brokers.values().any(|b| b.state == "UP") {
+        if behind {
+            self.passed(consumer);
+        }
+        let up = |b: &Broker| b.state == "UP";
+        let any_up = statistics.brokers.values().any(up);
+        if any_up {
             self.conditions.clear("kafka-unreachable", "kafka");
+        }
+        // A broker that a client is told of by its address alone gets another name when it is known.
+        let named = |b: &&Broker| self.refused_by.contains(&b.name) && !b.name.ends_with("/bootstrap");
+        let elsewhere = Elsewhere {
+            brokers: any_up && statistics.brokers.values().filter(named).all(up),
+            topics: !self.topic_refused.load(Ordering::Relaxed),
+            member: statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady"),
+        };
+        self.poller.elsewhere(elsewhere, self.clock.now());
+        self.look_at_group(statistics);
+    }
+
+    fn look_at_group(&mut self, statistics: &Statistics) {
+        let Some(group) = &statistics.cgrp else { return };
+        let now = self.clock.now();
+        if group.rebalance_reason != self.left_group {
+            self.left_group.clone_from(&group.rebalance_reason);
+            // Refused heartbeats are told by nothing else, and end the session.
+            let last = group.rebalance_reason.split_once("last error was ").and_then(|(_, error)| trouble::named(error.trim_end_matches(')')));
+            if let Some(code) = last {
+                self.hear(code, &group.rebalance_reason);
+            }
+        }
+        let place = Place {
+            step: match (group.state.as_str(), group.join_state.as_str()) {
+                ("up", "init") => Step::Begins,
+                ("up", "wait-join") => Step::Joins,
+                ("up", "wait-metadata" | "wait-sync") => Step::Syncs,
+                ("up", _) => Step::Joined,
+                _ => Step::Coordinator,
+            },
+            partitions: usize::try_from(group.assignment_size).unwrap_or_default(),
+            syncs: statistics.brokers.values().map(|b| b.req.sync_group).sum(),
+            explained: ["kafka-unreachable", "kafka-refused", "topic-missing"].iter().any(|c| self.conditions.holds(c)),
+        };
+        let told = self.membership.seen(place, now);
+        told.into_iter().for_each(|t| self.tell(t));
+        let bare = self.membership.bare(now);
+        self.bare.store(bare, Ordering::Relaxed);
+        if !bare {
+            self.conditions.clear("no-partitions", "group");
         }
     }
 
+    /// Tells how far librdkafka has handed out each partition. It counts the markers of transactions, which it keeps to
+    /// itself, in their place among the records, and forgets it all at a seek.
+    fn passed(&mut self, consumer: &Consumer) {
+        match consumer.position() {
+            Ok(positions) => {
+                for element in positions.elements() {
+                    if let Offset::Offset(offset) = element.offset() {
+                        self.poller.passed(element.topic(), element.partition(), offset);
+                    }
+                }
+            }
+            Err(e) => tracing::debug!("position: {e}"),
+        }
+    }
+
+    /// What librdkafka says by its callback; the same comes by [`Self::poll_error`] without its words.
     pub fn client_error(&mut self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.conditions.raise("kafka-unreachable", "kafka", reason, "the bridge goes on by itself when a broker answers; check kafka.brokers")
+                let message = if self.unreached.is_empty() { reason.to_owned() } else { format!("{reason}; the last one: {}", self.unreached) };
+                self.conditions.raise("kafka-unreachable", "kafka", &message, "the bridge goes on by itself when a broker answers; check kafka.brokers")
             }
-            Some(RDKafkaErrorCode::Fatal) => self.poller.stop(Some(format!("Kafka: {reason}"))),
-            // Of a missing topic the claimer finds out which it is.
-            code => match code.and_then(Trouble::of).filter(|t| t.code != "topic-missing") {
-                Some(trouble) => self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy),
-                None => tracing::debug!("librdkafka: {error}: {reason}"),
-            },
+            Some(code) => self.hear(code, reason),
+            None => tracing::debug!("librdkafka: {error}: {reason}"),
         }
     }
 
-    pub fn poll_error(&mut self, error: &KafkaError) {
-        match error {
-            KafkaError::MessageConsumptionFatal(code) => self.poller.stop(Some(format!("Kafka: {code}"))),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+    /// A commit was refused.
+    pub fn commit_error(&mut self, error: &KafkaError) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.hear(code, &format!("positions can't be committed: {code}"));
+        }
+    }
+
+    fn hear(&mut self, code: RDKafkaErrorCode, reason: &str) {
+        let now = self.clock.now();
+        let told = match Meaning::of(code) {
+            // Of a missing topic the claimer finds out which it is, and of one that may not be seen, for as long as that is so.
+            Meaning::Person(trouble) if trouble.code == "topic-missing" || reason.starts_with("Subscribed topic not available") => {
                 self.topic_missing.store(true, Ordering::Relaxed);
+                Vec::new()
             }
-            other => tracing::debug!("poll: {other}"),
+            Meaning::Person(trouble) if [GROUP_REFUSED, UNSUPPORTED].contains(&trouble.code) => {
+                self.membership.refused(trouble.code, reason, trouble.remedy, now)
+            }
+            Meaning::Person(trouble) => {
+                self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
+                if trouble.code == "kafka-refused" {
+                    reason.clone_into(&mut self.refused_by);
+                    self.topic_refused.store(true, Ordering::Relaxed);
+                    self.poller.refused(now);
+                }
+                Vec::new()
+            }
+            Meaning::Passes => self.membership.failed(reason, now).into_iter().collect(),
+            Meaning::Quiet => {
+                if matches!(code, RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) {
+                    reason.clone_into(&mut self.unreached);
+                }
+                Vec::new()
+            }
+        };
+        tracing::debug!("librdkafka: {code}: {reason}");
+        told.into_iter().for_each(|t| self.tell(t));
+    }
+
+    /// What comes in place of a record: ends the bridge where the client is dead. All else was told by [`Self::client_error`].
+    pub fn poll_error(&mut self, consumer: &Consumer, error: &KafkaError) {
+        if matches!(error, KafkaError::MessageConsumptionFatal(_) | KafkaError::MessageConsumption(RDKafkaErrorCode::Fatal)) {
+            let fatal = consumer.client().fatal_error();
+            let remedy = fatal.as_ref().and_then(|(code, _)| trouble::Trouble::of(*code)).map(|t| format!(". What to do: {}", t.remedy));
+            let why = fatal.map_or_else(|| error.to_string(), |(_, why)| why);
+            self.poller.stop(Some(format!("Kafka: {why}{}", remedy.unwrap_or_default())));
         }
     }
 
@@ -264,10 +383,11 @@ impl Driver {
     }
 
     /// The report of a stop. No more commits are made.
-    pub fn finish(&mut self) -> Drained {
+    pub fn finish(&mut self, consumer: &Consumer) -> Drained {
         self.commits = None;
         let position = |e: &Entry| Position { partition: e.at.to_string(), position: e.position(), end: self.poller.end(&e.at) };
-        Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left(), fatal: self.poller.fatal() }
+        let (left, unknown) = left(consumer, self.poller.doubtful());
+        Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left() + left, unknown, fatal: self.poller.fatal() }
     }
 
     /// What /status shows of the partitions.
@@ -300,6 +420,27 @@ impl Driver {
 
 fn moment(clock: Clock) -> Moment {
     Moment { now: clock.now(), jitter: rand::random() }
+}
+
+/// How many of these partitions have records behind where they are settled, or else behind the group's commit, and of how many
+/// Kafka does not say in time.
+fn left(consumer: &Consumer, partitions: &[(TopicPartition, Option<i64>)]) -> (usize, usize) {
+    let until = Instant::now() + LEFT_WAIT_MAX;
+    let (mut left, mut unknown) = (0, 0);
+    for (at, position) in partitions {
+        let patience = || until.saturating_duration_since(Instant::now());
+        let committed = || {
+            let found = consumer.committed_offsets(list(std::slice::from_ref(at)), patience()).ok()?;
+            found.elements().first().and_then(|e| if let Offset::Offset(offset) = e.offset() { Some(offset) } else { None })
+        };
+        let begin = position.or_else(|| (!patience().is_zero()).then(committed).flatten());
+        let end = begin.filter(|_| !patience().is_zero()).and_then(|_| consumer.fetch_watermarks(&at.topic, at.partition, patience()).ok());
+        match (begin, end) {
+            (Some(begin), Some((_, end))) => left += usize::from(begin < end),
+            _ => unknown += 1,
+        }
+    }
+    (left, unknown)
 }
 
 /// Seeks, and says of each place how that ended.

@@ -1,6 +1,6 @@
 //! What claims have to know of their partitions, asked of Kafka for many at once: asked one by one, thousands take minutes.
 use super::log::{ANSWER_MAX, KafkaLog, commit};
-use super::trouble::Trouble;
+use super::trouble::{GROUP_REFUSED, KAFKA_REFUSED, Trouble};
 use crate::core::claim::{Commit, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
@@ -199,5 +199,6 @@ fn unanswered(why: String) -> Unanswered {
 
 /// The condition that holds until it is answered.
 fn code(trouble: Option<Trouble>) -> &'static str {
-    trouble.map(|t| t.code).filter(|code| *code == "kafka-refused").unwrap_or("kafka-unanswered")
+    let refused = |t: Trouble| [KAFKA_REFUSED, GROUP_REFUSED].contains(&t.code);
+    if trouble.is_some_and(refused) { KAFKA_REFUSED } else { "kafka-unanswered" }
 }

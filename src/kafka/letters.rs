@@ -1,9 +1,10 @@
 //! The dead-letter topic: at least once, identified by topic, partition, offset, route and write in the headers. A thread
 //! a lane produces, beside the lane: while Kafka is away only those partitions wait that owe letters.
 use super::client::{self, Returned};
+use super::producer::{Renewed, UNAUTHORIZED, Unproduced};
 use crate::config::Kafka;
 use crate::core::lane::Unburied;
-use crate::core::letter::Letter;
+use crate::core::letter::{HEADER, Letter};
 use crate::core::retry::Backoff;
 use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, Sender};
@@ -13,31 +14,31 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use std::time::Duration;
 
-/// What passes only when a person acts: the letter is too large for the topic, or may not be written there.
-const PERMANENT: [RDKafkaErrorCode; 7] = [
+/// What is wrong with the letter itself: it is not tried again before a restart. What may not be written at all is tried until it may.
+const PERMANENT: [RDKafkaErrorCode; 5] = [
     RDKafkaErrorCode::MessageSizeTooLarge,
     RDKafkaErrorCode::InvalidMessageSize,
     RDKafkaErrorCode::InvalidRecord,
     RDKafkaErrorCode::InvalidTopic,
-    RDKafkaErrorCode::TopicAuthorizationFailed,
-    RDKafkaErrorCode::ClusterAuthorizationFailed,
     RDKafkaErrorCode::PolicyViolation,
 ];
 
 /// Produces letters and waits for their acknowledgement.
 pub struct LetterTopic {
-    producer: FutureProducer<Returned>,
+    producer: Renewed,
     topic: String,
     runtime: tokio::runtime::Runtime,
     conditions: Conditions,
     /// Whose letters these are.
     lane: String,
+    /// The replay that they are of.
+    job: Option<String>,
 }
 
 impl LetterTopic {
-    pub fn new(kafka: &Kafka, topic: &str, conditions: Conditions, lane: String) -> Result<Self, KafkaError> {
+    pub fn new(kafka: &Kafka, topic: &str, conditions: Conditions, lane: String, job: Option<String>) -> Result<Self, KafkaError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| KafkaError::ClientCreation(e.to_string()))?;
-        Ok(Self { producer: client::producer(kafka).create_with_context(Returned)?, topic: topic.to_owned(), runtime, conditions, lane })
+        Ok(Self { producer: Renewed::new(client::producer(kafka), Returned::of(kafka))?, topic: topic.to_owned(), runtime, conditions, lane, job })
     }
 
     /// Buries what comes in, until its lane is gone.
@@ -54,12 +55,12 @@ impl LetterTopic {
         let (mut backoff, mut never) = (Backoff::default(), Vec::new());
         loop {
             let outcomes = self.runtime.block_on(self.produce(&letters));
-            let permanent = |e: &KafkaError| e.rdkafka_error_code().is_some_and(|code| PERMANENT.contains(&code));
+            let permanent = |e: &Unproduced| e.code.is_some_and(|code| PERMANENT.contains(&code));
             let (mut again, mut first) = (Vec::new(), None);
             for (letter, outcome) in letters.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(()) => {}
-                    Err(e) if permanent(&e) => never.push((letter.record.at().clone(), format!("offset {}: {e}", letter.record.offset))),
+                    Err(e) if permanent(&e) => never.push((letter.record.at().clone(), format!("offset {}: {}", letter.record.offset, e.reason))),
                     Err(e) => {
                         first.get_or_insert(e);
                         again.push(letter);
@@ -70,18 +71,35 @@ impl LetterTopic {
                 self.conditions.clear("dead-letter-waits", &self.lane);
                 return if never.is_empty() { Ok(()) } else { Err(never) };
             };
-            let remedy = "it is tried again by itself; see whether the topic exists and its brokers answer";
-            self.conditions.raise("dead-letter-waits", &self.lane, &format!("dead letters can't be produced to {}: {first}", self.topic), remedy);
+            self.tell(&first);
             letters = again;
             let wait = backoff.next(rand::random());
             self.runtime.block_on(async { tokio::time::sleep(wait).await });
         }
     }
 
-    async fn produce(&self, letters: &[Letter]) -> Vec<Result<(), KafkaError>> {
+    /// Says why letters wait.
+    fn tell(&self, why: &Unproduced) {
+        let (topic, reason) = (&self.topic, &why.reason);
+        let message = format!("dead letters can't be produced to {topic}: {reason}");
+        if why.code.is_some_and(|code| UNAUTHORIZED.contains(&code)) {
+            let remedy = "allow Write and Describe on the dead-letter topic to this client (before Kafka 2.8 IdempotentWrite on the cluster, too); it is tried again by itself";
+            self.conditions.alert("dead-letter-waits", &self.lane, &message, remedy);
+        } else {
+            self.conditions.raise(
+                "dead-letter-waits",
+                &self.lane,
+                &message,
+                "it is tried again by itself; see whether the topic exists and its brokers answer",
+            );
+        }
+    }
+
+    async fn produce(&self, letters: &[Letter]) -> Vec<Result<(), Unproduced>> {
+        let producer = self.producer.get();
         let mut sent = Vec::with_capacity(letters.len());
         for letter in letters {
-            sent.push(self.send(letter).await);
+            sent.push(self.send(&producer, letter).await);
         }
         let mut outcomes = Vec::with_capacity(sent.len());
         for delivery in sent {
@@ -93,22 +111,22 @@ impl LetterTopic {
                 Err(e) => Err(e),
             });
         }
-        outcomes
+        outcomes.into_iter().map(|outcome| outcome.map_err(|e| Unproduced::new(&producer, &e))).collect()
     }
 
-    async fn send(&self, letter: &Letter) -> Result<DeliveryFuture, KafkaError> {
+    async fn send(&self, producer: &FutureProducer<Returned>, letter: &Letter) -> Result<DeliveryFuture, KafkaError> {
         let mut headers = OwnedHeaders::new();
-        for (name, text) in &letter.facts() {
-            headers = headers.insert(Header { key: &format!("dead.{name}"), value: Some(text) });
+        for (name, text) in &letter.facts(self.job.as_deref()) {
+            headers = headers.insert(Header { key: &format!("{HEADER}{name}"), value: Some(text) });
         }
-        for (name, value) in letter.record.headers() {
+        for (name, value) in letter.headers() {
             headers = headers.insert(Header { key: name, value });
         }
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
         record.key = letter.record.key();
         record.payload = letter.record.payload();
         loop {
-            match self.producer.send_result(record) {
+            match producer.send_result(record) {
                 Ok(delivery) => return Ok(delivery),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     record = again;

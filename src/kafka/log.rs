@@ -1,21 +1,23 @@
 //! What the claimer asks Kafka, by a client of its own that is no member of the group.
-use super::client::{self, Returned, Size};
+use super::client::{self, Reader, Returned, Size};
 use super::trouble::{Refusals, Trouble};
 use crate::config::Kafka;
 use crate::core::claim::{Commit, Marked, Start};
 use crate::core::claimer::LogFacts;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::Held;
-use crate::core::route::Route;
-use crate::sink::claim::{Log, Unanswered};
+use crate::core::route::{Route, Topics};
+use crate::core::words::counted;
+use crate::sink::claim::{Log, Subscribed, Unanswered};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ const EVENTS_MAX: usize = 64;
 
 /// See [`Log`].
 pub struct KafkaLog {
-    pub(super) observer: BaseConsumer<Returned>,
+    pub(super) observer: Reader,
     kafka: Kafka,
     pub(super) start: Start,
     compacted: Mutex<HashMap<String, bool>>,
@@ -40,7 +42,7 @@ pub struct KafkaLog {
 impl KafkaLog {
     pub fn new(kafka: &Kafka, start: Start) -> Result<Self, KafkaError> {
         Ok(Self {
-            observer: client::observer(kafka).create_with_context(Returned)?,
+            observer: client::asking(kafka, &client::observer(kafka))?,
             kafka: kafka.clone(),
             start,
             compacted: Mutex::default(),
@@ -52,6 +54,8 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     fn facts(&self, of: &[TopicPartition]) -> Vec<Result<LogFacts, Unanswered>> {
+        // By a poll a client hears that it needs another token.
+        self.hear();
         *self.last_asked.lock() = of.iter().map(|at| at.topic.clone()).collect();
         self.look(of)
     }
@@ -60,11 +64,15 @@ impl Log for KafkaLog {
         if let Some(known) = self.compacted.lock().get(topic) {
             return Ok(*known);
         }
+        if !self.kafka.token_command.is_empty() {
+            // An admin client of this library hears of nothing that librdkafka asks for, so it never gets a token.
+            return Err("the topic's configuration can't be asked for by a client that logs in by a token".into());
+        }
         // Those that are claimed together are asked about together.
         let mut topics = std::mem::take(&mut *self.last_asked.lock());
         topics.retain(|t| !self.compacted.lock().contains_key(&**t));
         topics.insert(topic.into());
-        let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned).map_err(|e| e.to_string())?;
+        let admin: AdminClient<Returned> = client::common(&self.kafka).create_with_context(Returned::of(&self.kafka)).map_err(|e| e.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
         let asked: Vec<_> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
@@ -83,14 +91,32 @@ impl Log for KafkaLog {
         wanted
     }
 
-    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String> {
-        let mut missing = Vec::new();
-        for topic in topics {
-            if self.partitions(topic)? == 0 {
-                missing.push(topic.clone());
+    fn subscribed(&self, wanted: &[Topics]) -> Result<Subscribed, String> {
+        let mut found = Subscribed::default();
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for name in wanted.iter().filter_map(|t| if let Topics::Name(name) = t { Some(name) } else { None }) {
+            let metadata = self.observer.fetch_metadata(Some(name), ANSWER_MAX).map_err(|e| e.to_string())?;
+            let topic = metadata.topics().first();
+            match topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+                Some(RDKafkaErrorCode::TopicAuthorizationFailed) => found.refused.push(name.clone()),
+                _ => match topic.map_or(0, |t| t.partitions().len()) {
+                    0 => found.missing.push(name.clone()),
+                    count => _ = seen.insert(name.clone(), count),
+                },
             }
         }
-        Ok(missing)
+        if wanted.iter().any(|t| matches!(t, Topics::Pattern(_))) {
+            let metadata = self.observer.fetch_metadata(None, ANSWER_MAX).map_err(|e| e.to_string())?;
+            let matching = metadata.topics().iter().filter(|topic| wanted.iter().any(|t| t.matches(topic.name())));
+            seen.extend(matching.map(|t| (t.name().to_owned(), t.partitions().len())));
+        }
+        found.partitions = seen.values().sum();
+        Ok(found)
+    }
+
+    fn members(&self) -> Option<usize> {
+        let groups = self.observer.fetch_group_list(Some(&self.kafka.group), ANSWER_MAX).ok()?;
+        groups.groups().first().map(|g| g.members().len())
     }
 }
 
@@ -118,15 +144,18 @@ impl KafkaLog {
         commit(&found).map_err(|e| e.to_string())
     }
 
-    /// The first record at or after a time, in milliseconds since the epoch.
+    /// The first record at or after a time, in milliseconds since the epoch. Before that no record has a time, and Kafka
+    /// takes negative times for something else: all that it holds is later.
     pub fn at_time(&self, at: &TopicPartition, ms: i64) -> Result<Option<i64>, String> {
+        if ms <= 0 {
+            return Ok(Some(self.watermarks(at)?.0));
+        }
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(&at.topic, at.partition, Offset::Offset(ms)).map_err(|e| e.to_string())?;
         let answer = self.observer.offsets_for_times(asked, ANSWER_MAX).map_err(|e| e.to_string())?;
-        Ok(match answer.find_partition(&at.topic, at.partition).map(|f| f.offset()) {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        })
+        let found = answer.find_partition(&at.topic, at.partition).ok_or("no answer for the partition")?;
+        found.error().map_err(|e| e.to_string())?;
+        Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
     }
 
     /// How much there is of what these routes take; nothing where Kafka does not answer soon.
@@ -156,7 +185,7 @@ impl KafkaLog {
             Some(error) => Trouble::of(error.into()).map(|trouble| (trouble, format!("{}: {}", at.topic, RDKafkaErrorCode::from(error)))),
             None if usize::try_from(at.partition).is_ok_and(|p| p >= topic.partitions().len()) => {
                 let trouble = Trouble::of(RDKafkaErrorCode::UnknownPartition)?;
-                Some((trouble, format!("{} has {} partitions", at.topic, topic.partitions().len())))
+                Some((trouble, format!("{} has {}", at.topic, counted(topic.partitions().len(), "partition"))))
             }
             None => None,
         }

@@ -10,17 +10,23 @@
 //! | [`range`] | a bounded range of a partition, read without a group |
 //! | [`ranges`] | several partitions of a topic, read without a group |
 //! | [`letters`] | the dead-letter topic |
+//! | [`producer`] | a producer that is made anew when it is dead |
 //! | [`publisher`] | what readers' clients publish |
+//! | [`rights`] | whether this client may do what `run` will do, for `check --connect` |
 //! | [`statistics`] | what is read of librdkafka's statistics |
-//! | [`trouble`] | which of librdkafka's errors a person has to see to |
+//! | [`token`] | tokens for SASL OAUTHBEARER, by a command |
+//! | [`trouble`] | what Kafka's and librdkafka's errors mean: which pass, and which a person has to see to |
 pub mod client;
 pub mod driver;
 pub mod facts;
 pub mod letters;
 pub mod log;
 pub mod poller;
+pub mod producer;
 pub mod publisher;
 pub mod range;
 pub mod ranges;
+pub mod rights;
 pub mod statistics;
+pub mod token;
 pub mod trouble;

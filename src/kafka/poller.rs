@@ -1,6 +1,6 @@
 //! The thread that owns the consumer. It polls, copies each record out and hands it on, and never waits on anything
 //! downstream for longer than [`ROOM_WAIT_MAX`] (and the bounded wait in a revoke).
-use super::client::{self, Size};
+use super::client::{self, Login, Size};
 use super::driver::{Drained, Driver};
 use super::range::size;
 use super::statistics::Statistics;
@@ -8,13 +8,14 @@ use crate::config::Kafka;
 use crate::core::poller::Note;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,11 +33,18 @@ pub const BURST_BYTES: usize = 256 << 10;
 /// librdkafka's callbacks; they run inside poll, on the poller's thread.
 pub struct Context {
     driver: Arc<Mutex<Driver>>,
+    login: Login,
 }
 
 pub type Consumer = BaseConsumer<Context>;
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.login.token()
+    }
+
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(statistics) => self.driver.lock().statistics = Some(statistics),
@@ -82,20 +90,34 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Makes the consumer and subscribes to so much.
-pub fn subscribe(kafka: &Kafka, topics: &[String], size: Size, driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
-    let mut config: ClientConfig = client::consumer(kafka);
-    client::pace(&mut config, kafka, size);
-    let consumer: Consumer = config.create_with_context(Context { driver })?;
-    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+/// What a consumer subscribes to.
+pub struct Subscription<'s> {
+    /// Names and patterns.
+    pub topics: &'s [String],
+    /// Patterns of what no pattern of `topics` lets in.
+    pub ignored: &'s [String],
+    /// How much that is, by what Kafka has.
+    pub size: Size,
+}
+
+/// Makes the consumer and subscribes.
+pub fn subscribe(kafka: &Kafka, wanted: &Subscription<'_>, driver: Arc<Mutex<Driver>>) -> KafkaResult<Consumer> {
+    let mut config: ClientConfig = client::member(kafka, wanted.ignored);
+    client::pace(&mut config, kafka, wanted.size);
+    let consumer: Consumer = config.create_with_context(Context { driver, login: Login::of(kafka) })?;
+    consumer.subscribe(&wanted.topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(consumer)
 }
 
 /// Commits what comes in and reports how each commit ended: only a commit that is waited for tells. That may take long
 /// where the coordinator is away (librdkafka holds it back for a session's timeout), so it has a thread of its own.
-pub fn commit(consumer: &Consumer, lists: &Receiver<TopicPartitionList>, notes: &Sender<Note>) {
+pub fn commit(consumer: &Consumer, driver: &Mutex<Driver>, lists: &Receiver<TopicPartitionList>, notes: &Sender<Note>) {
     while let Ok(list) = lists.recv() {
-        let result = consumer.commit(&list, CommitMode::Sync).map_err(|e| e.to_string());
+        let result = consumer.commit(&list, CommitMode::Sync);
+        if let Err(e) = &result {
+            driver.lock().commit_error(e);
+        }
+        let result = result.map_err(|e| e.to_string());
         if notes.send(Note::Committed(result)).is_err() {
             return;
         }
@@ -114,7 +136,7 @@ fn burst<'c>(consumer: &'c Consumer, driver: &Mutex<Driver>) -> Vec<BorrowedMess
                 bytes += size(&message);
                 burst.push(message);
             }
-            Some(Err(error)) => driver.lock().poll_error(&error),
+            Some(Err(error)) => driver.lock().poll_error(consumer, &error),
             None => break,
         }
         timeout = Duration::ZERO;
@@ -145,8 +167,11 @@ pub fn run(consumer: Arc<Consumer>, driver: &Mutex<Driver>, committer: &Receiver
             break;
         }
     }
-    let report = driver.lock().finish();
+    let report = driver.lock().finish(&consumer);
     let _ = committer.recv_timeout(COMMITTER_WAIT_MAX);
-    drop(consumer);
+    if consumer.client().fatal_error().is_some() {
+        // A dead client is refused its close, and to drop it can wait for ever (librdkafka 2.12, measured). The process ends with it.
+        std::mem::forget(consumer);
+    }
     report
 }

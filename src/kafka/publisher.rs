@@ -1,9 +1,10 @@
 //! Publishing for others: a record is acknowledged by all replicas before it is answered for.
 use super::client::{self, Returned};
+use super::producer::{Renewed, UNAUTHORIZED, Unproduced};
 use crate::config::Kafka;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use std::time::Duration;
 
@@ -18,25 +19,19 @@ pub enum Unpublished {
     Refused(String),
 }
 
-impl From<KafkaError> for Unpublished {
-    fn from(e: KafkaError) -> Self {
-        match e.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => Self::TooLarge(e.to_string()),
-            Some(
-                RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::InvalidTopic
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::PolicyViolation,
-            ) => Self::Refused(e.to_string()),
-            _ => Self::Away(e.to_string()),
+impl From<Unproduced> for Unpublished {
+    fn from(Unproduced { code, reason }: Unproduced) -> Self {
+        match code {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => Self::TooLarge(reason),
+            Some(RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidTopic | RDKafkaErrorCode::PolicyViolation) => Self::Refused(reason),
+            Some(code) if UNAUTHORIZED.contains(&code) => Self::Refused(reason),
+            _ => Self::Away(reason),
         }
     }
 }
 
 /// A producer without doubles of its own.
-#[derive(Clone)]
-pub struct Publisher(FutureProducer<Returned>);
+pub struct Publisher(Renewed);
 
 impl Publisher {
     /// `patience`: how long a record may wait for its acknowledgement.
@@ -46,23 +41,25 @@ impl Publisher {
         // While Kafka is away, what waits is bounded, too.
         config.set("queue.buffering.max.messages", "10000");
         config.set("linger.ms", "0");
-        Ok(Self(config.create_with_context(Returned)?))
+        Ok(Self(Renewed::new(config, Returned::of(kafka))?))
     }
 
     /// Publishes a record; its partition and offset.
     pub async fn publish(&self, topic: &str, key: &[u8], payload: &[u8], headers: &[(&str, &str)]) -> Result<(i32, i64), Unpublished> {
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, (name, text)| all.insert(Header { key: name, value: Some(*text) }));
         let record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
-        let delivery = self.0.send_result(record).map_err(|(e, _)| Unpublished::from(e))?;
+        let producer = self.0.get();
+        let unproduced = |e: &KafkaError| Unpublished::from(Unproduced::new(&producer, e));
+        let delivery = producer.send_result(record).map_err(|(e, _)| unproduced(&e))?;
         match delivery.await {
             Ok(Ok(delivered)) => Ok((delivered.partition, delivered.offset)),
-            Ok(Err((e, _))) => Err(e.into()),
+            Ok(Err((e, _))) => Err(unproduced(&e)),
             Err(_) => Err(Unpublished::Away("the producer was closed".into())),
         }
     }
 
     /// Waits for what is on its way.
     pub fn flush(&self, patience: Duration) {
-        let _ = self.0.flush(patience);
+        let _ = self.0.get().flush(patience);
     }
 }

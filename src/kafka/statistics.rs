@@ -16,7 +16,17 @@ pub struct Statistics {
 /// A broker.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Broker {
+    pub name: String,
     pub state: String,
+    #[serde(default)]
+    pub req: Requests,
+}
+
+/// How many requests of a kind were sent to a broker.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Requests {
+    #[serde(default, rename = "SyncGroup")]
+    pub sync_group: i64,
 }
 
 /// A topic of which there are partitions here.
@@ -29,9 +39,6 @@ pub struct Topic {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Partition {
     pub fetch_state: String,
-    /// How many records wait to be polled.
-    pub fetchq_cnt: i64,
     pub hi_offset: i64,
     pub ls_offset: i64,
-    pub eof_offset: i64,
 }

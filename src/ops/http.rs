@@ -1,10 +1,10 @@
 //! /livez /readyz /metrics /status.
+use super::conditions::Condition;
 use super::listener::{self, Bounds};
-use super::metrics;
+use super::metrics::{self, Format};
 use super::status::Status;
-use crate::core::progress::Census;
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Json};
 use axum::routing::get;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// Where the listener's answers come from.
 pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
-    /// Whether the bridge is ready, and how many of its partitions are open.
-    fn ready(&self) -> (bool, Census);
+    /// Whether the bridge is ready.
+    fn ready(&self) -> bool;
     /// Whether the poller and the lanes still turn.
     fn alive(&self) -> bool;
 }
@@ -62,19 +62,22 @@ pub fn router(source: Arc<dyn Source>) -> Router {
     let answer = |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
     Router::new()
         .route("/livez", get(async move || answer(live.alive())))
-        .route(
-            "/readyz",
-            get(async move || match ready.ready() {
-                (true, _) => (StatusCode::OK, "ok\n".to_owned()),
-                (false, census) => (StatusCode::SERVICE_UNAVAILABLE, format!("no: {} of {} assigned partitions are open\n", census.open, census.assigned)),
-            }),
-        )
+        .route("/readyz", get(async move || if ready.ready() { (StatusCode::OK, "ok\n".into()) } else { hindrances(&ready.status()) }))
         .route("/status", get(async move || Json(source.status())))
         .route(
             "/metrics",
-            get(async move || {
-                let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(header::CONTENT_TYPE, content)], metrics::render(&scrape.status())).into_response()
+            get(async move |headers: HeaderMap| {
+                let format = Format::accepted(headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default());
+                ([(header::CONTENT_TYPE, format.content_type())], metrics::render(&scrape.status(), format)).into_response()
             }),
         )
+}
+
+/// Why it is not ready: how many partitions are open, and a line for each condition that is not about one partition or lane alone.
+fn hindrances(status: &Status) -> (StatusCode, String) {
+    let alone = |c: &Condition| c.subject.ends_with(']') || c.subject.starts_with("lane ");
+    let hindering: Vec<_> = status.conditions.iter().filter(|c| !alone(c)).map(|c| format!("{}: {}. What to do: {}\n", c.code, c.message, c.remedy)).collect();
+    let why = if hindering.is_empty() { "the group is not joined yet, or Redis has not answered yet\n".into() } else { hindering.concat() };
+    let (open, assigned) = (status.partitions_open, status.partitions_assigned);
+    (StatusCode::SERVICE_UNAVAILABLE, format!("no: {open} of {assigned} assigned partitions are open\n{why}"))
 }

@@ -1,14 +1,20 @@
 //! A listener whose clients are bounded: connections in all and of each address, the size and the time of a request's head, and how long one may refuse
-//! to take what it asked for.
+//! to take what it asked for. What hyper refuses by itself is answered as all other errors are: with a body that says why.
 use axum::Router;
 use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -118,21 +124,141 @@ async fn converse(stream: TcpStream, peer: Peer, router: Router) {
     if let Err(e) = set {
         tracing::debug!("a connection's options: {e}");
     }
-    let answer = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let asked = Arc::new(AtomicBool::new(false));
+    let stream = Explained { stream: TokioIo::new(stream), asked: asked.clone(), instead: None };
+    let answer = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request.map(Body::new))
+        let router = router.clone();
+        async move {
+            // hyper looks at the size of a head only while it is not complete.
+            if head_size(&request) > HEAD_MAX {
+                return Ok(refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+            }
+            router.oneshot(request.map(Body::new)).await
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX);
     // Whatever a client does wrong is answered, or ends its connection.
-    if let Err(e) = http.serve_connection(TokioIo::new(stream), answer).await {
+    if let Err(e) = http.serve_connection(stream, answer).await {
         tracing::debug!("a connection ended: {e}");
+    }
+}
+
+/// How many bytes a request's head had, about.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |p| p.as_str().len()) + uri.authority().map_or(0, |a| a.as_str().len());
+    // "GET / HTTP/1.1", and the ends of lines.
+    let line = request.method().as_str().len() + target + 12;
+    line + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 2
+}
+
+/// Why the listener refuses a request, as problem+json (docs/api.md).
+fn problem(status: StatusCode) -> Vec<u8> {
+    let (code, detail) = match status {
+        StatusCode::BAD_REQUEST => ("no-request", "what was sent is no HTTP/1.1 request: its first line or one of its headers is malformed".to_owned()),
+        _ => ("head-too-large", format!("the head of a request may have {} KiB and {HEADERS_MAX} headers", HEAD_MAX >> 10)),
+    };
+    let title = status.canonical_reason().unwrap_or_default();
+    serde_json::json!({"status": status.as_u16(), "title": title, "code": code, "detail": detail}).to_string().into_bytes()
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+fn refusal(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::from(problem(status)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(PROBLEM));
+    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    response
+}
+
+/// A connection on which hyper's own refusals, which have no body and which no service sees, get one: until the first request has
+/// come to the service. From then on bodies are written, too, and one that looks like a refusal must stay as it is.
+struct Explained {
+    stream: TokioIo<TcpStream>,
+    /// Whether a request has come to the service.
+    asked: Arc<AtomicBool>,
+    /// What is written in place of a refusal, and how much of it was.
+    instead: Option<(Vec<u8>, usize)>,
+}
+
+/// What to write in place of a refusal by hyper; `None` where it is none, as what it writes of `Expect: 100-continue`.
+fn explained(written: &[u8]) -> Option<Vec<u8>> {
+    let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n").filter(|h| h.starts_with("HTTP/1.") && !h.contains("\r\n\r\n"))?;
+    let status: u16 = head.split(' ').nth(1)?.parse().ok().filter(|status| [400, 414, 431].contains(status))?;
+    let (empty, kept): (Vec<&str>, Vec<&str>) = head.split("\r\n").partition(|line| line.eq_ignore_ascii_case("content-length: 0"));
+    let body = problem(StatusCode::from_u16(status).ok()?);
+    let told = format!("{}\r\ncontent-type: {PROBLEM}\r\ncontent-length: {}\r\n\r\n", kept.join("\r\n"), body.len());
+    (!empty.is_empty()).then(|| [told.into_bytes(), body].concat())
+}
+
+impl Read for Explained {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Explained {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.instead.is_none() && !this.asked.load(Ordering::Relaxed) {
+            this.instead = explained(bytes).map(|told| (told, 0));
+        }
+        let Some((told, written)) = &mut this.instead else { return Pin::new(&mut this.stream).poll_write(cx, bytes) };
+        while *written < told.len() {
+            match ready!(Pin::new(&mut this.stream).poll_write(cx, &told[*written..]))? {
+                0 => return Poll::Ready(Ok(0)),
+                n => *written += n,
+            }
+        }
+        this.instead = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match pieces {
+            [only] => self.poll_write(cx, only),
+            _ => Pin::new(&mut self.stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_without_a_body_gets_one_and_nothing_else_is_touched() {
+        let told = explained(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n").unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        let length = format!("\r\ncontent-length: {}", body.len());
+        assert!(head.starts_with("HTTP/1.1 431 ") && head.contains("\r\nconnection: close\r\ndate: now\r\n") && head.ends_with(&length), "{head}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["code"], "head-too-large");
+        let others: [&[u8]; 5] = [
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n",
+            b"\xff\r\n\r\n",
+        ];
+        assert!(others.iter().all(|bytes| explained(bytes).is_none()));
+    }
 
     #[test]
     fn a_client_has_so_many_connections_and_others_their_own() {

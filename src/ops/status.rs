@@ -1,5 +1,6 @@
 //! A snapshot of everything, as /status serves it and `status` prints it.
 use super::conditions::Condition;
+use crate::core::words::counted;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -52,11 +53,17 @@ pub struct LatencyStatus {
     /// Records in each, and those above the last bound.
     pub counts: Vec<u64>,
     pub sum_ms: u64,
+    /// Records that are in none of these, since their timestamps are implausible: before 2000, or more than a day ahead.
+    #[serde(default)]
+    pub implausible: u64,
 }
 
 /// What Redis holds, as of the last look (`http.redis_every`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RedisStatus {
+    /// When that was, in milliseconds since the epoch: what was written since is not in these figures.
+    #[serde(default)]
+    pub looked_at_ms: i64,
     /// Bytes that its data and buffers take; nothing where it does not tell.
     pub used_memory_bytes: Option<u64>,
     /// Bytes that they may take; 0: as many as there are.
@@ -114,7 +121,7 @@ impl fmt::Display for Status {
         }
         let heads = ["records", "commands", "dropped", "dead", "expired", "tombstones", "condition errors"];
         let line = |cells: [String; 7]| cells.iter().zip(heads).map(|(cell, head)| format!(" {cell:>0$}", head.len().max(10))).collect::<String>();
-        writeln!(f, "\n{:<32}{}", "route", line(heads.map(str::to_owned)))?;
+        writeln!(f, "\n{:<32}{}", "route, since the start", line(heads.map(str::to_owned)))?;
         for r in &self.routes {
             let cells = [r.records, r.commands, r.dropped, r.dead, r.expired, r.tombstones, r.condition_errors];
             writeln!(f, "{:<32}{}", r.name, line(cells.map(|n| n.to_string())))?;
@@ -122,9 +129,11 @@ impl fmt::Display for Status {
         if let Some(redis) = &self.redis {
             let mib = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), |b| format!("{:.1} MiB", b as f64 / f64::from(1 << 20)));
             let max = if redis.maxmemory_bytes == Some(0) { "no maxmemory".into() } else { format!("maxmemory {}", mib(redis.maxmemory_bytes)) };
-            writeln!(f, "\nredis: {} used, {max}", mib(redis.used_memory_bytes))?;
+            let age = (jiff::Timestamp::now().as_millisecond() - redis.looked_at_ms).max(0) / 1000;
+            writeln!(f, "\nredis, as of {age} s ago: {} used, {max}", mib(redis.used_memory_bytes))?;
             for s in &redis.streams {
-                writeln!(f, "{:<32} {:>10} entries in {} streams, {} in the longest", s.key, s.entries, s.count, s.longest)?;
+                let (entries, streams) = (counted(s.entries, "entry"), counted(s.count, "stream"));
+                writeln!(f, "{:<32} {entries:>18} in {streams}, {} in the longest", s.key, s.longest)?;
             }
         }
         for c in &self.conditions {

@@ -1,6 +1,6 @@
 //! Structured logs on standard error: text or JSON, the level changeable while running.
 use crate::config::{Log, LogFormat, LogLevel};
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -27,6 +27,11 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
+/// Whether what is written there may be coloured: on a terminal, unless NO_COLOR says no (no-color.org).
+pub fn coloured(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
 /// Begins logging, to standard error. Called once. Whoever read the log may be gone: that stops nothing.
 pub fn init(log: &Log) -> Level {
     init_by(log, std::io::stderr)
@@ -42,8 +47,7 @@ where
     match log.format {
         LogFormat::Json => registry.with(fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(writer)).init(),
         LogFormat::Text => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            registry.with(fmt::layer().log_internal_errors(false).with_ansi(colour).with_target(false).with_writer(writer)).init();
+            registry.with(fmt::layer().log_internal_errors(false).with_ansi(coloured(&std::io::stderr())).with_target(false).with_writer(writer)).init();
         }
     }
     Level(handle)

@@ -4,10 +4,11 @@ use crate::config::load::{Loaded, Mistakes};
 use crate::config::validate::{Valid, validate};
 use crate::config::{self, Guarantee};
 use crate::core::claim::Start;
+use crate::core::lane::Letters;
 use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Held, OF_ONE, partitions};
 use crate::core::replay::earlier;
-use crate::core::replay::plan::{Plan, Span, name};
+use crate::core::replay::plan::{self, Plan, Span};
 use crate::core::replay::policy::{Ids, Live, Options, Planned, apply, check_ids, check_streams};
 use crate::core::replay::unfinished;
 use crate::core::reply::Reply;
@@ -64,6 +65,48 @@ pub fn compile(loaded: Loaded, routes: Vec<config::Route>, options: &Options, ra
     let limit = |rate: u32| NonZeroU32::new(rate).map(|rate| Throttle::new(rate, NonZeroU32::new(rate.get() / 20).unwrap_or(NonZeroU32::MIN)));
     valid.lane.limit = rate.and_then(limit);
     Ok((valid, planned))
+}
+
+/// Sends a job's dead letters to a stream of its own, so that they are told from the live ones and stand once. A topic is the live
+/// bridge's: there the header `dead.job` tells them.
+pub fn own_letters(valid: &mut Valid, options: &Options, job: &str) {
+    if let Letters::Stream { name, .. } = &mut valid.lane.letters {
+        *name = stream_of_letters(name, options, job);
+        valid.config.dead_letter.stream.clone_from(name);
+    }
+}
+
+fn stream_of_letters(stream: &str, options: &Options, job: &str) -> String {
+    format!("{}{stream}:{job}", options.target_prefix)
+}
+
+/// Where a job's dead letters are, in words; `None`: nowhere, partitions halt instead.
+pub fn place_of_letters(valid: &Valid) -> Option<String> {
+    match &valid.lane.letters {
+        Letters::Halt => None,
+        Letters::Stream { name, .. } => Some(format!("the stream {name}")),
+        Letters::Topic => Some(format!("the topic {}, with the header dead.job", valid.config.dead_letter.topic)),
+    }
+}
+
+/// Names a new job: no other has the name, and no letters of one that was forgotten stand under it.
+pub fn name_job(valid: &Valid, options: &Options, store: &mut Store) -> Result<String, String> {
+    let mut taken = store.names().map_err(|e| format!("Redis: {e}"))?;
+    loop {
+        let name = name(valid, &taken);
+        let Letters::Stream { name: stream, .. } = &valid.lane.letters else { return Ok(name) };
+        let stream = stream_of_letters(stream, options, &name);
+        match store.connection().and_then(|c| c.command(&["TYPE", &stream])).map_err(|e| format!("Redis: {e}"))? {
+            Reply::Text(found) if *found != *b"none" => taken.push(name),
+            _ => return Ok(name),
+        }
+    }
+}
+
+/// The first name of the day that is free.
+pub fn name(valid: &Valid, taken: &[String]) -> String {
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    plan::name(if let [one] = valid.config.route.as_slice() { one.name.as_str() } else { "replay" }, &day, taken)
 }
 
 /// Whether there are the writes that a person named, as route/number.
@@ -158,8 +201,12 @@ fn range(asked: &Asked, log: &KafkaLog, at: &TopicPartition, notes: &mut Vec<Str
 }
 
 /// Whether Redis can serve a job.
-pub fn serves(valid: &Valid, store: &mut Store) -> Result<Server, String> {
-    let config = config::Config { redis: config::Redis { guarantee: Guarantee::ExactlyOnce, ..valid.config.redis.clone() }, ..valid.config.clone() };
+pub fn serves(valid: &Valid, options: &Options, store: &mut Store) -> Result<Server, String> {
+    let mut config = config::Config { redis: config::Redis { guarantee: Guarantee::ExactlyOnce, ..valid.config.redis.clone() }, ..valid.config.clone() };
+    if !config.dead_letter.stream.is_empty() {
+        // What is known of its name before the job has one.
+        config.dead_letter.stream = stream_of_letters(&config.dead_letter.stream, options, "1");
+    }
     let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
     preflight(connection, &config, &valid.lane.routes, For::Job).map_err(|e| match e {
         Unfit::Failed(f) => format!("Redis: {f}"),
@@ -169,7 +216,7 @@ pub fn serves(valid: &Valid, store: &mut Store) -> Result<Server, String> {
 
 /// What Redis says to it: whether it can serve, where the live bridge is, what other jobs wrote.
 pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Planned], store: &mut Store, log: &KafkaLog) -> Result<Vec<String>, String> {
-    let server = serves(valid, store)?;
+    let server = serves(valid, &asked.options, store)?;
     let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
     if asked.options.ids == Ids::Timestamp && server.version.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v < 7) {
         return Err(format!("--ids timestamp needs Redis 7.0 or later, for ids such as 1766000000000-*; this is {}", server.version));
@@ -199,7 +246,7 @@ pub fn ask_redis(valid: &Valid, asked: &Asked, spans: &mut [Span], planned: &[Pl
 /// Whether a job can be carried on, by where the live bridge is now. What came in between does not show: a bridge that was set
 /// back and has passed the range again has added what the job is yet to add. So who sets it back is told of the job.
 pub fn carries_on(valid: &Valid, plan: &Plan, stored: &Stored, store: &mut Store) -> Result<(), String> {
-    serves(valid, store)?;
+    serves(valid, &plan.options, store)?;
     let mut left = unfinished::left(plan, &stored.positions);
     let connection = store.connection().map_err(|e| format!("Redis: {e}"))?;
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
@@ -242,19 +289,16 @@ fn begin_there(group: &str, spans: &[Span]) -> Vec<String> {
     topics.into_iter().map(line).collect()
 }
 
-/// The plan of a job.
-pub fn plan(valid: &Valid, asked: &Asked, spans: Vec<Span>, planned: Vec<Planned>, taken: &[String], mut notes: Vec<String>) -> Frozen {
-    let now = jiff::Timestamp::now();
-    let day = now.strftime("%Y-%m-%d").to_string();
-    let route = if let [one] = valid.config.route.as_slice() { one.name.as_str() } else { "replay" };
+/// The plan of a job of this name.
+pub fn plan(valid: &Valid, asked: &Asked, spans: Vec<Span>, planned: Vec<Planned>, name: String, mut notes: Vec<String>) -> Frozen {
     if let Bound::Time(_) = asked.from
         && spans.iter().all(Span::is_empty)
     {
         notes.push("no record has a time in this range: records without timestamps can't be found by time".into());
     }
     let plan = Plan {
-        name: name(route, &day, taken),
-        created_ms: now.as_millisecond(),
+        name,
+        created_ms: jiff::Timestamp::now().as_millisecond(),
         spans,
         writes: planned,
         options: asked.options.clone(),

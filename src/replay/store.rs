@@ -11,7 +11,8 @@ use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
 use crate::core::replay::talk::{Next, Talk};
 use crate::core::reply::{Reply, first_error};
-use crate::sink::connection::{Connection, Connector, Failure};
+use crate::sink::connection::{Connection, Connector};
+use crate::sink::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 

@@ -27,9 +27,10 @@ use crate::core::replay::leave::Left;
 use crate::core::replay::plan::Plan;
 use crate::core::replay::run::{Place, Run};
 use crate::core::retry::{Backoff, Retry};
+use crate::core::telling::{Telling, left_out};
 use crate::kafka::log::KafkaLog;
 use crate::ops::conditions::Conditions;
-use crate::sink::connection::{Connector, Failure};
+use crate::sink::failure::Failure;
 use crate::sink::lane::LaneHandle;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use serde::Serialize;
@@ -118,8 +119,7 @@ impl Work {
         let config = Arc::new(valid.config.clone());
         let (to_poller, notes) = unbounded();
         let (clock, conditions, keys) = (Clock::start(), Conditions::default(), Keys::new(&config.redis.state_prefix, &plan.name));
-        let connector = Connector::new(config.redis.clone());
-        let shared = Shared { config: config.clone(), connector, conditions: conditions.clone(), to_poller, clock, job: Some(keys.clone()) };
+        let shared = Shared::new(config.clone(), conditions.clone(), to_poller, clock, Some(keys.clone()));
         let tallies: Arc<[Tally]> = valid.lane.routes.iter().map(|_| Tally::default()).collect();
         let lanes = shared.lanes(&valid, &tallies)?;
         Ok(Self {
@@ -301,6 +301,16 @@ impl Work {
             Note::Lane(_, Event::Buried { route, code, reason }) => {
                 if self.lettered.insert(route.clone()) {
                     tracing::warn!(code = "dead-letter", route, "the first dead letter of this job: {code}: {reason}");
+                }
+            }
+            Note::Lane(_, Event::LeftOut { at, offset }) => {
+                if let Telling::Warn { code, message } = left_out(&at, offset) {
+                    tracing::warn!(code, "{message}");
+                }
+            }
+            Note::Lane(_, Event::ConditionError { whose, message }) => {
+                if self.lettered.insert(whose) {
+                    tracing::warn!(code = "condition-error", "{message}");
                 }
             }
             Note::Lane(_, event) => {

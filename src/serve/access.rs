@@ -196,7 +196,7 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
             return response;
         }
     }
-    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request did not come, or could not be answered, within serve.timeout");
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request did not come, or could not be answered, within serve.timeout").after(1);
     tokio::time::timeout(api.serve.timeout.0, next.run(request)).await.unwrap_or_else(|_| late().into_response())
 }
 

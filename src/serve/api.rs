@@ -14,7 +14,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::sync::Arc;
 use tower::ServiceExt as _;
 use tower_http::compression::CompressionLayer;
@@ -76,6 +76,9 @@ pub(super) fn router(api: Arc<Api>) -> Router {
     let body_max = usize::try_from(api.serve.body_max.0).unwrap_or(usize::MAX);
     let (routes, _) = paths().split_for_parts();
     let whole = routes
+        // An empty key, which the router takes for none at the end of a path.
+        .route("/api/v1/streaming/", post(streaming_publish))
+        .route("/api/v1/routes/{route}/", post(route_publish))
         .route("/api/v1/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document)))
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "not this method on this path; /api/v1/openapi.json has all")

@@ -66,8 +66,8 @@ fn pair(pair: &[Reply; 2]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Adds an entry as an object: `id`, then its fields. A number's text stays as it is, so that nothing is rounded; bytes that are
-/// no text are an object with their base64. A field that is itself named `id` becomes `field.id`. In the entry's order; of two
-/// fields of one name the last counts, as in JSON.
+/// no text are an object with their base64. Which name a field gets, [`shown`] says. In the entry's order; of two fields of one
+/// name the last counts, as in JSON.
 pub fn write_json<B: AsRef<[u8]>>((id, fields): &Raw<B>, offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
     write_text(id, out);
@@ -89,9 +89,20 @@ pub fn write_json<B: AsRef<[u8]>>((id, fields): &Raw<B>, offer: &Offer, out: &mu
     out.push(b'}');
 }
 
-/// A field's name as it is shown beside the entry's `id`.
+/// A field's name as it is shown beside the entry's `id`: `field.id` for a field that is itself named `id`, `field.base64.` and its
+/// base64 for a name that is no text. A name that already looks like one of these gets one more `field.`, so that no two fields
+/// share a name, and each can be told from its own.
 fn shown(name: &[u8]) -> Cow<'_, str> {
-    if name == b"id" { Cow::Borrowed("field.id") } else { String::from_utf8_lossy(name) }
+    match std::str::from_utf8(name) {
+        Ok(text) if is_reserved(text) => Cow::Owned(format!("field.{text}")),
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(format!("field.base64.{}", BASE64_STANDARD.encode(name))),
+    }
+}
+
+fn is_reserved(name: &str) -> bool {
+    let bare = name.trim_start_matches("field.");
+    bare == "id" || bare.len() < name.len() && bare.starts_with("base64.")
 }
 
 /// Whether a name is there twice. Most entries have few fields; many are sorted, so that none costs by the square.
@@ -172,9 +183,50 @@ mod tests {
             let fields: Vec<_> = [field("a".into(), "1"), field("id".into(), "2"), field("field.id".into(), "3")].into_iter().chain(others).collect();
             let fields = fields.into_iter().chain([field("a".into(), "4")]).collect();
             let told: serde_json::Value = serde_json::from_str(&told(&("1-0".into(), fields), &[])).unwrap();
-            assert_eq!((&told["a"], &told["field.id"], told.as_object().unwrap().len()), (&4.into(), &3.into(), more + 3));
-            assert_eq!(told.as_object().unwrap().keys().take(3).collect::<Vec<_>>(), ["id", "a", "field.id"]);
+            assert_eq!((&told["a"], &told["field.id"], &told["field.field.id"]), (&4.into(), &2.into(), &3.into()));
+            assert_eq!(told.as_object().unwrap().keys().take(4).collect::<Vec<_>>(), ["id", "a", "field.id", "field.field.id"]);
+            assert_eq!(told.as_object().unwrap().len(), more + 4);
         }
+    }
+
+    #[test]
+    fn no_field_hides_another_whatever_it_is_named() {
+        let names: [&[u8]; 13] = [
+            b"id",
+            b"field.id",
+            b"field.field.id",
+            b"field.",
+            b"field.price",
+            b"base64./w==",
+            b"field.base64./w==",
+            b"field.field.base64./w==",
+            b"\xff",
+            b"\xfe",
+            b"\xef\xbf\xbd",
+            b"",
+            b"Id",
+        ];
+        let raw = ("1-0".into(), names.iter().enumerate().map(|(n, name)| (name.to_vec(), n.to_string().into_bytes())).collect());
+        let told: serde_json::Value = serde_json::from_str(&told(&raw, &[])).unwrap();
+        let shown = [
+            "field.id",
+            "field.field.id",
+            "field.field.field.id",
+            "field.",
+            "field.price",
+            "base64./w==",
+            "field.field.base64./w==",
+            "field.field.field.base64./w==",
+            "field.base64./w==",
+            "field.base64./g==",
+            "\u{fffd}",
+            "",
+            "Id",
+        ];
+        for (n, name) in shown.iter().enumerate() {
+            assert_eq!(told[name], n, "{name}: {told}");
+        }
+        assert_eq!((&told["id"], told.as_object().unwrap().len()), (&"1-0".into(), names.len() + 1));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The hub: new entries of the streams, from one connection to Redis to any number of clients.
 //!
 //! PUBLISH only says that a key has news; what is sent on are the stream's entries, which have ids. The hub goes in windows
-//! of Redis' clock: all entries before the time `upto` were sent, none of those from there on. A round asks what time it is,
-//! reads the entries of each key that has news up to that time, and sends them in the order of (id, key). The messages and
+//! of Redis' clock: all entries before the time `upto` that a message told of were sent, and none of those from there on.
+//! A round asks what time it is, reads the entries of each key that has news up to that time, and sends them in the order
+//! of (id, key). An entry without a message of its own comes with the next look at its key. The messages and
 //! the replies come on one connection (RESP3), so with the time's reply each message about an entry before it is here; and
 //! an entry's id is not before the time at which it is added. So nothing is missed and nothing sent twice; a client that
 //! comes to the hub is told from which time on it gets everything, and reads what is before in the streams. What a stream loses
@@ -79,8 +80,10 @@ type Topic = (usize, Option<Vec<u8>>);
 struct Listener {
     queue: mpsc::Sender<Told>,
     client: Client,
-    /// From where on it has everything.
-    since: Id,
+    /// It gets every entry from this time on, in ms, and none from before.
+    from: u64,
+    /// Whether it has what came before, too.
+    resumes: bool,
 }
 
 /// Somebody who comes to the hub, and is told from which time on everything comes.
@@ -146,6 +149,11 @@ impl Hub {
 }
 
 impl Listener {
+    /// The place since which it has everything.
+    fn since(&self) -> Id {
+        if self.resumes { Id::default() } else { Id { ms: self.from, seq: 0 } }
+    }
+
     /// Whether it is still there, and has room for what it is told. Who has none is dropped: nobody else waits.
     fn take(&self, told: Told) -> bool {
         match self.queue.try_send(told) {
@@ -237,8 +245,19 @@ impl Rounds {
         Ok(())
     }
 
-    fn wants(&self, (route, key): &Key) -> bool {
-        self.groups.contains_key(&(*route, None)) || self.groups.contains_key(&(*route, Some(key.clone())))
+    /// Those who follow all keys of a key's route, and those who follow this key.
+    fn groups_of(&self, (route, key): &Key) -> impl Iterator<Item = &Vec<Listener>> {
+        [(*route, None), (*route, Some(key.clone()))].into_iter().filter_map(|topic| self.groups.get(&topic))
+    }
+
+    fn wants(&self, key: &Key) -> bool {
+        self.groups_of(key).next().is_some()
+    }
+
+    /// The time from which on somebody was promised the entries of a key. A key without a known entry is read from
+    /// there on, not from the last round on: so no entry is passed over that had no message, as one of a replay.
+    fn promised_from(&self, key: &Key) -> u64 {
+        self.groups_of(key).flatten().map(|l| l.from).min().unwrap_or(self.upto)
     }
 
     async fn round(&mut self, redis: &MultiplexedConnection) -> Result<(), Failure> {
@@ -282,8 +301,7 @@ impl Rounds {
         self.api.hub.news.lock().append(&mut found.later);
         for Knock { newcomer, queue, told } in knocks {
             if told.send(Ok(self.upto)).is_ok() {
-                let since = if newcomer.resumes { Id::default() } else { Id { ms: self.upto, seq: 0 } };
-                let listener = Listener { queue, client: newcomer.client, since };
+                let listener = Listener { queue, client: newcomer.client, from: self.upto, resumes: newcomer.resumes };
                 self.groups.entry((newcomer.route, newcomer.key)).or_default().push(listener);
             }
         }
@@ -294,18 +312,20 @@ impl Rounds {
     async fn read(&self, redis: &MultiplexedConnection, keys: &[&Key], until: u64, found: &mut Found) -> Result<(), Failure> {
         let mut left: Vec<(Key, Had)> = {
             let newest = self.api.hub.newest.lock();
-            keys.iter().map(|key| ((*key).clone(), newest.had(key, self.upto))).collect()
+            keys.iter().map(|key| ((*key).clone(), newest.had(key, self.promised_from(key)))).collect()
         };
         while !left.is_empty() {
             let stretches = stretch::read(redis, &self.api.offers, &left, None, ENTRIES_MAX).await?;
             let mut more = Vec::new();
             for ((key, _), stretch) in left.into_iter().zip(stretches) {
-                found.gaps.extend(stretch.gap.map(|gap| (key.clone(), gap)));
                 let (last, whole) = (stretch.updates.last().map(|u| u.id), stretch.updates.len());
-                let within = stretch.updates.into_iter().take_while(|u| u.id.ms < until);
-                let before = found.updates.len();
-                found.updates.extend(within.map(|update| (key.0, update)));
-                if found.updates.len() - before < whole {
+                let within = stretch.updates.iter().take_while(|u| u.id.ms < until).count();
+                // A gap whose entries are all behind the window is found again with them, and told once.
+                if within > 0 || whole == 0 {
+                    found.gaps.extend(stretch.gap.map(|gap| (key.clone(), gap)));
+                }
+                found.updates.extend(stretch.updates.into_iter().take(within).map(|update| (key.0, update)));
+                if within < whole {
                     found.later.insert(key);
                 } else if let Some(last) = last.filter(|_| stretch.full) {
                     more.push((key, Had::Entry(last)));
@@ -322,7 +342,7 @@ impl Rounds {
         self.api.hub.newest.lock().raise(&key, update.id);
         for topic in [(route, None), (route, Some(key.1))] {
             let Some(group) = self.groups.get_mut(&topic) else { continue };
-            group.retain(|l| l.take(Told::Update(update.clone())));
+            group.retain(|l| update.id.ms < l.from || l.take(Told::Update(update.clone())));
         }
     }
 
@@ -331,7 +351,7 @@ impl Rounds {
         self.api.hub.newest.lock().lower(key, gap.newest);
         for topic in [(key.0, None), (key.0, Some(key.1.clone()))] {
             let Some(group) = self.groups.get_mut(&topic) else { continue };
-            group.retain(|l| !gap.is_for(l.since) || l.take(Told::Gap(gap.frame.clone())));
+            group.retain(|l| !gap.is_for(l.since()) || l.take(Told::Gap(gap.frame.clone())));
         }
     }
 }

@@ -6,6 +6,8 @@ const STREAMING: &str = "/api/v1/streaming/";
 const ROUTES: &str = "/api/v1/routes/";
 /// What may follow a key.
 const VIEWS: [&str; 3] = ["latest", "history", "live"];
+/// What stands where a key would, and is none; nobody publishes to it.
+const LISTS: [&str; 3] = ["pairs", "keys", "live"];
 /// What a segment may hold as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -19,7 +21,8 @@ pub fn segment(uri: &Uri, n: usize) -> Vec<u8> {
     percent_decode_str(uri.path().split('/').nth(n + 1).unwrap_or_default()).collect()
 }
 
-/// The path with the key's plain slashes encoded; `None` where it has none.
+/// The path with what would be taken for something else than the key encoded: its slashes, and of one that is published to the
+/// name of a list. `None` where there is nothing of the kind.
 fn canonical(method: &Method, path: &str) -> Option<String> {
     let (before, rest) = if let Some(rest) = path.strip_prefix(STREAMING) {
         (STREAMING.to_owned(), rest)
@@ -32,7 +35,11 @@ fn canonical(method: &Method, path: &str) -> Option<String> {
         None if method == Method::POST => (rest, String::new()),
         None => return None,
     };
-    key.contains('/').then(|| format!("{before}{}{behind}", key.replace('/', "%2F")))
+    let encoded = match key.as_bytes() {
+        [first, ..] if method == Method::POST && LISTS.contains(&key) => format!("%{first:02X}{}", &key[1..]),
+        _ => key.replace('/', "%2F"),
+    };
+    (encoded != key).then(|| format!("{before}{encoded}{behind}"))
 }
 
 /// Rewrites a request's path where its key holds plain slashes.
@@ -61,6 +68,9 @@ mod tests {
         }
         assert_eq!(canonical(&Method::POST, "/api/v1/streaming/BTC/USD").as_deref(), Some("/api/v1/streaming/BTC%2FUSD"));
         assert_eq!(canonical(&Method::POST, "/api/v1/routes/r/a/latest"), None, "a view, which is not published to");
+        assert_eq!(canonical(&Method::POST, "/api/v1/streaming/pairs").as_deref(), Some("/api/v1/streaming/%70airs"), "a key of that name");
+        assert_eq!(canonical(&Method::POST, "/api/v1/routes/r/live").as_deref(), Some("/api/v1/routes/r/%6Cive"));
+        assert_eq!(canonical(&Method::POST, "/api/v1/streaming/"), None, "the empty key");
     }
 
     #[test]

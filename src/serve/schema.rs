@@ -25,7 +25,7 @@ pub(super) struct Keys {
     encoded: Vec<String>,
 }
 
-/// An entry: its id, and its fields beside it; numbers as they were written.
+/// An entry: its id, and its fields beside it; numbers as they were written. A field that is itself named `id` is `field.id`.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Entry {
     #[schema(example = "1701878400000-0")]

@@ -5,7 +5,8 @@ use super::problem::Problem;
 use crate::config;
 use crate::core::encode::Encoder;
 use crate::core::reply::{Class, Reply, first_error, triage};
-use crate::sink::connection::{self, Connection, Connector};
+use crate::sink::connection::{Connection, Connector};
+use crate::sink::failure;
 use axum::http::StatusCode;
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError};
@@ -171,7 +172,7 @@ impl Store {
             // Until it is over, whether somebody still waits or not.
             let _permit = permit;
             // One that lay idle may have been closed meanwhile.
-            let answer: Option<Result<_, connection::Failure>> = idle.map(|(connection, _)| exchange(connection));
+            let answer: Option<Result<_, failure::Failure>> = idle.map(|(connection, _)| exchange(connection));
             if let Some(Ok(answer)) = answer { Ok(answer) } else { exchange(connector.connect()?) }
         });
         match asked.await {

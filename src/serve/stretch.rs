@@ -185,12 +185,14 @@ fn name(offers: &[Offer], (offer, key): &Key) -> Vec<u8> {
 pub(super) struct Newest {
     young: HashMap<Key, Id>,
     old: HashMap<Key, Id>,
+    /// All that was read of keys that were forgotten lies before this time.
+    forgotten: u64,
 }
 
 impl Newest {
     /// What is had of a key by who has all before this time.
     pub(super) fn had(&self, key: &Key, upto: u64) -> Had {
-        self.young.get(key).or_else(|| self.old.get(key)).map_or(Had::Before(upto), |id| Had::Entry(*id))
+        self.young.get(key).or_else(|| self.old.get(key)).map_or(Had::Before(upto.max(self.forgotten)), |id| Had::Entry(*id))
     }
 
     /// An entry was read.
@@ -201,7 +203,8 @@ impl Newest {
         }
         let newest = self.old.remove(key).map_or(id, |before| before.max(id));
         if self.young.len() >= KEYS_MAX {
-            self.old = std::mem::take(&mut self.young);
+            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.forgotten = forgotten.values().map(|id| id.ms + 1).fold(self.forgotten, u64::max);
         }
         self.young.insert(key.clone(), newest);
     }
@@ -279,7 +282,9 @@ mod tests {
         }
         assert!(newest.keys().count() <= 2 * KEYS_MAX);
         assert_eq!(newest.had(&key(0), 7), Had::Entry(id(3 * KEYS_MAX as u64 - 1)));
-        assert_eq!(newest.had(&key(1), 7), Had::Before(7));
+        let Had::Before(forgotten) = newest.had(&key(1), 7) else { panic!("its entry is forgotten") };
+        assert!((2..3 * KEYS_MAX as u64).contains(&forgotten), "what was read of it is not read again: {forgotten}");
+        assert_eq!(newest.had(&key(1), u64::MAX), Had::Before(u64::MAX));
         newest.raise(&key(0), id(1));
         assert_eq!(newest.had(&key(0), 7), Had::Entry(id(3 * KEYS_MAX as u64 - 1)), "it never falls by itself");
         newest.lower(&key(0), Some(id(5)));

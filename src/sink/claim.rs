@@ -1,6 +1,8 @@
 //! The claimer's thread: asks Kafka, carries the core's exchanges to Redis, off the poller, one claim after the other.
-use super::connection::{Connection, Connector, Failure, Kind};
-use super::preflight::{For, Unfit, eviction, preflight};
+use super::connection::{Connection, Connector};
+use super::failure::{Failure, Kind};
+use super::preflight::{For, eviction, preflight};
+use super::vigil::Post;
 use crate::app::Clock;
 use crate::core::claimer::{self, LogFacts, Next, Outcome, Request};
 use crate::core::poller::Note;
@@ -34,8 +36,21 @@ pub trait Log: Send {
     fn facts(&self, of: &[TopicPartition]) -> Vec<Result<LogFacts, Unanswered>>;
     /// Whether the topic's cleanup policy has compact, or why that can't be read.
     fn compacted(&self, topic: &str) -> Result<bool, String>;
-    /// Which of these topics do not exist.
-    fn missing(&self, topics: &[String]) -> Result<Vec<String>, String>;
+    /// What Kafka has of the topics that routes name or match.
+    fn subscribed(&self, wanted: &[Topics]) -> Result<Subscribed, String>;
+    /// How many members the group has; `None` where that can't be asked.
+    fn members(&self) -> Option<usize>;
+}
+
+/// What Kafka has of the topics that routes name or match.
+#[derive(Debug, Default)]
+pub struct Subscribed {
+    /// Names of topics that do not exist.
+    pub missing: Vec<String>,
+    /// Names of topics that this client may not see.
+    pub refused: Vec<String>,
+    /// The partitions of those that it sees.
+    pub partitions: usize,
 }
 
 /// See the module's documentation.
@@ -46,9 +61,15 @@ pub struct Claimer<L> {
     pub claimer: claimer::Claimer,
     pub log: L,
     pub conditions: Conditions,
+    /// What looks whether Redis answers it.
+    pub post: Arc<Post>,
     pub to_poller: Sender<Note>,
     /// Set when Kafka does not know a topic.
     pub topic_missing: Arc<AtomicBool>,
+    /// Set when Kafka refused something, until it shows all topics that a route names.
+    pub topic_refused: Arc<AtomicBool>,
+    /// Set while the bridge has no partitions and does not wait for the group.
+    pub bare: Arc<AtomicBool>,
     pub clock: Clock,
 }
 
@@ -97,27 +118,19 @@ impl<L: Log> Claimer<L> {
     fn connected(&self, requests: &Receiver<Request>, queue: &mut VecDeque<Request>, first: bool) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (kind, reason, remedy) = match self.connect() {
+            match self.post.wait(|| self.connect()) {
                 Ok((connection, notes)) => {
                     for note in notes.iter().filter(|_| first) {
                         tracing::warn!(code = "redis-unchecked", "{note}");
                     }
-                    self.conditions.clear_subject("redis");
+                    Failure::over(&self.conditions, self.post.holder());
                     return Some(connection);
                 }
-                Err(Unfit::Refused(problems)) => (Kind::Refused, format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names"),
-                Err(Unfit::Failed(f)) if f.kind == Kind::Refused => {
-                    (f.kind, format!("Redis refuses us: {f}"), "check redis.user, redis.password or redis.password_file, and the ACL")
-                }
-                Err(Unfit::Failed(f)) => (f.kind, f.reason, "records wait in Kafka; the bridge goes on by itself when Redis answers"),
-            };
-            match kind {
-                Kind::Refused if first => {
-                    let _ = self.to_poller.send(Note::Fatal(format!("{reason}. What to do: {remedy}")));
+                Err(failure) if failure.kind == Kind::Refused && first => {
+                    let _ = self.to_poller.send(Note::Fatal(format!("Redis refuses us: {failure}. What to do: {}", failure.remedy)));
                     return None;
                 }
-                Kind::Refused => self.conditions.alert(kind.code(), "redis", &reason, remedy),
-                _ => self.conditions.raise(kind.code(), "redis", &reason, remedy),
+                Err(failure) => failure.tell(&self.conditions, self.post.holder()),
             }
             let until = Instant::now() + backoff.next(rand::random());
             loop {
@@ -130,35 +143,53 @@ impl<L: Log> Claimer<L> {
         }
     }
 
-    /// Which of the topics that a route names do not exist, while some do not.
+    /// Which of the topics that a route names do not exist or are not ours to see, while there are such; and why the bridge has no
+    /// partitions, while it has none.
     fn look_for_topics(&self) {
-        if !self.topic_missing.load(Ordering::Relaxed) {
+        let bare = self.bare.load(Ordering::Relaxed);
+        if !bare && !self.topic_missing.load(Ordering::Relaxed) && !self.topic_refused.load(Ordering::Relaxed) {
             return;
         }
-        let named = self.routes.iter().flat_map(|r| &r.topics).filter_map(|t| if let Topics::Name(name) = t { Some(name.clone()) } else { None });
-        match self.log.missing(&named.collect::<Vec<_>>()) {
-            Ok(none) if none.is_empty() => {
-                self.topic_missing.store(false, Ordering::Relaxed);
-                self.conditions.clear("topic-missing", "kafka");
+        let wanted: Vec<Topics> = self.routes.iter().flat_map(|r| r.topics.iter().cloned()).collect();
+        let found = match self.log.subscribed(&wanted) {
+            Ok(found) => found,
+            Err(why) => return tracing::debug!("what Kafka has of the topics: {why}"),
+        };
+        let patterns = wanted.iter().filter_map(|t| if let Topics::Pattern(pattern) = t { Some(pattern.as_str()) } else { None });
+        let unmatched: Vec<&str> = patterns.filter(|_| found.partitions == 0).collect();
+        match (found.missing.as_slice(), unmatched.as_slice()) {
+            ([], []) => self.conditions.clear("topic-missing", "kafka"),
+            (missing, unmatched) => {
+                let named = (!missing.is_empty()).then(|| format!("Kafka has no topic {}, which a route names", missing.join(", ")));
+                let matched = (!unmatched.is_empty()).then(|| format!("no topic that this client sees matches {}", unmatched.join(", ")));
+                let message = named.into_iter().chain(matched).collect::<Vec<_>>().join("; ");
+                self.conditions.raise("topic-missing", "kafka", &message, "create it, or allow Describe and Read on it; the bridge takes it up by itself");
             }
-            Ok(missing) => {
-                let message = format!("Kafka has no topic {}, which a route names", missing.join(", "));
-                self.conditions.raise("topic-missing", "kafka", &message, "create it; the bridge takes it up by itself");
-            }
-            Err(why) => tracing::debug!("which topics are missing: {why}"),
+        }
+        if found.refused.is_empty() {
+            self.conditions.clear("kafka-refused", "topics");
+        } else {
+            let message = format!("Kafka does not let this client see the topic {}, which a route names", found.refused.join(", "));
+            self.conditions.alert("kafka-refused", "topics", &message, "allow Describe and Read on it to this client");
+        }
+        self.topic_missing.store(!found.missing.is_empty(), Ordering::Relaxed);
+        self.topic_refused.store(!found.refused.is_empty(), Ordering::Relaxed);
+        if bare && found.partitions > 0 {
+            let message = standby(self.log.members(), found.partitions);
+            self.conditions.raise("no-partitions", "group", &message, "nothing, where it is to stand by: it takes over when a member leaves; else see who has them: kafka-consumer-groups.sh --describe --members --group");
         }
     }
 
     /// Whether Redis is still there, and still keeps what it must.
     fn look(&self, redis: &mut Connection) -> Result<(), Failure> {
-        match eviction(redis, &self.config)? {
+        match self.post.wait(|| eviction(redis, &self.config))? {
             Some(why) => self.conditions.alert("redis-evicts", "redis", &why, "set another maxmemory-policy: CONFIG SET maxmemory-policy noeviction"),
             None => self.conditions.clear("redis-evicts", "redis"),
         }
         Ok(())
     }
 
-    fn connect(&self) -> Result<(Connection, Vec<String>), Unfit> {
+    fn connect(&self) -> Result<(Connection, Vec<String>), Failure> {
         let mut connection = self.connector.connect()?;
         let server = preflight(&mut connection, &self.config, &self.routes, For::Bridge)?;
         Ok((connection, server.notes))
@@ -171,10 +202,21 @@ impl<L: Log> Claimer<L> {
                 Next::Done(outcome) => return Ok(outcome),
                 Next::AskPolicy => next = self.claimer.policy(self.log.compacted(&request.at.topic), self.clock.now()),
                 Next::Exchange { replies } => {
-                    let answer = redis.exchange(self.claimer.outgoing(), replies)?;
+                    let answer = self.post.wait(|| redis.exchange(self.claimer.outgoing(), replies))?;
                     next = self.claimer.answered(&answer, self.clock.now());
                 }
             }
         }
+    }
+}
+
+/// Why a member of the group has no partitions.
+fn standby(members: Option<usize>, partitions: usize) -> String {
+    match members {
+        Some(members) if members > partitions => format!("this bridge stands by: the group has {members} members for {partitions} partitions"),
+        Some(members) if members > 1 => format!(
+            "this bridge has no partitions: the group's {members} members share {partitions}, and others have them all or are waited for; all members of a group must read the same topics"
+        ),
+        _ => format!("this bridge has no partitions of the {partitions} that its topics have: the group's coordinator has given it none yet"),
     }
 }

@@ -1,29 +1,33 @@
 //! What the server says of the routes' commands (COMMAND INFO): whether they are there, and may be writes.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::preflight::Findings;
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
 use crate::core::route::Route;
 use crate::core::template::Template;
 use crate::core::write::Kind;
+use std::collections::BTreeSet;
 
 /// Writes though they are not flagged so: PUBLISH changes no data, and what a script does is the script's.
 const UNFLAGGED: [&str; 5] = ["publish", "spublish", "eval", "evalsha", "fcall"];
 
 /// A command of the routes, with the templates of its arguments where it is one by template.
 struct Asked<'a> {
+    /// Which write it is, as `route R write N: `.
+    of: String,
     name: String,
     args: &'a [Template],
 }
 
 /// Adds what is wrong with the routes' commands; `space` is what the bridge's own keys begin with.
 pub(super) fn check(connection: &mut Connection, routes: &[Route], space: &[u8], found: &mut Findings) -> Result<(), Failure> {
-    let kinds = routes.iter().flat_map(|r| &r.writes).map(|w| &w.kind);
-    let mut asked: Vec<Asked<'_>> = kinds
-        .map(|kind| match kind {
-            Kind::Set { .. } => Asked { name: "set".into(), args: &[] },
-            Kind::Command(args) => Asked { name: kind.name(), args },
-            _ => Asked { name: kind.name(), args: &[] },
+    let writes = routes.iter().flat_map(|r| r.writes.iter().enumerate().map(move |(n, w)| (format!("route {} write {}: ", r.name, n + 1), &w.kind)));
+    let mut asked: Vec<Asked<'_>> = writes
+        .map(|(of, kind)| match kind {
+            Kind::Set { .. } => Asked { of, name: "set".into(), args: &[] },
+            Kind::Command(args) => Asked { of, name: kind.name(), args },
+            _ => Asked { of, name: kind.name(), args: &[] },
         })
         .collect();
     let mut answers = info(connection, &asked)?;
@@ -31,7 +35,7 @@ pub(super) fn check(connection: &mut Connection, routes: &[Route], space: &[u8],
         if answer.as_ref().is_ok_and(|known| known.as_ref().is_some_and(|k| k.container)) {
             match one.args.get(1).and_then(Template::constant) {
                 Some(sub) => one.name = format!("{}|{}", one.name, String::from_utf8_lossy(sub).to_lowercase()),
-                None => found.problem(format!("{} needs a constant subcommand", one.name.to_uppercase())),
+                None => found.problem(format!("{}{} needs a constant subcommand", one.of, one.name.to_uppercase())),
             }
         }
     }
@@ -39,14 +43,27 @@ pub(super) fn check(connection: &mut Connection, routes: &[Route], space: &[u8],
         answers = info(connection, &asked)?;
     }
     for (one, answer) in asked.iter().zip(answers) {
-        let name = one.name.to_uppercase().replace('|', " ");
+        let name = format!("{}{}", one.of, one.name.to_uppercase().replace('|', " "));
         match answer {
             Err(error) => found.note(format!("COMMAND INFO is refused ({error}): what the routes' commands are is not looked at; allow it with +command|info")),
-            Ok(None) => found.problem(format!("this server does not know {name}")),
+            Ok(None) => found.problem(format!("{}this server does not know {}", one.of, one.name.to_uppercase().replace('|', " "))),
             // Its subcommand is looked at, or is missing, which is told.
             Ok(Some(known)) if known.container => {}
             Ok(Some(known)) if !one.args.is_empty() => judge(&name, one, &known, space, found),
             Ok(Some(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Adds which commands of the bridge's own this server lacks; those of the routes are told by [`check`].
+pub(super) fn known_all<'a>(connection: &mut Connection, names: impl Iterator<Item = &'a str>, found: &mut Findings) -> Result<(), Failure> {
+    let asked: Vec<Asked<'_>> =
+        names.collect::<BTreeSet<_>>().into_iter().map(|name| Asked { of: String::new(), name: name.to_lowercase(), args: &[] }).collect();
+    for (one, answer) in asked.iter().zip(info(connection, &asked)?) {
+        let told = format!("this server does not know {}", one.name.to_uppercase());
+        if matches!(answer, Ok(None)) && !found.has(&told) {
+            found.problem(format!("{told}, which the bridge needs: take a rename-command for it back"));
         }
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! write whose streams are named by the record's key: those come from the route's index of keys, the next ones with each
 //! look, and what is told is the last walk through all of them. So a look costs the same however many keys there are, and
 //! the keyspace is never searched.
-use super::connection::{Connection, Connector, Failure};
+use super::connection::{Connection, Connector};
+use super::failure::Failure;
 use crate::config::Config;
 use crate::config::serve::index;
 use crate::core::encode::Encoder;
@@ -161,7 +162,12 @@ impl Figures {
         let mut replies = connection.exchange(ask.bytes(), 1 + self.streams.len())?.into_iter();
         let memory = replies.next().map(|reply| self.told(reply)).and_then(text).unwrap_or_default();
         let figure = |name: &str| memory.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
-        let mut found = RedisStatus { used_memory_bytes: figure("used_memory"), maxmemory_bytes: figure("maxmemory"), streams: Vec::new() };
+        let mut found = RedisStatus {
+            looked_at_ms: jiff::Timestamp::now().as_millisecond(),
+            used_memory_bytes: figure("used_memory"),
+            maxmemory_bytes: figure("maxmemory"),
+            streams: Vec::new(),
+        };
         let replies: Vec<Reply> = replies.map(|reply| self.told(reply)).collect();
         for (at, reply) in replies.into_iter().enumerate() {
             let lengths = match reply {

@@ -1,5 +1,7 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
-use super::connection::{Connection, Connector, Failure};
+use super::connection::{Connection, Connector};
+use super::failure::Failure;
+use super::vigil::Post;
 use crate::app::Clock;
 use crate::core::lane::{Event, Input, Lane, Next, Settings, Unburied};
 use crate::core::letter::Letter;
@@ -79,6 +81,8 @@ pub struct Shell {
     pub to_poller: Sender<Note>,
     pub load: Arc<Load>,
     pub conditions: Conditions,
+    /// What looks whether Redis answers it.
+    pub post: Arc<Post>,
     pub clock: Clock,
 }
 
@@ -126,7 +130,7 @@ impl Shell {
                     if !self.report(&mut line) {
                         return;
                     }
-                    if Failure::CODES.iter().any(|code| self.conditions.held(code, &self.name())) {
+                    if Failure::told(&self.conditions, self.post.holder()) {
                         let _ = self.connect(&mut line.connection);
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
@@ -160,9 +164,11 @@ impl Shell {
         let now = self.clock.now();
         let (connect, lane) = (self.connect(&mut line.connection), &mut self.lane);
         let made = connect.map(|c| {
-            c.send(lane.outgoing())?;
-            lane.prepare(now);
-            c.receive(replies, bytes_min)
+            self.post.wait(|| {
+                c.send(lane.outgoing())?;
+                lane.prepare(now);
+                c.receive(replies, bytes_min)
+            })
         });
         match made {
             Ok(Ok(answer)) => {
@@ -176,7 +182,7 @@ impl Shell {
                     let message = format!("{} connections were lost shortly one after the other, each with an exchange on its way: {failure}", line.losses);
                     let remedy =
                         "if it lasts: see Redis' log; raise redis.response_timeout if it is slow, proto-max-bulk-len if a record is larger than Redis takes";
-                    self.conditions.raise(LOSES, &self.name(), &message, remedy);
+                    self.conditions.meet(self.post.holder(), LOSES, "redis", &message, remedy, false);
                 }
                 self.lane.lost(&failure.reason);
             }
@@ -187,22 +193,11 @@ impl Shell {
     /// The connection, made if there is none. That the claimer has one does not mean that a lane gets one.
     fn connect<'c>(&self, connection: &'c mut Option<Connection>) -> Result<&'c mut Connection, Failure> {
         if connection.is_none() {
-            match self.connector.connect() {
-                Ok(made) => {
-                    *connection = Some(made);
-                    Failure::CODES.iter().for_each(|code| self.conditions.clear(code, &self.name()));
-                }
-                Err(failure) => {
-                    self.conditions.raise(failure.code(), &self.name(), &failure.reason, "records wait in Kafka; the lane connects by itself");
-                    return Err(failure);
-                }
-            }
+            let made = self.post.wait(|| self.connector.connect()).inspect_err(|failure| failure.tell(&self.conditions, self.post.holder()))?;
+            *connection = Some(made);
+            Failure::over(&self.conditions, self.post.holder());
         }
         connection.as_mut().ok_or_else(|| Failure::unreachable("no connection"))
-    }
-
-    fn name(&self) -> String {
-        format!("lane {}", self.id)
     }
 
     /// Hands on what came up. `false`: nobody listens any more.
@@ -212,7 +207,7 @@ impl Shell {
         self.load.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if line.losses > 0 && self.clock.now() >= line.lost_at + self.connector.response_timeout() + SHORTLY {
             line.losses = 0;
-            self.conditions.clear(LOSES, &self.name());
+            self.conditions.clear_for(self.post.holder(), LOSES, "redis");
         }
         self.lane.take_events().into_iter().all(|event: Event| self.to_poller.send(Note::Lane(self.id, event)).is_ok())
     }

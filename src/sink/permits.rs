@@ -5,7 +5,8 @@
 //!
 //! What a template renders is not known yet, so a key is tried with something in the place of its holes. That it is
 //! refused proves nothing (the ACL may allow just the keys that will come): it is told, and no reason to refuse.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::preflight::{Findings, For};
 use crate::config::serve::index;
 use crate::config::{Config, Guarantee, OnStateLost};
@@ -51,16 +52,30 @@ impl Word {
 /// A command that is tried.
 type Trial = Vec<Word>;
 
-/// Adds what the user may not do.
-pub(super) fn check(connection: &mut Connection, user: &str, asked: &Asked<'_>, found: &mut Findings) -> Result<(), Failure> {
-    let mut trials = letters(asked);
-    match asked.by {
-        For::Bridge => trials.extend(state(asked)),
-        For::Job => trials.extend(job(asked)),
+/// Every command that will be sent but for those of the connection itself.
+pub(super) struct Trials(Vec<Trial>);
+
+impl Trials {
+    pub(super) fn of(asked: &Asked<'_>) -> Self {
+        let mut trials = letters(asked);
+        match asked.by {
+            For::Bridge => trials.extend(state(asked)),
+            For::Job => trials.extend(job(asked)),
+        }
+        trials.extend(written(asked.config, asked.routes));
+        Self(trials)
     }
-    trials.extend(written(asked.config, asked.routes));
+
+    /// The commands' names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|trial| trial.first()).map(|word| word.pattern.as_str())
+    }
+}
+
+/// Adds what the user may not do.
+pub(super) fn check(connection: &mut Connection, user: &str, Trials(trials): &Trials, found: &mut Findings) -> Result<(), Failure> {
     let mut out = Encoder::default();
-    for trial in &trials {
+    for trial in trials {
         let words = [b"ACL".as_slice(), b"DRYRUN", user.as_bytes()].into_iter().chain(trial.iter().map(|w| w.bytes.as_slice()));
         out.command(&words.collect::<Vec<_>>());
     }
@@ -74,13 +89,46 @@ pub(super) fn check(connection: &mut Connection, user: &str, asked: &Asked<'_>, 
             Reply::Error(error) if error.starts_with("NOPERM") => {
                 found.note(format!("user {user} may not ask what it may do: permissions are not checked before they are needed; allow it with +acl|dryrun"));
             }
-            // The default user of a server below 7.0 is rarely restricted.
-            _ if user == "default" => {}
-            _ => found.note(format!("this server has no ACL DRYRUN: the permissions of user {user} are not checked before they are needed")),
+            // A server below 7.0.
+            _ => return queue(connection, user, trials, found),
         }
     }
     Ok(())
 }
+
+/// Where there is no DRYRUN: each command is queued in a transaction that can't be executed any more, which shows what is refused.
+fn queue(connection: &mut Connection, user: &str, trials: &[Trial], found: &mut Findings) -> Result<(), Failure> {
+    let mut out = Encoder::default();
+    out.command(&["MULTI"]);
+    // A command that can't be queued: from here on EXEC discards everything.
+    out.command(&["GET"]);
+    match connection.exchange(out.bytes(), 2)?.as_slice() {
+        [Reply::Text(_), Reply::Error(_)] => {}
+        // What the probe of transactions tells.
+        _ => return Ok(()),
+    }
+    out.clear();
+    // What would end the transaction is asked at its end, or by the probe.
+    let queued: Vec<&Trial> = trials.iter().filter(|t| !ENDS.contains(&t[0].bytes.as_slice())).collect();
+    queued.iter().for_each(|trial| out.command(&trial.iter().map(|w| w.bytes.as_slice()).collect::<Vec<_>>()));
+    out.command(&["EXEC"]);
+    let replies = connection.exchange(out.bytes(), out.commands())?;
+    for (trial, reply) in queued.into_iter().zip(replies) {
+        let Reply::Error(error) = reply else { continue };
+        if error.contains("no permissions to run the") {
+            denied(user, trial, &error, found);
+        } else if error.starts_with("NOPERM") {
+            let (what, sign) = if error.contains("channel") { ("channels", '&') } else { ("keys", '~') };
+            let (name, pattern) = (trial[0].pattern.to_uppercase(), trial.get(1).map_or("", |w| w.pattern.as_str()));
+            let text = format!("user {user} may not use the {what} of {name}: ACL SETUSER {user} {sign}{pattern}");
+            if trial.iter().all(|w| w.certain) { found.problem(text) } else { found.note(text) }
+        }
+    }
+    Ok(())
+}
+
+/// Commands that begin or end a transaction.
+const ENDS: [&[u8]; 3] = [b"multi", b"exec", b"discard"];
 
 fn denied(user: &str, trial: &Trial, answer: &str, found: &mut Findings) {
     let quoted = answer.split('\'').nth(1).unwrap_or_default();
@@ -134,7 +182,15 @@ fn letters(asked: &Asked<'_>) -> Vec<Trial> {
     if !stream.is_empty() {
         let all: &[(&str, &[&str])] =
             if asked.exactly() { &[("xadd", &["*", "f", "v"]), ("type", &[]), ("watch", &[])] } else { &[("xadd", &["*", "f", "v"])] };
-        trials.extend(all.iter().map(|(name, rest)| asked.trial(name, &[], &[&[stream.as_str()], *rest].concat())));
+        let trial = |(name, rest): &(&str, &[&str])| {
+            let mut trial = asked.trial(name, &[], &[&[stream.as_str()], *rest].concat());
+            // A job's stream ends with its name: the next job has another.
+            if let (For::Job, Some((all, _))) = (asked.by, stream.rsplit_once(':')) {
+                trial[1].pattern = format!("{all}:*");
+            }
+            trial
+        };
+        trials.extend(all.iter().map(trial));
     }
     trials.extend(index(asked.config, asked.routes).iter().flat_map(|i| i.iter()).flatten().map(|key| asked.trial("zadd", &[key], &["0", "m"])));
     trials

@@ -1,8 +1,8 @@
-//! The lane's fast way: a plain socket, and the core's own decoder of replies. A record of three writes has six replies,
+//! The lane's fast way: a socket, and the core's own decoder of replies. A record of three writes has six replies,
 //! and nearly all of them are `QUEUED`, `OK` or an id: the decoder takes those without an allocation, which a general
-//! client can't (`make bench-core`). Over TLS redis-rs stays.
-use super::connection::Failure;
-use super::low_water;
+//! client can't (`make bench-core`).
+use super::failure::{Failure, HUNG_UP};
+use super::{low_water, tls};
 use crate::core::encode::Encoder;
 use crate::core::reply::{Reply, first_error};
 use crate::core::resp::Decoder;
@@ -42,6 +42,8 @@ impl Socket for TcpStream {
 }
 // Whoever writes to one of these wakes its reader each time.
 impl Socket for UnixStream {}
+// What comes is read for its records first.
+impl Socket for tls::Stream {}
 
 /// How long making a connection, and one read or write on it, may take.
 #[derive(Clone, Copy, Debug)]
@@ -51,28 +53,22 @@ pub(super) struct Timeouts {
 }
 
 impl Plain {
-    /// Connects to the first address of a host that answers.
     pub(super) fn tcp(host: &str, port: u16, timeouts: Timeouts) -> Result<Self, Failure> {
-        let mut last = Error::new(ErrorKind::NotFound, format!("{host} has no address"));
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, timeouts.connect) {
-                Ok(socket) => {
-                    socket.set_nodelay(true)?;
-                    socket.set_read_timeout(Some(timeouts.response))?;
-                    socket.set_write_timeout(Some(timeouts.response))?;
-                    return Ok(Self::new(Box::new(socket)));
-                }
-                Err(e) => last = e,
-            }
-        }
-        Err(last.into())
+        Ok(Self::new(Box::new(tcp(host, port, timeouts)?)))
     }
 
     pub(super) fn unix(path: &Path, timeouts: Timeouts) -> Result<Self, Failure> {
-        let socket = UnixStream::connect(path)?;
+        let socket = UnixStream::connect(path).map_err(|e| match e.kind() {
+            ErrorKind::PermissionDenied => Failure::refused(e.to_string(), "let this user read and write the socket (unixsocketperm)"),
+            _ => e.into(),
+        })?;
         socket.set_read_timeout(Some(timeouts.response))?;
         socket.set_write_timeout(Some(timeouts.response))?;
         Ok(Self::new(Box::new(socket)))
+    }
+
+    pub(super) fn tls(socket: tls::Stream) -> Self {
+        Self::new(Box::new(socket))
     }
 
     fn new(socket: Box<dyn Socket>) -> Self {
@@ -130,7 +126,7 @@ impl Plain {
                 Err(e) => return Err(slow(e).into()),
             };
             self.decoder.filled(n);
-            self.decoder.decode(&mut replies).map_err(|e| Failure::unreachable(e.to_string()))?;
+            self.decoder.decode(&mut replies).map_err(|e| Failure::refused(e.to_string(), "point redis.url at a Redis: what answers there is none"))?;
             lacking = lacking.saturating_sub(n);
         }
         if replies.len() > count || !self.decoder.is_empty() {
@@ -140,10 +136,27 @@ impl Plain {
     }
 }
 
+/// Connects to the first address of a host that answers.
+pub(super) fn tcp(host: &str, port: u16, timeouts: Timeouts) -> Result<TcpStream, Failure> {
+    let addresses = (host, port).to_socket_addrs().map_err(|e| Failure::unreachable(format!("the name {host} is not resolved: {e}")))?;
+    let mut last = Error::new(ErrorKind::NotFound, format!("{host} has no address"));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeouts.connect) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                socket.set_read_timeout(Some(timeouts.response))?;
+                socket.set_write_timeout(Some(timeouts.response))?;
+                return Ok(socket);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last.into())
+}
+
 /// Redis hangs up; it may have said why.
 fn closed(last: Option<Reply>) -> Failure {
-    let reason = if let Some(Reply::Error(error)) = last { error } else { "Redis closed the connection".into() };
-    Failure::unreachable(reason)
+    if let Some(Reply::Error(error)) = last { Failure::reply(&error) } else { Failure::unreachable(HUNG_UP) }
 }
 
 /// A timeout in words: a blocking socket reports it as `WouldBlock`.

@@ -1,7 +1,8 @@
 //! Whether this Redis can keep what is promised: asked at each first connection and by `check --connect`.
-use super::connection::{Connection, Failure};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::{commands, permits};
-use crate::config::{Config, Guarantee};
+use crate::config::{Config, Guarantee, redis_url};
 use crate::core::encode::Encoder;
 use crate::core::reply::{Class, Reply, triage};
 use crate::core::route::Route;
@@ -21,6 +22,7 @@ pub struct Server {
     pub version: String,
     pub role: String,
     pub policy: String,
+    /// Who we are to it: as it says, or, where it does not, as whom the connection was made.
     pub user: String,
     /// What could not be looked at, or may be fine.
     pub notes: Vec<String>,
@@ -39,6 +41,15 @@ impl From<Failure> for Unfit {
     }
 }
 
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Failed(failure) => failure,
+            Unfit::Refused(problems) => Self::refused(format!("this Redis can't serve: {}", problems.join("; ")), "correct what the message names"),
+        }
+    }
+}
+
 /// What is found on the way.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -52,6 +63,11 @@ impl Findings {
         if !self.problems.contains(&what) {
             self.problems.push(what);
         }
+    }
+
+    /// Whether a problem ends so.
+    pub(super) fn has(&self, end: &str) -> bool {
+        self.problems.iter().any(|p| p.ends_with(end))
     }
 
     /// What could not be looked at, or may be fine.
@@ -79,7 +95,8 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
         found.problem("this is a Sentinel, not a Redis: point redis.url at the master".into());
     }
     let whoami = text(connection.command(&["ACL", "WHOAMI"])?);
-    let user = if whoami.starts_with('!') { String::new() } else { whoami };
+    let known = !whoami.starts_with('!');
+    let user = if known { whoami } else { redis_url::user(&config.redis) };
     let (version, policy) = (field("redis_version"), field("maxmemory_policy"));
     let exactly = config.redis.guarantee == Guarantee::ExactlyOnce;
     evicts(config, &policy).into_iter().for_each(|p| found.problem(p));
@@ -94,11 +111,13 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
     }
     let store = StateKey::store_id(&config.redis.state_prefix);
     let space = String::from_utf8_lossy(store.0.strip_suffix(b"store").unwrap_or(&store.0)).into_owned();
+    let trials = permits::Trials::of(&permits::Asked { by, config, routes, space: &space });
     commands::check(connection, routes, space.as_bytes(), &mut found)?;
-    if user.is_empty() {
+    commands::known_all(connection, trials.names(), &mut found)?;
+    if !known {
         found.note("ACL WHOAMI is refused: permissions are not checked before they are needed; allow it with +acl|whoami".into());
     } else {
-        permits::check(connection, &user, &permits::Asked { by, config, routes, space: &space }, &mut found)?;
+        permits::check(connection, &user, &trials, &mut found)?;
     }
     // What a permission would explain is told above, and better.
     if found.problems.is_empty() {

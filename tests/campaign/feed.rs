@@ -1,6 +1,7 @@
 //! A producer that does not stop: ticks at a steady rate, and among them records that can't be applied.
 use crate::support::kafka::{Produce, Producer};
 use crate::support::letters;
+use crate::support::process::joined;
 use crate::support::redis_server::RedisServer;
 use crate::support::sequence::{Ticks, tick};
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ impl Feed {
     /// Stops it, and waits until Kafka has everything.
     pub(crate) fn stop(self) -> Produced {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        joined("Kafka has everything that was produced", self.thread)
     }
 }
 

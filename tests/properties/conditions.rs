@@ -286,7 +286,14 @@ mod tests {
 
         #[test]
         fn a_condition_says_what_a_naive_evaluator_says_and_prints_as_itself(piece in truths(), objects in proptest::collection::vec(object(), 1..5)) {
-            let condition = Condition::parse(&piece.text).unwrap_or_else(|m| panic!("{}: {m:?}", piece.text));
+            let condition = match Condition::parse(&piece.text) {
+                Ok(condition) => condition,
+                // What always fails is refused beforehand: of constants, or a division by one.
+                Err(mistake) => {
+                    prop_assert!(mistake.found.contains("always"), "{}: {:?}", piece.text, mistake);
+                    return Ok(());
+                }
+            };
             prints_as_itself(&condition);
             for object in objects {
                 let payload = Value::Object(object.clone()).to_string();

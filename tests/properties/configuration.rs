@@ -14,7 +14,7 @@ pub(crate) fn check(bytes: &[u8]) {
             assert!(!mistakes.0.is_empty(), "refused without a reason");
             for m in &mistakes.0 {
                 assert!(!m.key.is_empty(), "{m} names no key");
-                assert!(!m.source.is_empty() && !m.found.is_empty() && !m.allowed.is_empty(), "{m}");
+                assert!(!m.source.name.is_empty() && !m.found.is_empty() && !m.allowed.is_empty(), "{m}");
             }
         }
         Ok(valid) => {

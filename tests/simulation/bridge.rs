@@ -15,7 +15,7 @@ use crate::core::state::StateKey;
 use crate::core::telling::Telling;
 use crate::core::template::Template;
 use crate::core::write::{Fields, Kind, Write, Xadd};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Bridge {
     client: Client,
     /// Generations of which a former owner left replies unread, from an offset of a partition on, until that is decided about.
     unread: BTreeMap<u64, (TopicPartition, i64)>,
+    /// Generations that a lane let go of in order.
+    closed: BTreeSet<u64>,
 }
 
 /// Where the keys are kept that have data.
@@ -109,6 +111,7 @@ impl Bridge {
             notes: VecDeque::new(),
             client: Client::default(),
             unread: BTreeMap::new(),
+            closed: BTreeSet::new(),
         }
     }
 
@@ -149,7 +152,7 @@ impl Bridge {
     fn poll(&mut self, env: &mut Env) {
         for _ in 0..env.random.below(4) {
             let Some(record) = self.client.poll() else { break };
-            let Some((generation, lane)) = self.poller.polled(TOPIC, record.at().partition, record.offset, 1).map(|e| (e.generation, e.lane)) else { continue };
+            let Some((generation, lane)) = self.poller.polled(TOPIC, record.at().partition, record.offset).map(|e| (e.generation, e.lane)) else { continue };
             let thread = &mut self.lanes[lane];
             thread.held += 1;
             assert!(thread.held <= HELD_MAX, "a lane holds {} records", thread.held);
@@ -184,6 +187,9 @@ impl Bridge {
         if let Note::Lane(_, Event::Settled { generation, .. } | Event::Reclaim { generation, .. } | Event::Halt { generation, .. }) = &note {
             self.unread.remove(generation);
         }
+        if let Note::Lane(_, Event::Closed { generation, left: false }) = &note {
+            self.closed.insert(*generation);
+        }
         self.poller.note(note, env.moment());
     }
 
@@ -197,8 +203,9 @@ impl Bridge {
                 Action::Pause(partitions) => self.each(&partitions, |f| f.paused = true),
                 Action::Resume(places) => {
                     for (at, next) in places {
+                        let open = self.poller.entry(TOPIC, at.partition).is_some_and(|e| e.phase == Phase::Open);
                         if let Some(fetch) = self.client.fetches.get_mut(&at.partition) {
-                            fetch.resume(next);
+                            fetch.resume(next, open);
                         }
                     }
                 }
@@ -259,11 +266,14 @@ impl Bridge {
         if !env.random.percent(20) {
             return;
         }
-        let queued = self.client.queued();
-        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: (!f.stalled).then_some(env.kafka.log(*p).end), fetched_to: f.eof, queued, stalled: f.stalled });
+        let seen = |(p, f): (&i32, &Fetch)| (*p, Seen { end: (!f.stalled).then_some(env.kafka.log(*p).end), stalled: f.stalled });
         let all: Vec<(i32, Seen)> = self.client.fetches.iter().map(seen).collect();
+        let mut behind = false;
         for (partition, seen) in all {
-            self.poller.seen(TOPIC, partition, seen, env.moment());
+            behind |= self.poller.seen(TOPIC, partition, seen, env.moment());
+        }
+        for (partition, offset) in self.client.fetches.iter().filter(|_| behind).filter_map(|(p, f)| Some((*p, f.passed?))) {
+            self.poller.passed(TOPIC, partition, offset);
         }
         self.perform(env, false);
     }
@@ -335,7 +345,7 @@ impl Bridge {
 
     /// Stops, with a drain of so many steps. The partitions whose drain came to its end.
     pub(crate) fn drain(&mut self, steps: usize, env: &mut Env) -> Vec<i32> {
-        let open: Vec<i32> = self.poller.entries().filter(|e| e.phase == Phase::Open).map(|e| e.at.partition).collect();
+        let open: Vec<(i32, u64)> = self.poller.entries().filter(|e| e.phase == Phase::Open).map(|e| (e.at.partition, e.generation)).collect();
         self.poller.begin_drain(env.now);
         self.perform(env, false);
         for _ in 0..steps {
@@ -344,7 +354,7 @@ impl Bridge {
             self.step(env);
             if self.poller.drained(env.now) {
                 self.perform(env, false);
-                return if self.poller.left() == 0 { open } else { Vec::new() };
+                return open.into_iter().filter(|(_, generation)| self.closed.contains(generation)).map(|(partition, _)| partition).collect();
             }
         }
         Vec::new()

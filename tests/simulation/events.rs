@@ -61,6 +61,7 @@ impl World {
                 self.goes_back();
                 self.env.net.redis().remove(&key(p).0);
             }
+            16 if f.logs => self.expire(),
             17..=20 if f.compaction => {
                 let p = self.env.random.below(self.env.kafka.logs.len());
                 self.env.kafka.logs[p].compact(&mut self.env.random);
@@ -225,6 +226,21 @@ impl World {
         }
     }
 
+    /// Retention removes some of what is settled, while the bridges run.
+    fn expire(&mut self) {
+        let p = self.env.random.below(self.env.kafka.present.try_into().unwrap());
+        let (partition, chance) = (i32::try_from(p).unwrap(), i64::try_from(self.env.random.below(4)).unwrap());
+        if self.condemned.contains_key(&partition) {
+            return;
+        }
+        let position = self.position(partition).unwrap_or(0);
+        let log = &mut self.env.kafka.logs[p];
+        // Up to the position, or not quite.
+        log.low = (position - chance).clamp(log.low, log.end);
+        let low = log.low;
+        self.env.trace(|| format!("[{partition}] begins at {low} by now"));
+    }
+
     /// A topic's partition is recreated, or loses what was not read, while no bridge runs.
     fn replace_log(&mut self) {
         self.halt_all();
@@ -239,7 +255,8 @@ impl World {
                 self.condemned.insert(p, &["history-gone"]);
             }
             self.env.trace(|| format!("[{p}] begins at {low}, its position is {position}"));
-        } else if position > 0 {
+        } else if self.env.net.master().field(&key(p).0, "last").is_some_and(|last| !last.is_empty()) {
+            // A log of which no record was settled yet is not known again.
             let mut new = Log::new(&mut self.env.random, p, 1, false);
             new.produce(self.env.random.below(60));
             self.former.insert(p, std::mem::replace(&mut self.env.kafka.logs[usize::try_from(p).unwrap()], new));

@@ -218,12 +218,7 @@ impl World {
             if let Some(codes) = self.condemned.get(&p) {
                 return self.bridges[self.env.kafka.owner(p)].halted(p).is_some_and(|code| codes.contains(&code));
             }
-            let log = self.env.kafka.log(p);
-            // Where retention took the last record too, none is left to read the end behind.
-            let end = match self.position(p) {
-                Some(position) if position == log.low && log.from(position).next().is_none() => position,
-                _ => log.end,
-            };
+            let end = self.env.kafka.log(p).end;
             let committed = self.env.kafka.commits.get(&p).map(|(offset, _)| *offset);
             let read = self.env.net.master().field(&key(p).0, "unread").is_some_and(|u| u.is_empty());
             self.position(p) == Some(end) && committed == Some(end) && read

@@ -1,10 +1,11 @@
 //! A configuration by which commands are run to their end, with or without a bridge beside.
 use super::daemon::{Setup, binary};
 use super::eventually;
-use super::kafka;
+use super::process::{self, Process};
 use super::redis_server::RedisServer;
+use super::{kafka, watchdog};
 use std::io::Write as _;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A configuration by which commands are run, with or without a bridge beside.
@@ -37,7 +38,7 @@ impl Bed {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        process::output(&mut self.command(arguments))
     }
 
     /// To its end, which must be this exit code; what was said.
@@ -58,12 +59,12 @@ impl Bed {
         let line = words.collect::<Vec<_>>().join(" ");
         let mut script = Command::new("script");
         script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = script.spawn().unwrap();
+        let mut child = Process::start(&mut script);
         // Open until the end: a person does not hang up.
         let mut keyboard = child.stdin.take().unwrap();
         keyboard.write_all(typed.as_bytes()).unwrap();
         keyboard.flush().unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = child.into_output();
         drop(keyboard);
         output
     }
@@ -75,9 +76,11 @@ impl Bed {
     }
 
     /// In the background.
-    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        self.command(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        let path = self.dir.path().join("log");
+        watchdog::logs_to(&path);
+        let log = std::fs::File::create(path).unwrap();
+        Process::start(self.command(arguments).stdout(log.try_clone().unwrap()).stderr(log))
     }
 
     pub(crate) fn log(&self) -> String {

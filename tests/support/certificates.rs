@@ -12,6 +12,11 @@ pub(crate) struct Certificates {
 impl Certificates {
     /// For 127.0.0.1 and localhost.
     pub(crate) fn make(folder: &Path) -> Self {
+        Self::make_for(folder, &["localhost", "127.0.0.1"], (2020, 2100))
+    }
+
+    /// For these names, from the beginning of one year to that of another.
+    pub(crate) fn make_for(folder: &Path, names: &[&str], (from, to): (i32, i32)) -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca_params = CertificateParams::new(Vec::new()).unwrap();
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -19,7 +24,9 @@ impl Certificates {
         let ca_cert = ca_params.self_signed(&ca_key).unwrap();
         let issuer = Issuer::new(ca_params, ca_key);
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
+        let cert = params.signed_by(&key, &issuer).unwrap();
         let write = |name: &str, text: String| {
             let path = folder.join(name);
             std::fs::write(&path, text).unwrap();

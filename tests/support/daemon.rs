@@ -1,9 +1,10 @@
 //! The bridge as a process, configured by a file, ended with the test.
-use super::{free_port, kafka, signal, unique};
+use super::process::Process;
+use super::{free_port, kafka, signal, unique, watchdog};
 use kafka_redis_bridge::ops::status::Status;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A configuration to be: the parts that tests vary, over the reference routes without trimming.
@@ -31,7 +32,7 @@ impl Setup {
             brokers: kafka::bootstrap(),
             extra: "[dead_letter]\nstream = \"bridge:dead\"\n".into(),
             redis_extra: String::new(),
-            properties: vec![("session.timeout.ms".into(), "6000".into()), ("topic.metadata.refresh.interval.ms".into(), "1000".into())],
+            properties: vec![("topic.metadata.refresh.interval.ms".into(), "1000".into())],
             routes: format!(
                 "[[route]]\nname = \"volatility\"\ntopics = [\"{topic}\"]\n\
                  [[route.write]]\nxadd = {{ key = \"volatility:{{key}}\", fields = \"*\" }}\n\
@@ -61,9 +62,9 @@ impl Setup {
         self
     }
 
-    /// Without the property that shortens the tests, where it may not be set.
-    pub(crate) fn without_property(mut self, name: &str) -> Self {
-        self.properties.retain(|(n, _)| n != name);
+    /// Without the properties that shorten the tests.
+    pub(crate) fn without_properties(mut self) -> Self {
+        self.properties.clear();
         self
     }
 
@@ -97,7 +98,7 @@ impl Setup {
 }
 
 pub(crate) struct Daemon {
-    child: Child,
+    child: Process,
     pub(crate) http: u16,
     pub(crate) dir: TempDir,
 }
@@ -111,12 +112,13 @@ impl Daemon {
         let http = free_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("bridge.toml"), setup.toml(http)).unwrap();
+        watchdog::logs_to(&dir.path().join("log"));
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let bridge = binary();
         let mut words = wrapper.iter().map(OsStr::new).chain([bridge.as_os_str()]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).arg("--config").arg(dir.path().join("bridge.toml")).arg("run").stdout(Stdio::null()).stderr(log);
-        let child = command.envs(env.iter().copied()).spawn().unwrap();
+        let child = Process::start(command.envs(env.iter().copied()));
         Self { child, http, dir }
     }
 
@@ -181,7 +183,7 @@ impl Daemon {
 
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.ended();
     }
 
     /// SIGTERM; the exit code.
@@ -205,6 +207,5 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("--- the bridge's log ---\n{}--- its status ---\n{}", self.log(), self.status().map(|s| s.to_string()).unwrap_or_default());
         }
-        self.kill();
     }
 }

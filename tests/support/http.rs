@@ -1,7 +1,39 @@
 //! A client of the API, byte for byte: what it sends need not be right.
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use super::watchdog;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long an answer, or a live client's next event, is waited for: however many signs of life come meanwhile.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// A connection whose next answer is waited for within a bound.
+struct Within {
+    stream: TcpStream,
+    what: String,
+    until: Instant,
+}
+
+impl Within {
+    fn connect(port: u16, what: &str) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_write_timeout(Some(WAIT)).unwrap();
+        Self { stream, what: what.to_owned(), until: Instant::now() + WAIT }
+    }
+}
+
+impl Read for Within {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let _waiting = watchdog::waiting(&self.what);
+        // A time-out of zero would be none.
+        let left = self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.stream.set_read_timeout(Some(left))?;
+        let read = self.stream.read(buffer);
+        let late = read.as_ref().is_err_and(|e| [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&e.kind()));
+        assert!(!late, "not within {} s: {}", WAIT.as_secs(), self.what);
+        read
+    }
+}
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -28,12 +60,6 @@ impl Answer {
     }
 }
 
-fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream
-}
-
 fn head(reader: &mut impl std::io::BufRead) -> Option<(u16, Vec<(String, String)>)> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
@@ -49,10 +75,11 @@ fn head(reader: &mut impl std::io::BufRead) -> Option<(u16, Vec<(String, String)
 
 /// Sends these bytes, and reads what is answered; `None` where the connection ends without an answer.
 pub(crate) fn raw(port: u16, bytes: &[u8]) -> Option<Answer> {
-    let mut stream = connect(port);
+    let first = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    let connection = Within::connect(port, &format!("an answer to {:.200}", String::from_utf8_lossy(first)));
     // It may be answered, and closed, before all was sent.
-    let _ = stream.write_all(bytes);
-    let mut reader = BufReader::new(stream);
+    let _ = (&connection.stream).write_all(bytes);
+    let mut reader = BufReader::new(connection);
     let (status, headers) = head(&mut reader)?;
     let mut answer = Answer { status, headers, body: Vec::new() };
     match answer.header("content-length").map(|l| l.parse::<u64>().unwrap()) {
@@ -82,7 +109,7 @@ pub(crate) struct Event {
 }
 
 /// A live client.
-pub(crate) struct Events(BufReader<TcpStream>);
+pub(crate) struct Events(BufReader<Within>);
 
 impl Events {
     /// Asks again while it is told to, as a busy server may.
@@ -90,9 +117,9 @@ impl Events {
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let mut opened = None;
         super::eventually("a live client is let in", 30, || {
-            let mut stream = connect(port);
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{last}\r\n").unwrap();
-            let mut reader = BufReader::new(stream);
+            let connection = Within::connect(port, &format!("what comes of {path}"));
+            write!(&connection.stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{last}\r\n").unwrap();
+            let mut reader = BufReader::new(connection);
             let (status, headers) = head(&mut reader).expect("an answer");
             let again = status == 503 && headers.iter().any(|(name, _)| name == "retry-after");
             assert!(status == 200 || again, "{status} {path}: {headers:?}");
@@ -102,8 +129,9 @@ impl Events {
         opened.expect("it was let in")
     }
 
-    /// The next event; `None` where the stream ends.
+    /// The next event; `None` where the stream ends. It is waited for a minute, whatever signs of life come meanwhile.
     pub(crate) fn next(&mut self) -> Option<Event> {
+        self.0.get_mut().until = Instant::now() + WAIT;
         let mut event = Event::default();
         loop {
             let mut line = String::new();

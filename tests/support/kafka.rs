@@ -2,14 +2,17 @@
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the broker may take for what was produced.
+const FLUSH: Duration = Duration::from_secs(60);
 
 /// A broker in place of the shared one, for a whole process.
 static OWN: OnceLock<String> = OnceLock::new();
@@ -135,6 +138,14 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option
     found.elements().iter().map(|e| if let Offset::Offset(o) = e.offset() { Some(o) } else { None }).collect()
 }
 
+/// Commits for a group of another kind of consumer, without our mark.
+pub(crate) fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = config().set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    super::eventually("the group's coordinator takes a commit", 30, || consumer.commit(&list, CommitMode::Sync).is_ok());
+}
+
 /// Where each partition's log ends.
 pub(crate) fn ends(topic: &str, partitions: i32) -> Vec<i64> {
     let consumer: BaseConsumer = config().create().unwrap();
@@ -239,15 +250,16 @@ impl Producer {
         record.partition = p.partition;
         record.headers = p.headers;
         record.timestamp = p.timestamp;
+        let begun = Instant::now();
         while let Err((e, again)) = self.0.send(record) {
-            assert!(e.to_string().contains("Queue full"), "{e}");
+            assert!(e.to_string().contains("Queue full") && begun.elapsed() < FLUSH, "{e}");
             self.0.poll(Duration::from_millis(5));
             record = again;
         }
     }
 
     pub(crate) fn flush(&self) {
-        self.0.flush(Duration::from_secs(60)).unwrap();
+        self.0.flush(FLUSH).unwrap();
     }
 }
 

@@ -7,15 +7,18 @@ pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod kafka_server;
 pub(crate) mod letters;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod redis_server;
 pub(crate) mod sequence;
+pub(crate) mod watchdog;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Waits for a condition, looking every 20 ms; panics with `what` after `secs`.
 pub(crate) fn eventually(what: &str, secs: u64, mut holds: impl FnMut() -> bool) {
+    let _waiting = watchdog::waiting(what);
     let until = Instant::now() + Duration::from_secs(secs);
     while !holds() {
         assert!(Instant::now() < until, "not within {secs} s: {what}");
@@ -36,6 +39,7 @@ pub(crate) fn pass(time: Duration) {
 pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 10_240;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
+    watchdog::watch();
     let begin = std::process::id().wrapping_mul(997);
     loop {
         let nth = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
@@ -48,13 +52,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// A name that no other test has.
 pub(crate) fn unique(base: &str) -> String {
+    watchdog::watch();
     format!("{base}-{:08x}", rand::random::<u32>())
 }
 
 /// Sends a signal.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let done = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
-    assert!(done.success());
+    let done = process::output(std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()));
+    assert!(done.status.success());
 }
 
 /// What the kernel says of a process under a name of proc_pid_status(5).

@@ -1,7 +1,12 @@
 //! A Redis of a test's own: on a free port, ended with the test.
+use super::process::Process;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// How long a test waits for an answer, or a message.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Which server.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +29,7 @@ pub(crate) struct RedisServer {
     host: String,
     /// The network namespace that it runs in, where that is another one.
     namespace: Option<String>,
-    child: Option<Child>,
+    child: Option<Process>,
     /// One that was given, in place of a server of the test's own.
     given: Option<String>,
 }
@@ -95,16 +100,14 @@ impl RedisServer {
                 command
             }
         };
-        let child = command
+        command
             .args(["--port", &self.port.to_string(), "--bind", &self.host, "--save", "", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.args)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a redis-server: scripts/install test");
-        self.child = Some(child);
+            .stderr(Stdio::null());
+        self.child = Some(Process::start(&mut command));
     }
 
     pub(crate) fn url(&self) -> String {
@@ -113,6 +116,7 @@ impl RedisServer {
 
     pub(crate) fn try_connect(&self) -> Option<redis::Connection> {
         let mut c = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
+        c.set_read_timeout(Some(ANSWER)).ok()?;
         redis::cmd("PING").query::<String>(&mut c).ok().map(|_| c)
     }
 
@@ -150,10 +154,7 @@ impl RedisServer {
     }
 
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.child = None;
     }
 }
 
@@ -162,6 +163,5 @@ impl Drop for RedisServer {
         if self.given.is_some() {
             self.command("FLUSHDB");
         }
-        self.kill();
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The pairs, which are the records' keys.
-pub(super) const PAIRS: [&str; 6] = ["BTC/USD", "ETH/USD", "NEO/USD", "SOL/USD", "XRP/USD", "ADA/USD"];
+/// The pairs, which are the records' keys: librdkafka's partitioner (CRC32) puts two of them on each of the demo's four partitions.
+pub(super) const PAIRS: [&str; 8] = ["BTC/USD", "ETH/USD", "NEO/USD", "ADA/USD", "LTC/USD", "DOT/USD", "AVAX/USD", "DOGE/USD"];
 /// Between two bursts.
 const STEP: Duration = Duration::from_millis(10);
 

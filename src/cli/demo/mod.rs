@@ -11,12 +11,15 @@ use crate::app::Bridge;
 use crate::config::load::load_text;
 use crate::config::validate::{Valid, validate};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::core::words::counted;
 use crate::ops::http::{self, Source as _};
 use crate::ops::listener::Bounds;
 use crate::ops::status::Status;
 use crate::ops::telemetry;
 use crate::serve::Api;
 use rdkafka::mocking::MockCluster;
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,8 +27,10 @@ use std::time::{Duration, Instant};
 const TOPIC: &str = "volatility";
 const PARTITIONS: i32 = 4;
 /// The demo's own keys begin with this, its state among them.
-const PREFIX: &str = "kafka-redis-bridge-demo";
+const PREFIX: &str = "bridge-demo";
 const REFERENCE: &str = include_str!("../../../config/bridge.toml");
+/// After so many lines the page's address is told again.
+const ADDRESS_EVERY: u64 = 10;
 
 /// Behind the writes of the reference configuration: alerts, on a condition that holds for about one tick in two thousand.
 const ALERTS: &str = "
@@ -100,7 +105,7 @@ fn show(args: &Args) -> Result<Exit, String> {
     listener.serve(Bounds { all: valid.config.serve.connections_max, each: 0 }, router).map_err(|e| e.to_string())?;
     let feeder = Feeder::start(&kafka.bootstrap_servers(), TOPIC, args.rate)?;
     introduce(&valid, child.as_ref(), &address.to_string())?;
-    watch(args, &stop, &bridge, &feeder, &mut redis);
+    watch(args, &stop, &bridge, &feeder, &mut redis, &address.to_string());
     let produced = feeder.stop();
     print::line(format_args!("\nDraining: {produced} ticks were produced."));
     let until = Instant::now() + Duration::from_secs(10);
@@ -116,7 +121,7 @@ fn show(args: &Args) -> Result<Exit, String> {
         print::line(format_args!("  {} stopped at {}", p.partition, p.position.unwrap_or_default()));
     }
     let commands: u64 = status.routes.iter().map(|r| r.commands).sum();
-    print::line(format_args!("{} ticks are in Redis, each once, as {commands} commands; {dead} dead letters.", settled(&status)));
+    print::line(format_args!("{} ticks are in Redis, each once, as {commands} commands; {}.", settled(&status), counted(dead, "dead letter")));
     redis.delete();
     if let Some(fatal) = drained.fatal {
         return Err(fatal);
@@ -131,27 +136,32 @@ fn settled(status: &Status) -> u64 {
 
 /// What stands where, and how to look for oneself.
 fn introduce(valid: &Valid, child: Option<&RedisChild>, address: &str) -> Result<(), String> {
+    let paint = Paint::of_stdout();
     let (cli, password) = redis_cli(&valid.config.redis.url.0)?;
+    let [kafka, to, bridge] = ["Kafka", "Redis", "Bridge"].map(|name| paint.bold(&format!("{name:<6}")));
+    let (address_line, program) = (watch_it(address, paint), program());
     let (pair, group) = (PAIRS[0], &valid.config.kafka.group);
     let redis = child.map_or_else(|| "as given".to_owned(), |c| c.url());
     let brokers = valid.config.kafka.brokers.join(",");
     let guarantee = valid.config.redis.guarantee.name();
     let auth = if password { "  export REDISCLI_AUTH=...   # the password of --redis, which is not shown\n" } else { "" };
     print::line(format_args!(
-        "Kafka   {brokers} (librdkafka's mock broker, in this process), topic {TOPIC}, {PARTITIONS} partitions
-Redis   {redis}
-Bridge  the route of config/bridge.toml with alerts on it, {guarantee}, http://{address}/status
+        "{kafka}  {brokers}, librdkafka's mock broker in this process
+        topic {TOPIC}, {PARTITIONS} partitions
+{to}  {redis}
+{bridge}  the route of config/bridge.toml with alerts on it, {guarantee}
+        http://{address}/status
 
-watch it at http://{address}/
+{address_line}
 
 Look for yourself, from another terminal:
 {auth}  {cli} XREVRANGE volatility:{pair} + - COUNT 2
   {cli} GET latest:{pair}
   {cli} SUBSCRIBE volatility_updates:{pair}
   {cli} HGETALL {PREFIX}:state:{group}:{TOPIC}:0
-  curl http://{address}/api/v1/streaming/{pair}/latest
-  curl http://{address}/api/v1/routes/{TOPIC}/alerts/history?count=3
-  kafka-redis-bridge status --address {address}
+  curl 'http://{address}/api/v1/streaming/{pair}/latest'
+  curl 'http://{address}/api/v1/routes/{TOPIC}/alerts/history?count=3'
+  {program} status --address {address}
 
 Ctrl-C drains and ends. The group forms within a few seconds.
 "
@@ -159,10 +169,56 @@ Ctrl-C drains and ends. The group forms within a few seconds.
     Ok(())
 }
 
+/// Where the page is. One line, which is the same wherever it stands.
+fn watch_it(address: &str, paint: Paint) -> String {
+    format!("{} {}", paint.bold("watch it at"), paint.address(&format!("http://{address}/")))
+}
+
+/// This program, as it can be called from the folder that it was called from.
+fn program() -> String {
+    let called = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = called.strip_prefix(&here).unwrap_or(&called).to_string_lossy().into_owned();
+    // Without a folder it was found on PATH, and is found there again.
+    shlex::try_quote(&path).map_or_else(|_| path.clone(), Cow::into_owned)
+}
+
+/// Colours, where somebody looks at a terminal.
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn of_stdout() -> Self {
+        Self(telemetry::coloured(&std::io::stdout()))
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn address(self, text: &str) -> String {
+        self.with("4;36", text)
+    }
+
+    fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    fn wrong(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+}
+
 /// How redis-cli reaches the Redis of a URL, and whether it needs a password, which is not shown.
 fn redis_cli(url: &str) -> Result<(String, bool), String> {
     let info = redis::IntoConnectionInfo::into_connection_info(url).map_err(|_| "--redis is no Redis URL".to_owned())?;
     let at = match info.addr() {
+        // redis-cli's own default, which leaves room on the line.
+        redis::ConnectionAddr::Tcp(host, port) if host == "127.0.0.1" => format!("-p {port}"),
         redis::ConnectionAddr::Tcp(host, port) => format!("-h {host} -p {port}"),
         redis::ConnectionAddr::TcpTls { host, port, .. } => format!("--tls -h {host} -p {port}"),
         redis::ConnectionAddr::Unix(path) => format!("-s {}", path.display()),
@@ -174,9 +230,10 @@ fn redis_cli(url: &str) -> Result<(String, bool), String> {
     Ok((format!("redis-cli {at}{user}{database}"), settings.password().is_some()))
 }
 
-/// One line a second until the end is asked for.
-fn watch(args: &Args, stop: &AtomicBool, bridge: &Bridge, feeder: &Feeder, redis: &mut Keys) {
-    let begun = Instant::now();
+/// One line a second until the end is asked for, and again and again the page's address. None is wider than 80 columns, but where
+/// something is wrong.
+fn watch(args: &Args, stop: &AtomicBool, bridge: &Bridge, feeder: &Feeder, redis: &mut Keys, address: &str) {
+    let (begun, paint) = (Instant::now(), Paint::of_stdout());
     let over = |elapsed: Duration| stop.load(Ordering::Relaxed) || bridge.finished() || args.seconds.is_some_and(|s| elapsed >= Duration::from_secs(s));
     let (mut second, mut before) = (0, 0);
     while !over(begun.elapsed()) {
@@ -187,14 +244,18 @@ fn watch(args: &Args, stop: &AtomicBool, bridge: &Bridge, feeder: &Feeder, redis
         second = begun.elapsed().as_secs();
         let status = bridge.view.status();
         let records = settled(&status);
-        let latest: Vec<String> = PAIRS.iter().take(3).map(|p| format!("{p} {}", redis.latest(p))).collect();
+        let pair = PAIRS[usize::try_from(second).unwrap_or_default() % PAIRS.len()];
         let lag = feeder.produced().saturating_sub(records);
-        if !print::line_read(format_args!("{second:>4} s  {:>7} records/s  lag {lag:>6}  {}", records - before, latest.join("  "))) {
+        let rate = paint.good(&format!("{:>7}", records - before));
+        if !print::line_read(format_args!("{second:>4} s  {rate} records/s  lag {lag:>6}  {pair} {}", redis.latest(pair))) {
             // Nobody looks any more.
             return;
         }
         for c in &status.conditions {
-            print::line(format_args!("        {}: {} ({})", c.code, c.message, c.remedy));
+            print::line(format_args!("        {}: {}\n        what to do: {}", paint.wrong(&c.code), c.message, c.remedy));
+        }
+        if second % ADDRESS_EVERY == 0 {
+            print::line(format_args!("\n{}\n", watch_it(address, paint)));
         }
         before = records;
     }

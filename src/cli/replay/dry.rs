@@ -8,6 +8,7 @@ use crate::core::replay::job::Counts;
 use crate::core::replay::plan::{Plan, wanted};
 use crate::core::replay::sample::{Sample, Then};
 use crate::core::route;
+use crate::core::words::counted;
 use crate::kafka::ranges::{Walk, walk};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -55,8 +56,12 @@ pub(super) fn run(valid: &Valid, plan: &Plan, sample: Option<NonZeroUsize>, show
     match shown.output {
         Output::Json => print::line(json!({"event": "report", "end": "dry run", "counts": c})),
         Output::Text => print::line(format_args!(
-            "# {} records would become {} commands; {} expired, {} dropped, {} dead",
-            c.records, c.applied, c.expired, c.dropped, c.dead
+            "# {} would become {}; {} expired, {} dropped, {} dead",
+            counted(c.records, "record"),
+            counted(c.applied, "command"),
+            c.expired,
+            c.dropped,
+            c.dead
         )),
     }
     Ok(if c.dead > 0 { Exit::Letters } else { Exit::Done })

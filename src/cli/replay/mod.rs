@@ -195,7 +195,7 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     })?;
     let routes = prepare::select(&loaded, &asked.routes)?;
     let compiled = prepare::compile(loaded, routes, &asked.options, asked.rate);
-    let (valid, planned) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
+    let (mut valid, planned) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
     prepare::check_writes(&asked.options.writes, &planned)?;
     check_prefix(&valid.lane.routes, &asked.options)?;
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
@@ -203,13 +203,14 @@ fn begin(global: &Global, args: &Args, loaded: Loaded, shown: &Shown) -> Result<
     if args.dry_run {
         check_ids(&valid.lane.routes, &prepare::lives(&spans), &asked.options)?;
         notes.push("a dry run asks nothing of Redis: where the live bridge is, and what stands there, is not looked at".into());
-        let frozen = prepare::plan(&valid, &asked, spans, planned, &[], notes);
+        let frozen = prepare::plan(&valid, &asked, spans, planned, prepare::name(&valid, &[]), notes);
         return Ok(dry::run(&valid, &frozen.plan, args.sample, shown)?);
     }
     let mut store = Store::new(&valid.config.redis);
     notes.extend(prepare::ask_redis(&valid, &asked, &mut spans, &planned, &mut store, &log)?);
-    let taken = store.names().map_err(|e| format!("Redis: {e}"))?;
-    let frozen = prepare::plan(&valid, &asked, spans, planned, &taken, notes);
+    let name = prepare::name_job(&valid, &asked.options, &mut store)?;
+    prepare::own_letters(&mut valid, &asked.options, &name);
+    let frozen = prepare::plan(&valid, &asked, spans, planned, name, notes);
     shown.plan(&frozen.plan, 0);
     if !args.yes && !print::confirmed("this writes to Redis")? {
         shown.nothing();
@@ -232,8 +233,9 @@ fn resume(global: &Global, args: &Args, loaded: Loaded, name: &str, shown: &Show
     frozen.plan.rate = args.rate.or(frozen.plan.rate);
     frozen.plan.clamp |= args.range.clamp;
     let compiled = prepare::compile(loaded, frozen.routes.clone(), &frozen.plan.options, frozen.plan.rate);
-    let (valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
+    let (mut valid, _) = compiled.map_err(|mistakes| Failure::Exit(refused(global.output, &mistakes)))?;
     prepare::carries_on(&valid, &frozen.plan, &stored, &mut store)?;
+    prepare::own_letters(&mut valid, &frozen.plan.options, name);
     shown.plan(&frozen.plan, plan::settled(&frozen.plan.spans, &stored.positions));
     Ok(work(global, args, valid, frozen, How::Take, Some(&stored), shown)?)
 }
@@ -256,6 +258,7 @@ fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, st
             told = gone;
         }
     };
+    let (letters, left_out) = (prepare::place_of_letters(&valid), frozen.plan.left_out());
     let mut work = Work::new(valid, frozen.plan, stop)?;
     stored.iter().for_each(|stored| work.stands(stored));
     let before = stored.map_or(0, |stored| stored.counts.records);
@@ -271,7 +274,7 @@ fn work(global: &Global, args: &Args, valid: Valid, frozen: Frozen, how: How, st
     meter.finish();
     let gone = store.find(&name).or_else(|_| store.find(&name)).ok().flatten().map_or(0, |job| job.gone).max(progress.gone());
     let resume = work.resumable(&end).then(|| Resume::of(&name, global, args));
-    shown.report(&name, &end, &progress, &Totals { before, gone, resume });
+    shown.report(&name, &end, &progress, &Totals { before, gone, resume, letters, left_out });
     Ok(match end {
         End::Complete if progress.counts.dead > 0 => Exit::Letters,
         End::Complete => Exit::Done,

@@ -4,6 +4,7 @@ use super::resume::Resume;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::core::replay::plan::{Plan, Span};
 use crate::core::replay::run::Place;
+use crate::core::words::{self, counted};
 use crate::ops::telemetry;
 use crate::replay::work::{End, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -44,6 +45,10 @@ pub(super) struct Totals {
     pub(super) gone: i64,
     /// What carries the job on, where something is left of it.
     pub(super) resume: Option<Resume>,
+    /// Where its dead letters are.
+    pub(super) letters: Option<String>,
+    /// The writes that its plan leaves out.
+    pub(super) left_out: Option<String>,
 }
 
 /// Shows how far a job is.
@@ -71,21 +76,22 @@ impl Shown {
     /// `settled`: how many of its offsets are behind it already.
     pub(super) fn plan(&self, plan: &Plan, settled: i64) {
         if self.output == Output::Json {
-            return print::line(json!({"event": "plan", "plan": plan, "settled": settled}));
+            return print::line(json!({"event": "plan", "plan": plan, "settled": settled, "left_out": plan.left_out()}));
         }
+        plan.left_out().iter().for_each(print::line);
         print::line(format_args!("job {}", plan.name));
         print::line(format_args!("{:<24} {:>12} {:>12} {:>12}  {:<20} {:<20} {:>12}", "partition", "from", "to", "records", "first", "last", "live bridge"));
         for span in &plan.spans {
             print::line(row(span));
         }
         for write in &plan.writes {
-            let what = format!("route {} write {} ({})", write.route, write.write, write.command);
+            let what = words::write(&write.route, write.write, &write.command);
             print::line(format_args!("{what:<36} {:<10} {}", write.does, write.meaning));
         }
         let left = plan.len() - settled;
         let time = plan.rate.map(|rate| format!(", for about {}", span_of(left / i64::from(rate)))).unwrap_or_default();
         let behind = if settled > 0 { format!(": {settled} of {} offsets are settled", plan.len()) } else { String::new() };
-        print::line(format_args!("{left} records at most{time}{behind}"));
+        print::line(format_args!("{} at most{time}{behind}", counted(left, "record")));
         plan.terms().iter().for_each(print::line);
         plan.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
     }
@@ -132,7 +138,7 @@ impl Shown {
             End::Failed(why) => ("failed", Some(why.clone())),
         };
         let halted: Vec<&Place> = progress.places.iter().filter(|p| p.reason.is_some()).collect();
-        let Totals { before, gone, resume } = totals;
+        let Totals { before, gone, resume, letters, left_out } = totals;
         let c = &progress.counts;
         let own = (c.records - before).max(0);
         let rate = average(own, progress.elapsed_seconds);
@@ -141,21 +147,33 @@ impl Shown {
             return print::line(json!({
                 "event": "report", "job": name, "end": word, "why": why, "resume": resume.as_ref().map(|r| &r.line),
                 "hidden": resume.as_ref().map(|r| &r.hidden), "process": process, "gone": gone,
+                "letters": letters, "left_out": left_out,
                 "progress": progress, "partitions": progress.places
             }));
         }
         print::line(format_args!("job {name}: {word} after {}", span_of(progress.elapsed_seconds as i64)));
-        let records = if *before > 0 { format!("{} records in all, {own} of them since it was carried on", c.records) } else { format!("{own} records") };
+        let records =
+            if *before > 0 { format!("{} in all, {own} of them since it was carried on", counted(c.records, "record")) } else { counted(own, "record") };
         print::line(format_args!("{} of {} offsets, {records}, {rate:.0} records/s", progress.done, progress.total));
         print::line(format_args!(
             "writes: {} applied, {} skipped as older, {} skipped as present, {} expired; records: {} dropped, {} dead",
             c.applied, c.older, c.present, c.expired, c.dropped, c.dead
         ));
+        if c.applied == 0 && c.present + c.older > 0 {
+            print::line(
+                "nothing was applied: values and streams that stand at the keys are left as they are. Delete what is wrong, set replay = \"apply\" on the write, or name another place with --target-prefix",
+            );
+        }
+        left_out.iter().for_each(print::line);
+        if let Some(letters) = letters.as_ref().filter(|_| c.dead > 0) {
+            print::line(format_args!("the dead letters of this job are in {letters}"));
+        }
         if c.condition_errors > 0 {
-            print::line(format_args!("{} conditions could not be applied, and count as not holding", c.condition_errors));
+            print::line(format_args!("{} could not be applied, and counted as not holding", counted(c.condition_errors, "condition")));
         }
         if *gone > 0 {
-            print::line(format_args!("{gone} offsets were deleted by Kafka before they were read"));
+            let were = if *gone == 1 { "was" } else { "were" };
+            print::line(format_args!("{} {were} deleted by Kafka before being read", counted(*gone, "offset")));
         }
         for place in halted {
             let reason = place.reason.as_deref().unwrap_or_default();

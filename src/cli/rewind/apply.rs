@@ -125,14 +125,7 @@ impl<'v> Apply<'v> {
     fn resolve(&mut self, opening: Opening, begin: i64) -> Result<(), String> {
         let (to_poller, notes) = unbounded();
         let config = Config { redis: crate::config::Redis { lanes: 1, ..self.valid.config.redis.clone() }, ..self.valid.config.clone() };
-        let shared = Shared {
-            connector: Connector::new(config.redis.clone()),
-            config: Arc::new(config),
-            conditions: Conditions::default(),
-            to_poller,
-            clock: Clock::start(),
-            job: None,
-        };
+        let shared = Shared::new(Arc::new(config), Conditions::default(), to_poller, Clock::start(), None);
         let tallies: Arc<[Tally]> = self.valid.lane.routes.iter().map(|_| Tally::default()).collect();
         let lane = shared.lanes(self.valid, &tallies)?.pop().ok_or("no lane was made")?;
         let (at, generation, position) = (opening.at.clone(), opening.generation, opening.position);
@@ -184,7 +177,9 @@ impl<'v> Apply<'v> {
         let positions: Vec<_> = plans.iter().map(|p| (self.at(p.partition), p.to)).collect();
         match self.log.commit(&positions, &mark) {
             Ok(()) => Ok("set, and committed to Kafka; the bridge goes on there when it starts".into()),
-            Err(why) if self.exactly() => Ok(format!("set; the running bridge takes it up and commits it (Kafka takes no commit from outside: {why})")),
+            Err(why) if self.exactly() => Ok(format!(
+                "set; a running bridge takes it up within a second or two (it looks at 100 quiet partitions of a lane each second) and commits it. Kafka takes no commit from outside while the group has a member: {why}"
+            )),
             Err(why) => Err(format!("under at-least-once only Kafka's commit can be set, which it takes while no bridge runs: {why}. Stop the bridge first")),
         }
     }

@@ -8,6 +8,7 @@ use crate::core::record::TopicPartition;
 use crate::core::replay::bounds::{Bound, Moment, Offsets, partitions};
 use crate::core::replay::partitions::Partitions;
 use crate::core::replay::unfinished;
+use crate::core::words::{are, counted};
 use crate::replay::store::Store;
 use serde::Serialize;
 use serde_json::json;
@@ -48,8 +49,10 @@ impl Plan {
     fn meaning(&self) -> String {
         match self.position {
             None => "begins there".into(),
-            Some(p) if p > self.to => format!("up to {} records are applied again: what adds (XADD, PUBLISH) is repeated", p - self.to),
-            Some(p) if p < self.to => format!("up to {} records are LEFT OUT", self.to - p),
+            Some(p) if p > self.to => {
+                format!("up to {} {} applied again: what adds (XADD, PUBLISH) is repeated", counted(p - self.to, "record"), are(p - self.to))
+            }
+            Some(p) if p < self.to => format!("up to {} {} LEFT OUT", counted(self.to - p, "record"), are(self.to - p)),
             Some(_) => "stays".into(),
         }
     }

@@ -2,6 +2,7 @@
 use crate::core::encode::Encoder;
 use crate::core::reply::Reply;
 use crate::core::verify::compare::{FoundStream, FoundValue};
+use crate::core::verify::members::{Members, Of, score_print};
 use crate::core::verify::model::{Expected, Model, Print, Stream, print};
 use crate::sink::connection::Connection;
 use std::collections::HashMap;
@@ -9,6 +10,9 @@ use std::collections::HashMap;
 /// How many keys, and entries, are asked for at once.
 const KEYS_MAX: usize = 200;
 const ENTRIES_MAX: usize = 500;
+
+/// The elements that stand at a key, of those that are expected.
+type Elements = HashMap<Vec<u8>, Print>;
 
 /// What stood at a key, and when that was, in milliseconds since the epoch.
 type Seen = (Option<FoundValue>, i64);
@@ -28,6 +32,7 @@ struct Entries {
 pub(super) struct Look {
     streams: HashMap<Vec<u8>, Result<Entries, String>>,
     values: HashMap<Vec<u8>, Result<Seen, String>>,
+    members: HashMap<Vec<u8>, Result<Elements, String>>,
 }
 
 impl Look {
@@ -47,6 +52,8 @@ impl Look {
                 look.values.insert((*key).clone(), value(reply)?.map(|found| (found, now_ms)));
             }
         }
+        let members = |k| if let Some(Expected::Members(members)) = model.keys.get(k) { Some((k, members)) } else { None };
+        look.members = elements(redis, &keys.iter().filter_map(members).collect::<Vec<_>>())?;
         look.further(redis, model, keys)?;
         Ok(look)
     }
@@ -89,6 +96,10 @@ impl Look {
         Ok(FoundStream { prints: entries.prints.iter().rev().copied().collect(), length: entries.length, deleted: entries.deleted })
     }
 
+    pub(super) fn members(&self, key: &[u8]) -> Result<&Elements, String> {
+        self.members.get(key).ok_or("it was not looked at")?.as_ref().map_err(Clone::clone)
+    }
+
     pub(super) fn value(&self, key: &[u8]) -> Result<Seen, String> {
         self.values.get(key).ok_or("it was not looked at")?.clone()
     }
@@ -97,6 +108,46 @@ impl Look {
 /// A key of another type is a difference; any other refusal ends it all.
 fn refusal<T>(error: &str) -> Result<Result<T, String>, String> {
     if error.starts_with("WRONGTYPE") { Ok(Err("the key holds something of another type".into())) } else { Err(format!("Redis refuses: {error}")) }
+}
+
+/// Asks for the expected elements of these keys, so many at once.
+fn elements(redis: &mut Connection, keys: &[(&Vec<u8>, &Members)]) -> Result<HashMap<Vec<u8>, Result<Elements, String>>, String> {
+    let mut all: HashMap<Vec<u8>, Result<Elements, String>> = keys.iter().map(|(key, _)| ((*key).clone(), Ok(Elements::new()))).collect();
+    let compared = |(key, members): &(&'_ Vec<u8>, &'_ Members)| {
+        let (key, of) = ((*key).clone(), members.of);
+        let names = members.elements.iter().filter(|(_, e)| !e.unfollowed).map(|(name, _)| name.clone());
+        names.map(|name| (key.clone(), of, name)).collect::<Vec<_>>()
+    };
+    let mut asked = keys.iter().flat_map(compared).peekable();
+    while asked.peek().is_some() {
+        let page: Vec<(Vec<u8>, Of, Vec<u8>)> = asked.by_ref().take(ENTRIES_MAX).collect();
+        let mut out = Encoder::default();
+        for (key, of, name) in &page {
+            let ask: &[u8] = match of {
+                Of::Hash => b"HGET",
+                Of::Set => b"SISMEMBER",
+                Of::Sorted => b"ZSCORE",
+            };
+            out.command(&[ask, key, name]);
+        }
+        let replies = redis.exchange(out.bytes(), out.commands()).map_err(|e| format!("Redis: {e}"))?;
+        for ((key, of, name), reply) in page.into_iter().zip(&replies) {
+            let there = match (reply, of) {
+                (Reply::Nil | Reply::Int(0), _) => Ok(None),
+                (Reply::Int(_), Of::Set) => Ok(Some(0)),
+                (Reply::Text(score), Of::Sorted) => Ok(score_print(score)),
+                (Reply::Text(value), Of::Hash) => Ok(Some(print(Some(value)))),
+                (Reply::Error(error), _) => refusal(error)?,
+                (other, _) => return Err(format!("an element was answered by {other:?}")),
+            };
+            match (there, all.get_mut(&key)) {
+                (Ok(Some(there)), Some(Ok(found))) => _ = found.insert(name, there),
+                (Err(why), Some(found)) => *found = Err(why),
+                _ => {}
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn value(replies: &[Reply]) -> Result<Result<Option<FoundValue>, String>, String> {

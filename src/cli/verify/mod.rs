@@ -13,11 +13,13 @@ use crate::config::validate::Valid;
 use crate::core::claim::Start;
 use crate::core::replay::plan::{Span, wanted};
 use crate::core::replay::policy::{Options, Policy, apply};
-use crate::core::route;
+use crate::core::route::{self, Origin, Route};
 use crate::core::template::Template;
 use crate::core::verify::compare::{self, Equal, Times};
+use crate::core::verify::members;
 use crate::core::verify::model::{Expected, Model, Pass};
 use crate::core::verify::others::Others;
+use crate::core::write::Kind;
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::{Walk, walk};
 use crate::replay::prepare::{self, Asked};
@@ -37,9 +39,12 @@ pub struct Args {
     /// Compare keys with this before them: those of a replay that wrote them so
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub target_prefix: String,
-    /// Only these writes, as that replay was told, as volatility/2. May be repeated
-    #[arg(long, value_name = "ROUTE/N", requires = "target_prefix")]
+    /// Only these writes, as volatility/2. May be repeated
+    #[arg(long, value_name = "ROUTE/N")]
     pub write: Vec<String>,
+    /// Streams may hold other entries as well: those of a replay that added to what was there
+    #[arg(long)]
+    pub append: bool,
     /// Where stream entries got their ids from
     #[arg(long, value_enum, default_value_t = IdsFrom::Write)]
     pub ids: IdsFrom,
@@ -56,8 +61,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
         Ok((loaded, _)) => loaded,
         Err(exit) => return exit,
     };
-    // Streams are compared, not added to.
-    let options = Options { target_prefix: args.target_prefix.clone(), append: true, ids: args.ids.into(), writes: args.write.clone() };
+    let options = Options { target_prefix: args.target_prefix.clone(), append: args.append, ids: args.ids.into(), writes: args.write.clone() };
     let asked = match args.range.asked(None, options) {
         Ok(asked) => asked,
         Err(why) => {
@@ -76,7 +80,7 @@ pub fn run(global: &Global, args: &Args) -> Exit {
     match verify(&valid, &asked, args) {
         Ok((spans, report)) => {
             report.show(global.output, &spans);
-            if report.different == 0 { Exit::Done } else { Exit::Different }
+            report.exit()
         }
         Err(why) => {
             print::failure(global.output, format_args!("verify: {why}"));
@@ -103,7 +107,9 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
         _ => Policy::Apply,
     };
     let policies: Vec<Vec<Policy>> = valid.policies.iter().map(|of| of.iter().map(applied).collect()).collect();
-    let (routes, planned) = apply(&valid.lane.routes, &policies, &asked.options);
+    // Of live keys a write may be asked about, but each was applied.
+    let writes = if elsewhere { asked.options.writes.clone() } else { Vec::new() };
+    let (routes, planned) = apply(&valid.lane.routes, &policies, &Options { writes, ..asked.options.clone() });
     prepare::check_writes(&asked.options.writes, &planned)?;
     valid.lane.routes = routes.into();
     Ok(Ok(valid))
@@ -135,9 +141,7 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
     // What came of each partition before the range, by the writes that do not keep them apart.
     let older = spans.iter().enumerate().filter(|(_, s)| s.from > 0);
     let older: Vec<(usize, Others)> = older.map(|(source, span)| (source, Others::shared(&valid.lane.routes, &span.at()))).collect();
-    let routes = valid.lane.routes.clone();
-    let chosen = (0..routes.len()).filter(|r| asked.routes.is_empty() || asked.routes.contains(&routes[*r].name)).collect();
-    let mut model = Model::new(routes, chosen, jiff::Timestamp::now().as_millisecond());
+    let mut model = Model::new(valid.lane.routes.clone(), chosen(&valid.lane.routes, asked), jiff::Timestamp::now().as_millisecond());
     read(valid, asked, &spans, &mut model, Pass::Range)?;
     model.narrow();
     let mut keys: Vec<Vec<u8>> = model.keys.keys().cloned().collect();
@@ -169,14 +173,27 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
     Ok((spans, Report::new(&model, found, notes, args.show)))
 }
 
+/// The writes that are asked about.
+fn chosen(routes: &[Route], asked: &Asked) -> Vec<Origin> {
+    let origins = (0..routes.len()).flat_map(|route| (0..routes[route].writes.len()).map(move |write| Origin { route, write }));
+    let chosen = |o: &Origin| {
+        let name = &routes[o.route].name;
+        let writes = &asked.options.writes;
+        (asked.routes.is_empty() || asked.routes.contains(name)) && (writes.is_empty() || writes.contains(&format!("{name}/{}", o.write + 1)))
+    };
+    origins.filter(chosen).collect()
+}
+
 /// Gathers what the records of the spans must have become.
 fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: Pass) -> Result<(), String> {
     let mut topics: BTreeMap<&str, Vec<(i32, i64, i64)>> = BTreeMap::new();
     for span in spans {
         topics.entry(span.topic.as_str()).or_default().push((span.partition, span.from, span.to));
     }
-    // Where a key of Redis tells whose records made it, others need not be looked at.
-    let apart = asked.keys.is_empty() || valid.lane.routes.iter().flat_map(|r| &r.writes).all(|w| w.kind.key_template().is_none_or(Template::tells_keys_apart));
+    // Where a key of Redis tells whose records made it, others need not be looked at; a replay applied no others.
+    let elsewhere = !asked.options.target_prefix.is_empty();
+    let tells = |kind: &Kind| kind.writes_one_key() && kind.key_template().is_none_or(Template::tells_keys_apart);
+    let apart = elsewhere || asked.keys.is_empty() || valid.lane.routes.iter().flat_map(|r| &r.writes).all(|w| tells(&w.kind));
     for (topic, ranges) in topics {
         let through = route::through(&valid.lane.routes, topic);
         walk(&valid.config.kafka, topic, &ranges, SILENCE_MAX, |record| {
@@ -194,9 +211,13 @@ fn read(valid: &Valid, asked: &Asked, spans: &[Span], model: &mut Model, pass: P
 /// One key; `None`: it can't be followed.
 fn compared(model: &Model, look: &Look, key: &[u8], older: &[(usize, Others)], others: &Others, args: &Args) -> Option<Result<Equal, String>> {
     let tolerance = i64::try_from(args.ttl_tolerance.0.as_millis()).unwrap_or(i64::MAX / 4);
-    let may = others.of(key);
+    let mut may = others.of(key);
+    if args.append {
+        may.add = Some(may.add.unwrap_or_default());
+    }
     match &model.keys[key] {
-        Expected::Unknown => None,
+        Expected::Unknown(_) => None,
+        Expected::Members(members) => Some(look.members(key).and_then(|found| members::members(members, found, &may))),
         Expected::Stream(stream) => {
             // Where its key does not keep partitions apart, others may have added to it as well.
             let shared = |(source, shared): &&(usize, Others)| stream.sources.len() > 1 || stream.sources.contains_key(source) || shared.of(key).add.is_some();

@@ -1,8 +1,10 @@
 //! What `verify` found, as a person or a script reads it.
-use super::super::{Output, print};
+use super::super::{Exit, Output, print};
 use crate::core::replay::plan::Span;
 use crate::core::verify::compare::Equal;
+use crate::core::verify::members::Of;
 use crate::core::verify::model::{Expected, Model};
+use crate::core::words::counted;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -21,14 +23,22 @@ pub(super) struct Report {
     values: u64,
     /// Values that have expired.
     expired: u64,
-    pub(super) different: u64,
+    /// Hashes, sets and sorted sets, and the fields and members of them that the range wrote.
+    collections: u64,
+    elements: u64,
+    different: u64,
     differences: Vec<Told>,
     /// Keys of which something can't be told.
     untold: u64,
     untold_of: Vec<Told>,
-    /// How often each command came that is not compared, and how many keys that leaves out.
+    /// How often each command came that can't be followed.
     uncompared: BTreeMap<String, u64>,
+    /// What that leaves out.
     uncompared_keys: u64,
+    uncompared_fields: u64,
+    uncompared_members: u64,
+    /// How many keys are not compared for each reason.
+    uncompared_for: BTreeMap<String, u64>,
     /// What a person should know of the range.
     notes: Vec<String>,
 }
@@ -46,7 +56,16 @@ impl Report {
         let mut report = Self { records: model.records, dead: model.dead, uncompared: model.uncompared.clone(), notes, ..Self::default() };
         for expected in model.keys.values() {
             match expected {
-                Expected::Unknown => report.uncompared_keys += 1,
+                Expected::Unknown(why) => {
+                    report.uncompared_keys += 1;
+                    *report.uncompared_for.entry(why.to_string()).or_default() += 1;
+                }
+                Expected::Members(members) => {
+                    report.collections += 1;
+                    let left_out = members.unfollowed() as u64;
+                    report.elements += members.elements.len() as u64 - left_out;
+                    if members.of == Of::Hash { report.uncompared_fields += left_out } else { report.uncompared_members += left_out }
+                }
                 Expected::Stream(stream) => {
                     report.streams += 1;
                     report.entries += stream.sources.values().map(|s| s.of_range as u64).sum::<u64>();
@@ -75,40 +94,75 @@ impl Report {
         report
     }
 
+    /// What could not be compared, where there is something.
+    fn left_out(&self) -> Option<String> {
+        let counts = [(self.uncompared_keys, "key"), (self.uncompared_fields, "field"), (self.uncompared_members, "member")];
+        let mut parts: Vec<String> = counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, noun)| counted(n, noun)).collect();
+        parts.extend(Some(self.untold).filter(|n| *n > 0).map(|n| format!("parts of {}", counted(n, "key"))));
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    /// Differences come before what could not be compared.
+    pub(super) fn exit(&self) -> Exit {
+        match self.left_out() {
+            _ if self.different > 0 => Exit::Different,
+            Some(_) => Exit::NotCompared,
+            None => Exit::Done,
+        }
+    }
+
     pub(super) fn show(&self, output: Output, spans: &[Span]) {
+        let verdict = match self.exit() {
+            Exit::Different => "different",
+            Exit::NotCompared => "not compared",
+            _ => "equal",
+        };
         if output == Output::Json {
-            return print::line(format_args!("{:#}", json!({"equal": self.different == 0, "ranges": spans, "found": self})));
+            let equal = self.exit() == Exit::Done;
+            return print::line(format_args!("{:#}", json!({"equal": equal, "verdict": verdict, "ranges": spans, "found": self})));
         }
         for span in spans {
             let live = span.live.map_or_else(String::new, |l| format!(", the live bridge is at {l}"));
             print::line(format_args!("{:<24} from {} to {}{live}", span.at().to_string(), span.from, span.to));
         }
         self.notes.iter().for_each(|note| print::line(format_args!("note: {note}")));
-        print::line(format_args!("{} records, {} of them dead", self.records, self.dead));
+        print::line(format_args!("{}, {} of them dead", counted(self.records, "record"), self.dead));
         print::line(format_args!(
-            "{} streams of {} entries, {} of them trimmed; {} values, {} of them expired",
-            self.streams, self.entries, self.trimmed, self.values, self.expired
+            "{} of {}, {} of them trimmed; {}, {} of them expired",
+            counted(self.streams, "stream"),
+            counted(self.entries, "entry"),
+            self.trimmed,
+            counted(self.values, "value"),
+            self.expired
         ));
+        if self.collections > 0 {
+            print::line(format_args!("{} of hashes and sets, {} of them", counted(self.collections, "key"), counted(self.elements, "element")));
+        }
         if self.trimmed_or_deleted > 0 {
             print::line(format_args!("of the trimmed {} may as well have been deleted: that can't be told", self.trimmed_or_deleted));
         }
-        self.uncompared.iter().for_each(|(name, n)| print::line(format_args!("not compared: {n} times {name}")));
-        if self.uncompared_keys > 0 {
-            print::line(format_args!("not compared: {} keys, for what else writes them", self.uncompared_keys));
+        self.uncompared.iter().filter(|(_, n)| **n > 0).for_each(|(name, n)| print::line(format_args!("not compared: {} of {name}", counted(*n, "command"))));
+        self.uncompared_for.iter().for_each(|(why, n)| print::line(format_args!("not compared: {}: {why}", counted(*n, "key"))));
+        for (n, noun, writes) in
+            [(self.uncompared_fields, "field", "HSETNX or HINCRBY"), (self.uncompared_members, "member", "ZINCRBY, or ZADD with an option,")]
+        {
+            if n > 0 {
+                print::line(format_args!("not compared: {}: what {writes} leaves depends on what stood there", counted(n, noun)));
+            }
         }
         self.untold_of.iter().for_each(|t| print::line(format_args!("can't be told {}: {}", t.key, t.what)));
         self.differences.iter().for_each(|d| print::line(format_args!("DIFFERENT {}: {}", d.key, d.what)));
-        let differ = |n: u64| if n == 1 { "key differs" } else { "keys differ" };
-        let verdict = match (self.different, self.untold) {
-            (0, 0) => "equal".to_owned(),
-            (0, n) => {
-                format!(
-                    "equal, as far as it can be told: of {n} of the keys not all can be. A range that leaves no partition and no topic out, and begins where the log does, tells more"
-                )
-            }
-            (n, 0) => format!("{n} {}", differ(n)),
-            (n, more) => format!("{n} {}; of {more} others not all can be told", differ(n)),
-        };
-        print::line(verdict);
+        let differ = if self.different == 1 { "differs" } else { "differ" };
+        print::line(match (self.different, self.left_out()) {
+            (0, None) => "equal".to_owned(),
+            (0, Some(left_out)) => format!("what was compared is equal; not compared: {left_out}{}", self.advice()),
+            (n, None) => format!("{} {differ}", counted(n, "key")),
+            (n, Some(left_out)) => format!("{} {differ}; not compared: {left_out}", counted(n, "key")),
+        });
+    }
+
+    /// What lets `verify` compare more.
+    fn advice(&self) -> &'static str {
+        if self.untold > 0 { ". A range that leaves no partition and no topic out, and begins where the log does, tells more" } else { "" }
     }
 }

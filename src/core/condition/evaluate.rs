@@ -201,7 +201,7 @@ fn compare<'s>(relation: Relation, a: &'s [Reference], b: &'s [Reference], subje
 }
 
 impl Amount {
-    fn number<'s>(&'s self, subject: &Subject<'s>) -> Result<Number, Fault<'s>> {
+    pub(super) fn number<'s>(&'s self, subject: &Subject<'s>) -> Result<Number, Fault<'s>> {
         match self {
             Self::Constant(number) => Ok(*number),
             Self::Field(field) => {

@@ -7,12 +7,14 @@
 //! |---|---|
 //! | `mod` | a condition, and why it can't be read or applied |
 //! | `lexer` | words with their places |
+//! | `names` | the names there are |
 //! | `parser` | the grammar and the types |
 //! | [`tree`] | what a condition is once it is understood, and how it prints |
 //! | [`evaluate`] | a condition asked of a record |
 //! | [`number`] | numbers, exactly compared |
 pub mod evaluate;
 mod lexer;
+mod names;
 pub mod number;
 mod parser;
 #[cfg(test)]

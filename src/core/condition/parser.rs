@@ -8,46 +8,17 @@
 //! ```
 use super::Mistake;
 use super::lexer::{self, Kind, NoWord, Token};
+use super::names::{CALLED, FUNCTIONS, NOTHING, OPERANDS, REFERENCES, SYNONYMS};
 use super::number::Operator;
 use super::tree::{Amount, Field, Pattern, Place, Relation, Text, Truth};
 use crate::core::decode::Step;
-use crate::core::reference::Reference;
+use crate::core::reference::{Reference, nearest};
 
 /// How long a condition may be, in bytes, and how deep.
 const LENGTH_MAX: usize = 4096;
 const DEPTH_MAX: usize = 64;
 /// What compiled a pattern may take, in bytes.
 const PATTERN_MAX: usize = 1 << 20;
-
-const REFERENCES: &str = "key, payload, value.FIELD, header.NAME, topic, partition, offset, timestamp";
-const FUNCTIONS: &str = "has(FIELD), number(FIELD), abs(NUMBER), length(TEXT), lower(TEXT), contains(TEXT, PART), starts_with(TEXT, PART), \
-                         ends_with(TEXT, PART), matches(TEXT, 'PATTERN')";
-/// All names there are.
-const NAMES: [&str; 23] = [
-    "key",
-    "payload",
-    "value",
-    "header",
-    "topic",
-    "partition",
-    "offset",
-    "timestamp",
-    "and",
-    "or",
-    "not",
-    "in",
-    "true",
-    "false",
-    "has",
-    "number",
-    "abs",
-    "length",
-    "lower",
-    "contains",
-    "starts_with",
-    "ends_with",
-    "matches",
-];
 
 /// What is read, and what it gives.
 #[derive(Clone)]
@@ -75,11 +46,13 @@ pub(super) fn parse(text: &str) -> Result<(Truth, bool), Mistake> {
     }
     let column = |at: usize| text[..at].chars().count() + 1;
     let tokens = lexer::words(text).map_err(|NoWord { at, found, allowed }| Mistake { column: column(at), found, allowed: allowed.into(), nearest: None })?;
-    let mut parser = Parser { text, tokens, next: 0, level: 0, needs_fields: false };
+    let mut parser = Parser { text, tokens, next: 0, level: 0, compared: false, needs_fields: false };
     let whole = parser.any()?;
     let behind = parser.peek().clone();
     if behind.kind != Kind::End {
-        return parser.unexpected(&behind, "the end, or and, or, a comparison or arithmetic");
+        let joint = if let Kind::Name(name, path) = &behind.kind { nearest(&["and", "or", "in"], name).filter(|_| path.is_empty()) } else { None };
+        let mistake = parser.unexpected(&behind, "the end, or and, or, a comparison or arithmetic");
+        return mistake.map_err(|m: Mistake| Mistake { nearest: joint.map(str::to_owned), ..m });
     }
     Ok((parser.truth(whole)?, parser.needs_fields))
 }
@@ -90,6 +63,8 @@ struct Parser<'t> {
     next: usize,
     /// How many parts are being read in each other.
     level: usize,
+    /// Whether the part being read is compared with one that was read.
+    compared: bool,
     needs_fields: bool,
 }
 
@@ -202,7 +177,7 @@ impl Parser<'_> {
             self.among(&a, sign)?
         } else {
             let Some(relation) = self.skip_any(&RELATIONS) else { return Ok(a) };
-            let b = self.sum()?;
+            let b = self.compared(Self::sum)?;
             self.compare(relation, sign, a, b)?
         };
         let third = self.peek().clone();
@@ -212,6 +187,14 @@ impl Parser<'_> {
         Ok(whole)
     }
 
+    /// Reads a part that is compared with one that was read.
+    fn compared(&mut self, read: impl Fn(&mut Self) -> Result<Part, Mistake>) -> Result<Part, Mistake> {
+        let outer = std::mem::replace(&mut self.compared, true);
+        let part = read(self);
+        self.compared = outer;
+        part
+    }
+
     /// One of several things: what is alike with any of them.
     fn among(&mut self, a: &Part, sign: usize) -> Result<Part, Mistake> {
         if !self.skip("(") {
@@ -219,7 +202,7 @@ impl Parser<'_> {
         }
         let (mut all, mut depth) = (Vec::new(), 0);
         loop {
-            let b = self.inside(Self::sum)?;
+            let b = self.compared(|parser| parser.inside(Self::sum))?;
             let one = self.compare(Relation::Equal, sign, a.clone(), b)?;
             depth = depth.max(one.depth);
             all.push(self.truth(one)?);
@@ -259,8 +242,11 @@ impl Parser<'_> {
         while let Some(operator) = self.skip_any(signs) {
             let b = read(self)?;
             let (from, to, depth) = (a.from, b.to, 1 + a.depth.max(b.depth));
-            let typed = Typed::Amount(Amount::Operation(operator, self.amount(a)?.into(), self.amount(b)?.into()));
-            a = self.part(typed, from, to, depth)?;
+            let amount = Amount::Operation(operator, self.amount(a)?.into(), self.amount(b)?.into());
+            if let Some(why) = amount.never() {
+                return self.mistake(from, format!("{:?} ({why})", &self.text[from..to]), "a calculation that has a result");
+            }
+            a = self.part(Typed::Amount(amount), from, to, depth)?;
         }
         Ok(a)
     }
@@ -322,13 +308,19 @@ impl Parser<'_> {
             return Ok(reference);
         }
         let written = &self.text[token.from..token.to];
-        let allowed = match name {
-            "value" => "a field behind it, such as value.price".to_owned(),
-            "header" => "one name behind it, such as header.venue or header.\"content-type\"".to_owned(),
-            _ if Reference::plain(name).is_some() => format!("{name} without anything behind it"),
-            _ => format!("{REFERENCES}; {FUNCTIONS}"),
+        let near = || nearest(&OPERANDS, name).filter(|n| *n != name).map(|n| format!("{n}{}", &written[name.len()..]));
+        let field = format!("value.{written}");
+        let (allowed, nearest) = match name {
+            "value" => ("a field behind it, such as value.price".to_owned(), None),
+            "header" => ("one name behind it, such as header.venue or header.\"content-type\"".to_owned(), None),
+            _ if Reference::plain(name).is_some() => (format!("{name} without anything behind it"), None),
+            _ if NOTHING.contains(&name.to_lowercase().as_str()) => ("has(FIELD) where there is something, not has(FIELD) where there is nothing".into(), None),
+            _ if self.compared && path.is_empty() => {
+                let text = format!("'{written}'");
+                (format!("{text}, in quotes, for the text; {field} for a field of that name; {REFERENCES}"), near().or(Some(text)))
+            }
+            _ => (format!("{field} for a field of that name; {REFERENCES}; {FUNCTIONS}"), near().or(Some(field))),
         };
-        let nearest = nearest(&NAMES, name).filter(|n| *n != name).map(|n| format!("{n}{}", &written[name.len()..]));
         self.mistake(token.from, format!("{written:?}"), allowed).map_err(|m: Mistake| Mistake { nearest, ..m })
     }
 
@@ -403,7 +395,9 @@ impl Parser<'_> {
                 if let Some(signature) = signature {
                     return self.mistake(token.from, format!("{name} of {count}"), signature);
                 }
-                let nearest = nearest(&NAMES[14..], name).map(str::to_owned);
+                let lower = name.to_lowercase();
+                let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == lower).map(|(_, ours)| *ours);
+                let nearest = synonym.or_else(|| nearest(&CALLED, name)).map(str::to_owned);
                 return self.mistake(token.from, format!("the function {name:?}"), FUNCTIONS).map_err(|m: Mistake| Mistake { nearest, ..m });
             }
         };
@@ -472,12 +466,6 @@ impl Parser<'_> {
             other => self.mistake(part.from, named(&other), "text"),
         }
     }
-}
-
-/// The name that a typo was probably meant to be.
-fn nearest(names: &[&'static str], typo: &str) -> Option<&'static str> {
-    let distance = |name: &&str| strsim::damerau_levenshtein(name, typo);
-    names.iter().copied().min_by_key(distance).filter(|name| distance(name) <= 2)
 }
 
 fn named(typed: &Typed) -> &'static str {

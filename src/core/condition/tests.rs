@@ -97,7 +97,7 @@ fn what_means_nothing_is_refused_at_its_place_with_what_is_allowed() {
         ("value.x && key", 9, "\"&&\"", "and", None),
         ("!value.x", 1, "\"!\"", "not", None),
         ("vaule.x > 1", 1, "\"vaule.x\"", "value.FIELD", Some("value.x")),
-        ("\u{e9}t\u{e9} > 1", 1, "\"\u{e9}t\u{e9}\"", "value.FIELD", None),
+        ("\u{e9}t\u{e9} > 1", 1, "\"\u{e9}t\u{e9}\"", "value.FIELD", Some("value.\u{e9}t\u{e9}")),
         ("'\u{e9}' == 'b' and kye == 'c'", 16, "\"kye\"", "value.FIELD", Some("key")),
         ("value > 1", 1, "\"value\"", "a field behind it", None),
         ("value.", 6, "\".\" without a name", "value.price", None),
@@ -149,6 +149,33 @@ fn what_means_nothing_is_refused_at_its_place_with_what_is_allowed() {
 }
 
 #[test]
+fn what_was_probably_meant_is_said() {
+    for (bad, column, found, allowed, nearest) in [
+        ("total > 1000", 1, "\"total\"", "value.total for a field", Some("value.total")),
+        ("order.total > 1000", 1, "\"order.total\"", "value.order.total for a field", Some("value.order.total")),
+        ("id == 5", 1, "\"id\"", "value.id for a field", Some("value.id")),
+        ("value.status == paid", 17, "\"paid\"", "'paid', in quotes, for the text; value.paid for a field", Some("'paid'")),
+        ("value.status == b.c", 17, "\"b.c\"", "value.b.c for a field", Some("value.b.c")),
+        ("value.side in ('buy', sell)", 23, "\"sell\"", "'sell', in quotes", Some("'sell'")),
+        ("value.x == lower(abc)", 18, "\"abc\"", "'abc', in quotes", Some("'abc'")),
+        ("value.x == 1 and total", 18, "\"total\"", "value.total", Some("value.total")),
+        ("value.on == True", 13, "\"True\"", "'True', in quotes", Some("true")),
+        ("value.x == null", 12, "\"null\"", "not has(FIELD) where there is nothing", None),
+        ("value.x > 1 AND key == 'a'", 13, "\"AND\"", "the end, or and", Some("and")),
+        ("value.x < 1 ro key == 'a'", 13, "\"ro\"", "the end, or and", Some("or")),
+        ("exists(value.x)", 1, "the function \"exists\"", "has(FIELD)", Some("has")),
+        ("startsWith(key, 'a')", 1, "the function \"startsWith\"", "starts_with(TEXT, PART)", Some("starts_with")),
+        ("5 % 0 == 0", 1, "\"5 % 0\" (it always divides by zero)", "that has a result", None),
+        ("value.x / (2 - 2) > 1", 1, "\"value.x / (2 - 2)\" (it always divides by zero)", "that has a result", None),
+        ("value.x > 1e308 * 10", 11, "\"1e308 * 10\" (it is always beyond 1.8e308)", "that has a result", None),
+    ] {
+        let mistake = Condition::parse(bad).expect_err(bad);
+        assert_eq!((mistake.column, mistake.nearest.as_deref()), (column, nearest), "{bad}: {mistake:?}");
+        assert!(mistake.found.starts_with(found) && mistake.allowed.contains(allowed), "{bad}: {mistake:?}");
+    }
+}
+
+#[test]
 fn depth_and_length_are_bounded_and_lists_are_not_deep() {
     for deep in [
         format!("{}true{}", "(".repeat(1000), ")".repeat(1000)),
@@ -183,4 +210,21 @@ fn what_nobody_can_tell_of_a_value_is_said_apart_and_the_rest_still_decides() {
         assert_eq!(condition.holds(&none).map_err(|f| f == Fault::Unknown), if_none.ok_or(false), "{}", condition.text());
     }
     assert!(!Condition::parse("has(key) and header.value == 'x'").unwrap().needs_fields());
+}
+
+#[test]
+fn what_no_record_can_change_is_known_beforehand() {
+    for (condition, constant) in [
+        ("5 % 2 == 1", Some(true)),
+        ("not lower('A') == 'a'", Some(false)),
+        ("matches('abc', 'b') and length('abc') == 3", Some(true)),
+        ("value.x > 1 or true", Some(true)),
+        ("false and value.x > 1", Some(false)),
+        ("value.x > 1 and true", None),
+        ("value.x ?? 1 == 1", None),
+        ("has(key)", None),
+        ("partition == 3", None),
+    ] {
+        assert_eq!(Condition::parse(condition).unwrap().truth().constant(), constant, "{condition}");
+    }
 }

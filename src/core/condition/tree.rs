@@ -1,6 +1,8 @@
 //! What a condition is once it is understood: every part knows what it gives, so that no comparison of unlike things
 //! can be written down. It prints as it is read.
 use super::number::{Number, Operator};
+use super::{Fault, Fields, Subject};
+use crate::core::record::{Record, TopicPartition};
 use crate::core::reference::Reference;
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Formatter};
@@ -83,6 +85,79 @@ impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()
     }
+}
+
+impl Truth {
+    /// Whether it holds, where no record can make a difference.
+    pub fn constant(&self) -> Option<bool> {
+        let known = |parts: &[Self], by: bool| {
+            let parts: Vec<_> = parts.iter().map(Self::constant).collect();
+            if parts.contains(&Some(by)) { Some(by) } else { parts.iter().all(Option::is_some).then_some(!by) }
+        };
+        match self {
+            Self::Not(what) => what.constant().map(|holds| !holds),
+            Self::All(parts) => known(parts, false),
+            Self::Any(parts) => known(parts, true),
+            _ if self.asks() => None,
+            constant => of_nothing(|subject| constant.holds(subject).ok()),
+        }
+    }
+
+    /// Whether it asks for anything of a record.
+    fn asks(&self) -> bool {
+        match self {
+            Self::Constant(_) => false,
+            Self::Field(_) | Self::Has(_) | Self::Fields(..) => true,
+            Self::Not(what) => what.asks(),
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks),
+            Self::Numbers(_, a, b) => a.asks() || b.asks(),
+            Self::Texts(_, a, b) | Self::Within(_, a, b) => a.asks() || b.asks(),
+            Self::Truths(_, a, b) => a.asks() || b.asks(),
+            Self::Matches(text, _) => text.asks(),
+        }
+    }
+}
+
+impl Amount {
+    /// Why an operation comes to nothing, where that is so whatever the record.
+    pub fn never(&self) -> Option<&'static str> {
+        let fails = |fault: &Fault<'_>| if let Fault::DivisionByZero(_) = fault { "it always divides by zero" } else { "it is always beyond 1.8e308" };
+        match self {
+            Self::Operation(Operator::Over | Operator::Modulo, _, divisor)
+                if !divisor.asks() && of_nothing(|subject| divisor.number(subject).is_ok_and(|n| n.cmp(&Number::Whole(0)).is_eq())) =>
+            {
+                Some(fails(&Fault::DivisionByZero(divisor)))
+            }
+            _ if self.asks() => None,
+            _ => of_nothing(|subject| self.number(subject).err().as_ref().map(fails)),
+        }
+    }
+
+    fn asks(&self) -> bool {
+        match self {
+            Self::Constant(_) => false,
+            Self::Field(_) | Self::Parsed(_) => true,
+            Self::Negative(what) | Self::Absolute(what) => what.asks(),
+            Self::Operation(_, a, b) => a.asks() || b.asks(),
+            Self::Length(text) => text.asks(),
+        }
+    }
+}
+
+impl Text {
+    fn asks(&self) -> bool {
+        match self {
+            Self::Constant(_) => false,
+            Self::Field(_) => true,
+            Self::Lower(text) => text.asks(),
+        }
+    }
+}
+
+/// Asks what asks for nothing.
+fn of_nothing<T>(ask: impl FnOnce(&Subject<'_>) -> T) -> T {
+    let record = Record::copy(TopicPartition::new("", 0), 0, None, None, None, []);
+    ask(&Subject { record: &record, fields: Fields::None })
 }
 
 impl Relation {

@@ -49,7 +49,6 @@ impl Flow {
             let wanted = entry.phase != Phase::Open || entry.held || full[entry.lane];
             if wanted != entry.paused {
                 entry.paused = wanted;
-                (entry.polled, entry.at_end) = (false, None);
                 if wanted { pause.push(entry.at.clone()) } else { resume.push((entry.at.clone(), entry.next)) }
             }
         }

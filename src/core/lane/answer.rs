@@ -1,12 +1,14 @@
 //! From the replies to what is settled, put back, reclaimed or halted.
-use super::batch::{Batch, Entry, Sent};
+use super::batch::{Batch, Sent};
 use super::part::Verdict;
 use super::{Burial, Doubt, Event, Lane, Letters, Stage};
 use crate::core::letter::Letter;
+use crate::core::record::Record;
 use crate::core::replay::job::Counts;
 use crate::core::reply::{Class, Reply, cause, first_error, triage};
 use crate::core::route::Origin;
 use crate::core::state::{Guarded, Last};
+use crate::core::words;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -71,7 +73,11 @@ impl Lane {
 
     /// Whether a partition's state is as we know it; else the partition is claimed again.
     fn audit(&mut self, generation: u64, reply: &Reply) -> bool {
-        let Some(part) = self.parts.get(&generation) else { return false };
+        let sent_at = self.sent_at;
+        let Some(part) = self.parts.get_mut(&generation) else { return false };
+        if !matches!(reply, Reply::Error(_)) {
+            part.compared_at = Some(sent_at);
+        }
         let why = match (reply, part.check_guard(reply)) {
             // An error says nothing about the state; what is sent next will meet it again.
             (Reply::Error(_), _) | (_, Guarded::Holds) => return true,
@@ -112,7 +118,7 @@ impl Lane {
             Reply::Error(error) => self.aborted(batch, &replies[1..exec_at], error, now, jitter),
             // Nil: a watched state was moved. The guards that ride behind tell whose; it may have befallen others too.
             _ => {
-                self.audit_due = now;
+                self.audit_all(now);
                 self.disturbed();
                 self.unbuild(batch);
             }
@@ -172,6 +178,7 @@ impl Lane {
             _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
         }
         self.tally(&batch);
+        self.tell_left_out(&batch);
         self.time(&batch);
         for entry in &batch.entries {
             self.release(&entry.pending.record);
@@ -222,6 +229,10 @@ impl Lane {
     /// The transaction did not run. `queued` has the replies to its commands, then to its positions.
     fn aborted(&mut self, mut batch: Batch, queued: &[Reply], error: &str, now: Duration, jitter: f64) {
         let mut whole = None;
+        let write_of = |origin: Origin| {
+            let route = &self.settings.routes[origin.route];
+            words::write(&route.name, origin.write + 1, &route.writes[origin.write].kind.name())
+        };
         for (i, reply) in queued.iter().enumerate() {
             let Reply::Error(why) = reply else { continue };
             let Some(&sent) = batch.commands.get(i) else {
@@ -235,9 +246,9 @@ impl Lane {
                     break;
                 }
                 (Class::Permanent, Sent::Write { origin, .. }) => {
-                    Verdict::Dead { route: origin.route, reason: format!("write {} was refused: {why}", origin.write + 1) }
+                    Verdict::Dead { route: origin.route, reason: format!("{} was refused: {why}", write_of(origin)) }
                 }
-                (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("write {} was refused: {why}", origin.write + 1) },
+                (_, Sent::Write { origin, .. }) => Verdict::Halt { code: "refused", reason: format!("{} was refused: {why}", write_of(origin)) },
                 (_, Sent::Letter { .. }) => Verdict::Halt { code: "dead-letter-refused", reason: format!("the dead letter can't be written: {why}") },
                 (_, Sent::Begun { .. }) => Verdict::Halt { code: "refused", reason: unkept(why) },
             };
@@ -268,7 +279,7 @@ impl Lane {
         };
         self.wait_until = Some(now + self.backoff.next(jitter));
         // Another server may have become the master meanwhile, or this one may have loaded older data.
-        self.audit_due = now;
+        self.audit_all(now);
         if self.troubled.replace(code) != Some(code) {
             self.events.push(Event::Trouble(Some((code, error.to_owned()))));
         }
@@ -308,16 +319,28 @@ impl Lane {
 
     /// How late a batch's records are, of each route that its partition's topic goes through.
     fn time(&self, batch: &Batch) {
-        let now_ms = self.context.now_ms;
-        let late = |e: &Entry| Some(u64::try_from(now_ms.saturating_sub(e.pending.record.timestamp_ms?)).unwrap_or(0));
         for run in batch.entries.chunk_by(|a, b| a.generation == b.generation) {
             for route in self.parts.get(&run[0].generation).iter().flat_map(|p| p.through.iter()) {
-                self.tallies[*route].latency.add(run.iter().filter_map(late));
+                self.tallies[*route].latency.add(self.context.now_ms, run.iter().filter_map(|e| e.pending.record.timestamp_ms));
             }
         }
     }
 
-    fn tally(&self, batch: &Batch) {
+    /// Tells of dead letters that a pattern let in.
+    fn tell_left_out(&mut self, batch: &Batch) {
+        if !batch.outcomes.iter().any(|(_, o)| o.letter) {
+            return;
+        }
+        let routes = self.settings.routes.clone();
+        let leaves_out = |r: &&Record| routes.iter().any(|route| route.matches(&r.at().topic) && route.leaves_out(r));
+        for record in batch.entries.iter().map(|e| &e.pending.record).filter(leaves_out) {
+            if self.left_out.insert(record.at().topic.clone()) {
+                self.events.push(Event::LeftOut { at: record.at().clone(), offset: record.offset });
+            }
+        }
+    }
+
+    fn tally(&mut self, batch: &Batch) {
         // The counters are shared by the lanes: touched once a batch, not once a record.
         let mut sums: BTreeMap<usize, [u64; 6]> = BTreeMap::new();
         for (route, o) in &batch.outcomes {
@@ -339,6 +362,21 @@ impl Lane {
         }
         for route in batch.letters.iter().filter_map(|(_, l)| self.route_named(&l.route)) {
             self.count(route, |t| (&t.records, 1));
+        }
+        self.tell_conditions();
+    }
+
+    /// Tells each condition once that could not be applied.
+    fn tell_conditions(&mut self) {
+        for ((route, write), first) in &mut self.context.unapplied {
+            let Some(why) = first.take() else { continue };
+            let route = &self.settings.routes[*route];
+            let (whose, what) = match write {
+                None => (format!("route {}", route.name), "the record is dropped"),
+                Some(w) => (format!("route {}, write {} ({})", route.name, w + 1, route.writes[*w].kind.name()), "this write is left out of it"),
+            };
+            let message = format!("{whose}: {why}; {what}, and so on with each such record: they are counted as condition_errors (on_condition_error)");
+            self.events.push(Event::ConditionError { whose, message });
         }
     }
 }

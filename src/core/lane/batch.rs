@@ -241,7 +241,7 @@ impl Lane {
                     return Err(self.stop_at(generation, pending, first, "poison", reason));
                 }
                 Letters::Stream { name, maxlen } => {
-                    dead.encode(name, *maxlen, &mut self.tx);
+                    dead.encode(name, *maxlen, self.job.as_ref().map(|job| job.keys.name()), &mut self.tx);
                     batch.commands.push(Sent::Letter { entry });
                 }
                 Letters::Topic => {}

@@ -106,7 +106,7 @@ impl Lane {
         aux.clear();
         aux.command(&[b"MULTI"]);
         for letter in &burial.letters {
-            letter.encode(name, *maxlen, &mut aux);
+            letter.encode(name, *maxlen, self.job.as_ref().map(|job| job.keys.name()), &mut aux);
         }
         for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
             aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);

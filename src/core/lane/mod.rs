@@ -50,7 +50,7 @@ use super::encode::Encoder;
 use super::record::Record;
 use super::retry::Backoff;
 use super::route::{self, Route};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -59,8 +59,11 @@ use std::time::Duration;
 const GUARD_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long a partition is idle before what marks its last batch as unread is cleared.
 const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
-/// How often every open partition's state is compared, quiet ones too.
-const AUDIT_EVERY: Duration = Duration::from_secs(10);
+/// How often the states of quiet partitions are compared; a batch compares those of its own. So long a rewind waits for them.
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+/// How many states one audit compares, those first that were not compared for longest: with more partitions it takes longer to come
+/// round, and costs no more.
+const AUDIT_MAX: usize = 100;
 
 enum Stage {
     Idle,
@@ -107,6 +110,8 @@ pub struct Lane {
     aux: Encoder,
     context: route::Context,
     events: Vec<Event>,
+    /// Topics of which it was told that letters in them are left out.
+    left_out: BTreeSet<Arc<str>>,
     released: (usize, usize),
     backoff: Backoff,
     wait_until: Option<Duration>,
@@ -138,6 +143,7 @@ impl Lane {
             aux: Encoder::default(),
             context: route::Context::default(),
             events: Vec::new(),
+            left_out: BTreeSet::new(),
             released: (0, 0),
             backoff: Backoff::default(),
             wait_until: None,
@@ -160,7 +166,7 @@ impl Lane {
 
     pub fn take(&mut self, input: Input, now: Duration) {
         match input {
-            Input::Open(opening) => _ = self.parts.insert(opening.generation, Part::new(*opening)),
+            Input::Open(opening) => _ = self.parts.insert(opening.generation, Part::new(*opening, now)),
             Input::Records(generation, records) => records.into_iter().for_each(|record| self.push(generation, record, now)),
             Input::Advance(generation, to) => {
                 if let Some(Err(reason)) = self.parts.get_mut(&generation).map(|p| p.advance(to)) {
@@ -340,15 +346,26 @@ impl Lane {
             return None;
         }
         self.audit_due = now + AUDIT_EVERY;
-        let owned: Vec<u64> = self.parts.iter().filter(|(_, p)| p.guard.is_some() && !p.closing).map(|(g, _)| *g).collect();
-        if owned.is_empty() {
+        let owned = self.parts.iter().filter(|(_, p)| p.guard.is_some() && !p.closing);
+        let due = |p: &Part| p.compared_at.is_none_or(|at| now >= at + AUDIT_EVERY);
+        let mut due: Vec<(Option<Duration>, u64)> = owned.filter(|(_, p)| due(p)).map(|(g, p)| (p.compared_at, *g)).collect();
+        due.sort_unstable();
+        let doubted = due.iter().take_while(|(at, _)| at.is_none()).count();
+        due.truncate(doubted.max(AUDIT_MAX));
+        if due.is_empty() {
             return None;
         }
         self.aux.clear();
-        for generation in &owned {
+        for (_, generation) in &due {
             self.parts[generation].read_guard(&mut self.aux);
         }
-        Some(self.exchange(Stage::Auditing(owned), now))
+        Some(self.exchange(Stage::Auditing(due.into_iter().map(|(_, g)| g).collect()), now))
+    }
+
+    /// Has every state compared at once.
+    fn audit_all(&mut self, now: Duration) {
+        self.audit_due = now;
+        self.parts.values_mut().for_each(|p| p.compared_at = None);
     }
 
     fn exchange(&mut self, stage: Stage, now: Duration) -> Next {

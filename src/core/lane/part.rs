@@ -99,6 +99,8 @@ pub(super) struct Part {
     pub batched_at: Duration,
     /// When the guard was last read under WATCH on this connection.
     pub watched_at: Option<Duration>,
+    /// When its state was last compared; `None` while there is a reason to doubt it.
+    pub compared_at: Option<Duration>,
     /// A throttle holds the head of the queue back until then.
     pub hold_until: Option<Duration>,
     /// The head of the queue has passed the first so many of its limits.
@@ -128,7 +130,7 @@ pub(super) enum Taken {
 }
 
 impl Part {
-    pub(super) fn new(o: Opening) -> Self {
+    pub(super) fn new(o: Opening, now: Duration) -> Self {
         Self {
             at: o.at,
             position: o.position,
@@ -144,6 +146,7 @@ impl Part {
             dirty: o.unread.is_some(),
             batched_at: Duration::ZERO,
             watched_at: None,
+            compared_at: Some(now),
             hold_until: None,
             admitted: 0,
             held: false,

@@ -99,8 +99,12 @@ pub enum Event {
     Closed { generation: u64, left: bool },
     /// Redis refuses everything for now, for this reason; `None`: it no longer does.
     Trouble(Option<(&'static str, String)>),
+    /// For the first time, one of these could not be applied to a record and was taken as not holding.
+    ConditionError { whose: String, message: String },
     /// A dead letter became durable.
     Buried { route: String, code: &'static str, reason: String },
+    /// A pattern let in the dead letter at this offset: it is dropped. Once for each topic.
+    LeftOut { at: TopicPartition, offset: i64 },
 }
 
 /// What the shell is to do next.

@@ -184,8 +184,8 @@ fn on_a_busy_lane_a_quiet_partition_is_cleared_with_its_neighbours_batch() {
     b.run();
     b.now += IDLE_BEFORE_CLEAR;
     b.push(two, 0..15);
-    b.step();
-    b.step();
+    // The audit, the guard, the batch.
+    (0..3).for_each(|_| _ = b.step());
     assert_eq!((b.redis.length("s:1"), b.field(0, "unread")), (10, String::new()));
 }
 
@@ -448,6 +448,22 @@ fn an_audit_finds_a_quiet_partition_that_another_owner_has() {
     b.now += AUDIT_EVERY;
     b.run();
     assert!(matches!(&b.lane.take_events()[..], [Event::Reclaim { generation, why: Doubt::Moved }] if *generation == one));
+}
+
+#[test]
+fn with_more_partitions_than_an_audit_compares_all_come_round() {
+    let mut b = Bench::new(stream());
+    let partitions = i32::try_from(AUDIT_MAX).unwrap() + 50;
+    (0..partitions).for_each(|p| _ = b.open(p, 0));
+    b.run();
+    (0..partitions).for_each(|p| b.redis.set_field(&state(p).0, "offset", "7"));
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        b.now += AUDIT_EVERY;
+        b.run();
+        found.push(b.lane.take_events().len());
+    }
+    assert_eq!(found, [AUDIT_MAX, 50]);
 }
 
 #[test]

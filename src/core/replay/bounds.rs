@@ -1,4 +1,5 @@
 //! Where a range begins and ends, as a person says it: half-open, as Kafka's offsets are.
+use crate::core::words::counted;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,22 +40,24 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// The offset in a log.
-    ///
-    /// # Errors
-    /// It lies outside.
-    pub fn within(self, held: Held) -> Result<i64, String> {
-        let to = self.wanted(held);
-        if (held.low..=held.high).contains(&to) { Ok(to) } else { Err(format!("{to} lies outside of what Kafka holds, [{}, {})", held.low, held.high)) }
-    }
-
-    fn wanted(self, held: Held) -> i64 {
-        match self {
-            Self::Earliest => held.low,
-            Self::Latest => held.high,
+    /// Its place in a log, the nearest where it lies outside.
+    fn within(self, held: Held) -> Resolved {
+        let Held { low, high } = held;
+        let wanted = match self {
+            Self::Earliest => low,
+            Self::Latest => high,
             Self::Offset(offset) => offset,
-            Self::Before(n) => held.high.saturating_sub(n),
+            Self::Before(n) => high.saturating_sub(n),
+        };
+        let (mut outside, mut note) = (None, None);
+        if !(low..=high).contains(&wanted) {
+            match self {
+                // So many as there are.
+                Self::Before(n) => note = Some(format!("-{n} is more than Kafka holds, [{low}, {high}): it is the earliest, {low}")),
+                _ => outside = Some(format!("{wanted} lies outside of what Kafka holds, [{low}, {high})")),
+            }
         }
+        Resolved { offset: wanted.clamp(low, high), outside, note }
     }
 }
 
@@ -160,10 +163,7 @@ impl Bound {
         let Held { low, high } = held;
         let place = |wanted: i64, outside: Option<String>| Resolved { offset: wanted.clamp(low, high), outside, note: None };
         match self {
-            Self::Offsets(offsets) => {
-                let target = offsets.of(partition)?;
-                Ok(place(target.wanted(held), target.within(held).err()))
-            }
+            Self::Offsets(offsets) => Ok(offsets.of(partition)?.within(held)),
             Self::Time(_) if begins && low > 0 && low == high => Ok(Resolved {
                 note: Some(format!("Kafka holds nothing of it any more: what was before {low} was deleted, whatever its time")),
                 ..place(high, None)
@@ -205,7 +205,7 @@ pub fn partitions(topic: &str, there: i32, list: Option<&[i32]>, bounds: &[&Boun
         }
     }
     if let Some(missing) = all.iter().flatten().find(|p| **p >= there) {
-        return Err(format!("topic {topic} has {there} partitions: there is no {missing}"));
+        return Err(format!("topic {topic} has {}: there is no {missing}", counted(there, "partition")));
     }
     let all = all.unwrap_or_else(|| (0..there).collect());
     if all.len() > 1 && bounds.iter().any(|bound| bound.is_of_one()) {
@@ -225,11 +225,17 @@ mod tests {
 
     #[test]
     fn a_target_is_an_offset_within_the_log_or_a_mistake_that_says_so() {
-        for (text, to) in [("earliest", 3), ("latest", 9), ("5", 5), ("-2", 7), ("9", 9)] {
-            assert_eq!(Target::from_str(text).unwrap().within(HELD), Ok(to), "{text}");
+        let within = |text: &str| Target::from_str(text).unwrap().within(HELD);
+        for (text, to) in [("earliest", 3), ("latest", 9), ("5", 5), ("-2", 7), ("-6", 3), ("9", 9)] {
+            assert_eq!(within(text), Resolved { offset: to, outside: None, note: None }, "{text}");
         }
-        for text in ["2", "10", "-7"] {
-            assert!(Target::from_str(text).unwrap().within(HELD).unwrap_err().contains("[3, 9)"), "{text}");
+        for (text, to) in [("2", 3), ("10", 9)] {
+            let place = within(text);
+            assert!(place.offset == to && place.note.is_none() && place.outside.unwrap().contains("[3, 9)"), "{text}");
+        }
+        for text in ["-7", "-100", "-9223372036854775807"] {
+            let place = within(text);
+            assert!(place.offset == 3 && place.outside.is_none() && place.note.unwrap().contains("the earliest, 3"), "{text}");
         }
         for text in ["soon", "", "-", "--2", "-+2", "+2", "1e3"] {
             assert!(Target::from_str(text).unwrap_err().contains("earliest"), "{text}");
@@ -242,7 +248,8 @@ mod tests {
         let resolve = |bound: Bound, found| bound.resolve(3, HELD, found, true).map(|place| (place.offset, place.outside.is_some()));
         assert_eq!(resolve(bound("0:5,3:-1"), None), Ok((8, false)));
         assert!(resolve(bound("0:5"), None).is_err());
-        for (text, to) in [("2", 3), ("-100", 3), ("100", 9)] {
+        assert_eq!(resolve(bound("-100"), None), Ok((3, false)));
+        for (text, to) in [("2", 3), ("100", 9)] {
             assert_eq!(resolve(bound(text), None), Ok((to, true)), "{text}");
         }
         assert_eq!(resolve(Bound::Time(7), Some(6)), Ok((6, false)));

@@ -11,11 +11,17 @@ pub const GONE: &str = "Redis has no such job: it was forgotten, or Redis was em
 pub struct Keys {
     /// What begins them all.
     space: String,
+    name: String,
 }
 
 impl Keys {
     pub fn new(prefix: &str, name: &str) -> Self {
-        Self { space: format!("{}:job:{}", escape(prefix), escape(name)) }
+        Self { space: format!("{}:job:{}", escape(prefix), escape(name)), name: name.into() }
+    }
+
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The set of all jobs' names.

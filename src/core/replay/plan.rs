@@ -1,6 +1,7 @@
 //! What a job will do, frozen when it begins: all that is needed to carry it on.
-use super::policy::{Ids, Options, Planned};
+use super::policy::{self, Ids, Options, Planned};
 use crate::core::record::TopicPartition;
+use crate::core::words;
 use serde::{Deserialize, Serialize};
 
 /// The range of one partition: `[from, to)`.
@@ -75,6 +76,23 @@ impl Plan {
         self.spans.iter().all(Span::is_empty)
     }
 
+    /// The writes that the plan leaves out though they could be applied, and how they are applied; a PUBLISH that is left out is
+    /// named only where nothing else is left.
+    pub fn left_out(&self) -> Option<String> {
+        let skipped = |w: &&Planned| w.does == "skip" && w.meaning != policy::BY_WRITE;
+        let nothing = self.writes.iter().all(|w| w.does == "skip");
+        let listed = self.writes.iter().filter(skipped).filter(|w| nothing || !["publish", "spublish"].contains(&w.command.as_str()));
+        let listed: Vec<String> = listed.map(|w| words::write(&w.route, w.write, &w.command)).collect();
+        match (nothing, listed.is_empty()) {
+            (false, true) => None,
+            (true, true) => Some("this job applies nothing: --write leaves out every write".into()),
+            (nothing, false) => {
+                let what = if nothing { "this job applies nothing: it leaves out" } else { "this job leaves out" };
+                Some(format!("{what} {}. To apply a write, set replay = \"apply\" on it in the configuration", listed.join("; ")))
+            }
+        }
+    }
+
     /// What it does to all writes alike, as a person reads it.
     pub fn terms(&self) -> Vec<String> {
         let mut terms = Vec::new();
@@ -134,6 +152,21 @@ mod tests {
         for said in ["keys a, b", "\"x:\" before them", "the records' time", "at most 9 records/s", "passed over"] {
             assert!(terms.contains(said), "{said}: {terms}");
         }
+    }
+
+    #[test]
+    fn what_the_plan_leaves_out_is_named_with_what_applies_it() {
+        let write =
+            |write: usize, command: &str, does: &str| Planned { route: "r".into(), write, command: command.into(), does: does.into(), meaning: String::new() };
+        let left_out = |writes: Vec<Planned>| Plan { writes, ..Plan::of(Vec::new()) }.left_out();
+        assert_eq!(left_out(vec![write(1, "set", "if-missing"), write(2, "publish", "skip")]), None);
+        let hset = write(2, "hset", "skip");
+        let set = " To apply a write, set replay = \"apply\" on it in the configuration";
+        assert_eq!(left_out(vec![write(1, "set", "if-missing"), hset.clone()]), Some(format!("this job leaves out route r, write 2 (hset).{set}")));
+        let all = left_out(vec![write(1, "publish", "skip"), hset.clone()]);
+        assert_eq!(all, Some(format!("this job applies nothing: it leaves out route r, write 1 (publish); route r, write 2 (hset).{set}")));
+        let asked = Planned { meaning: policy::BY_WRITE.into(), ..hset };
+        assert_eq!(left_out(vec![write(1, "set", "if-missing"), asked]), None, "as was asked for");
     }
 
     #[test]

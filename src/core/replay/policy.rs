@@ -2,6 +2,7 @@
 use crate::core::record::TopicPartition;
 use crate::core::route::Route;
 use crate::core::template::Template;
+use crate::core::words;
 use crate::core::write::{Effect, Kind, Trim, TrimBy, Write, Xadd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,6 +52,9 @@ pub struct Planned {
     pub meaning: String,
 }
 
+/// What a write that `--write` does not name is told to mean.
+pub const BY_WRITE: &str = "left out by --write";
+
 /// Where a partition's range ends, and where the live bridge is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -66,7 +70,7 @@ pub fn apply(routes: &[Route], policies: &[Vec<Policy>], options: &Options) -> (
     for (route, policies) in routes.iter_mut().zip(policies) {
         for (n, (write, policy)) in route.writes.iter_mut().zip(policies).enumerate() {
             let wanted = options.writes.is_empty() || options.writes.contains(&format!("{}/{}", route.name, n + 1));
-            let (effect, meaning) = if wanted { effect(&write.kind, policy, options) } else { (Effect::Skip, "left out by --write") };
+            let (effect, meaning) = if wanted { effect(&write.kind, policy, options) } else { (Effect::Skip, BY_WRITE) };
             write.effect = effect;
             if write.effect != Effect::Skip {
                 aim(&mut write.kind, options);
@@ -115,72 +119,15 @@ fn word(effect: &Effect) -> &'static str {
     }
 }
 
-/// Commands of which only the first argument is a key, or a channel: so a prefix before it moves all that they touch.
-const ONE_KEY: [&str; 47] = [
-    "append",
-    "bitfield",
-    "decr",
-    "decrby",
-    "expire",
-    "expireat",
-    "geoadd",
-    "getset",
-    "hdel",
-    "hincrby",
-    "hincrbyfloat",
-    "hmset",
-    "hset",
-    "hsetnx",
-    "incr",
-    "incrby",
-    "incrbyfloat",
-    "linsert",
-    "lpop",
-    "lpush",
-    "lpushx",
-    "lrem",
-    "lset",
-    "ltrim",
-    "persist",
-    "pexpire",
-    "pexpireat",
-    "pfadd",
-    "psetex",
-    "publish",
-    "rpop",
-    "rpush",
-    "rpushx",
-    "sadd",
-    "set",
-    "setbit",
-    "setex",
-    "setnx",
-    "setrange",
-    "spublish",
-    "srem",
-    "xadd",
-    "xdel",
-    "xtrim",
-    "zadd",
-    "zincrby",
-    "zrem",
-];
-
 /// A prefix must move every key that a job writes; of a command by template only some are known to have one key.
 ///
 /// # Errors
 /// What is to be done about it.
 pub fn check_prefix(routes: &[Route], options: &Options) -> Result<(), String> {
-    let whole = |kind: &Kind| match kind {
-        Kind::Command(args) => {
-            args.first().and_then(Template::constant).is_some_and(|name| ONE_KEY.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())))
-        }
-        _ => true,
-    };
     for route in routes.iter().filter(|_| !options.target_prefix.is_empty()) {
         for (n, write) in route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip) {
-            if !whole(&write.kind) {
-                let shown = format!("route {} write {} ({})", route.name, n + 1, write.kind.name());
+            if !write.kind.writes_one_key() {
+                let shown = words::write(&route.name, n + 1, &write.kind.name());
                 return Err(format!(
                     "{shown} may write other keys than its first argument, which --target-prefix would not move: leave it out (replay = \"skip\", or --write), or replay without a prefix"
                 ));
@@ -225,9 +172,8 @@ pub fn check_streams(planned: &[Planned], live: &[Live], options: &Options) -> R
         return Ok(());
     }
     Err(format!(
-        "route {} write {} (xadd) would add entries that the live bridge is yet to add: {}. End the range at or below the live position (--clamp does), send the entries to streams of their own (--target-prefix), add them in any case (--append), or leave them out (replay = \"skip\" on the write)",
-        adds.route,
-        adds.write,
+        "{} would add entries that the live bridge is yet to add: {}. End the range at or below the live position (--clamp does), send the entries to streams of their own (--target-prefix), add them in any case (--append), or leave them out (replay = \"skip\" on the write)",
+        words::write(&adds.route, adds.write, &adds.command),
         above.join("; ")
     ))
 }
@@ -243,7 +189,7 @@ pub fn check_ids(routes: &[Route], live: &[Live], options: &Options) -> Result<(
         let adds = route.writes.iter().enumerate().filter(|(_, w)| w.effect != Effect::Skip);
         for (n, key) in adds.filter_map(|(n, w)| if let Kind::Xadd(x) = &w.kind { Some((n + 1, &x.key)) } else { None }) {
             let refused = |why: String, remedy: &str| {
-                let who = format!("route {} write {n} (xadd)", route.name);
+                let who = words::write(&route.name, n, "xadd");
                 Err(format!(
                     "{who} with --ids timestamp: {why}, and each entry that is older than the newest there would be a dead letter. {remedy}, or let the write say where ids come from (without --ids)"
                 ))
@@ -368,7 +314,7 @@ mod tests {
         assert_eq!(check(&["HSET", "pair:{key}", "price", "1"], "replay:"), Ok(()));
         assert_eq!(check(&["MSET", "a:{key}", "1", "b:{key}", "2"], ""), Ok(()));
         for words in [&["MSET", "a:{key}", "1", "b:{key}", "2"][..], &["COPY", "a", "b"], &["EVAL", "script", "1", "k"], &["DEL", "a", "b"]] {
-            assert!(check(words, "replay:").is_err_and(|e| e.contains("route r write 1")), "{words:?}");
+            assert!(check(words, "replay:").is_err_and(|e| e.contains("route r, write 1 (")), "{words:?}");
         }
         let left_out = Write { effect: Effect::Skip, ..command(&["COPY", "a", "b"]) };
         assert_eq!(check_prefix(&[Route::new("r", "t", vec![left_out])], &Options { target_prefix: "p:".into(), ..options() }), Ok(()));

@@ -341,7 +341,7 @@ impl Run {
                     _ => Phase::Doubtful,
                 };
             }
-            Event::Hold { .. } | Event::Trouble(_) | Event::Buried { .. } => {}
+            Event::Hold { .. } | Event::Trouble(_) | Event::Buried { .. } | Event::LeftOut { .. } | Event::ConditionError { .. } => {}
         }
         None
     }
@@ -447,6 +447,6 @@ fn event_generation(event: &Event) -> Option<&u64> {
         | Event::Halt { generation, .. }
         | Event::Hold { generation, .. }
         | Event::Closed { generation, .. } => Some(generation),
-        Event::Trouble(_) | Event::Buried { .. } => None,
+        Event::Trouble(_) | Event::Buried { .. } | Event::LeftOut { .. } | Event::ConditionError { .. } => None,
     }
 }

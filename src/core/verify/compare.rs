@@ -13,6 +13,7 @@ mod tests;
 
 use super::model::{Entries, Kept, Lives, Print, Stream, Value, Written};
 use super::others::May;
+use crate::core::words;
 use std::collections::{BTreeSet, HashMap};
 
 /// What stands at a stream's key.
@@ -91,19 +92,20 @@ pub fn stream(expected: &Stream, found: &FoundStream, older: Option<&BTreeSet<us
         }
     };
     let beside = found.prints.len().saturating_sub(matched);
-    let untold = (beside > 0).then(|| format!("{beside} other entries stand among the range's, which what is left out of it may have added"));
+    let untold = (beside > 0).then(|| {
+        format!("beside the range's entries there {}, which others may have added", if beside == 1 { "is 1 more".into() } else { format!("are {beside} more") })
+    });
     Ok(Equal { untold, ..equal })
 }
 
 /// Whether trimming accounts for what is missing at the beginning.
 fn trimmed(missing: usize, kept: Kept, found: &FoundStream) -> Result<Equal, String> {
+    let gone = words::missing(missing, "entry");
     match kept {
         _ if missing == 0 => Ok(Equal::default()),
-        Kept::All => Err(format!("{missing} entries are missing, and the write does not trim")),
-        Kept::AtLeast(least) if found.length < least => {
-            Err(format!("{missing} entries are missing: {} are left, and the write trims to {least} at the least", found.length))
-        }
-        Kept::Newest if found.length == 0 => Err(format!("{missing} entries are missing: none is left, and trimming by minid leaves the newest")),
+        Kept::All => Err(format!("{gone}, and the write does not trim")),
+        Kept::AtLeast(least) if found.length < least => Err(format!("{gone}: {} left, and the write trims to {least} at the least", found.length)),
+        Kept::Newest if found.length == 0 => Err(format!("{gone}: none is left, and trimming by minid leaves the newest")),
         Kept::AtLeast(_) => Ok(Equal { trimmed: missing, ..Equal::default() }),
         Kept::Newest => Ok(Equal { trimmed: missing, blind: true, ..Equal::default() }),
     }
@@ -116,7 +118,10 @@ fn mingled(missing: usize, kept: Kept, found: &FoundStream) -> Result<Equal, Str
         _ if missing == 0 => equal,
         Some(false) => equal,
         Some(true) => Equal {
-            untold: Some(format!("{missing} entries are missing, and some were deleted by their ids (XDEL) from what is left: whether those are among them")),
+            untold: Some(format!(
+                "{}, and some were deleted by their ids (XDEL) from what is left: whether those are among them",
+                words::missing(missing, "entry")
+            )),
             ..equal
         },
         None => Equal { blind: true, ..equal },
@@ -181,7 +186,7 @@ fn multiset(sources: &[&Entries], found: &FoundStream, whole: bool) -> Result<us
     let kept = first_kept(sources, found);
     let inside = sources.iter().zip(&kept).flat_map(|(s, first)| &s.prints[*first..s.of_range]).filter(|p| take(p)).count();
     if inside > 0 {
-        return Err(format!("{inside} entries are missing, and older ones of the same partition are there"));
+        return Err(format!("{}, and older ones of the same partition are there", words::missing(inside, "entry")));
     }
     let missing = sources.iter().zip(&kept).flat_map(|(s, first)| &s.prints[..*first]).filter(|p| take(p)).count();
     for print in sources.iter().flat_map(|s| &s.prints[s.of_range..]) {
@@ -220,11 +225,21 @@ fn once(expected: &Stream, found: &FoundStream, older: &BTreeSet<usize>, equal: 
         });
         match beyond.max(late.sum()) {
             0 => {}
-            n => return Err(format!("{n} entries stand behind the range's first ones that no record accounts for, or twice")),
+            n => {
+                return Err(format!(
+                    "no record accounts for {} behind the range's first ones, or what was written once stands there twice",
+                    words::counted(n, "entry")
+                ));
+            }
         }
     }
     let twice: usize = there.into_iter().filter_map(|(p, n)| Some(n.saturating_sub(*most.get(&p)?))).sum();
-    let why = || format!("{twice} entries look like one of the range, which then stands there twice, or are older");
+    let why = || {
+        format!(
+            "{} like one of the range: older, or that one stands there twice",
+            if twice == 1 { "1 entry looks".into() } else { format!("{twice} entries look") }
+        )
+    };
     Ok(if twice > 0 && equal.untold.is_none() { Equal { untold: Some(why()), ..equal } } else { equal })
 }
 

@@ -2,12 +2,17 @@
 //!
 //! While a range is verified the bridge goes on: what it applied behind the range, up to where it was when Redis had been
 //! looked at, may be there as well. Those records are the tail.
+#[cfg(test)]
+mod tests;
+
+use super::members::{Members, changes};
 use crate::core::encode::{Encoded, Encoder};
 use crate::core::record::Record;
 use crate::core::replay::version::Version;
 use crate::core::route::{self, Origin, Route};
 use crate::core::write::{Effect, Kind, Trim, TrimBy, Ttl, Write};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// A hash of what an entry or a value is, wide enough to stand for it.
@@ -25,9 +30,24 @@ pub enum Pass {
 pub enum Expected {
     Stream(Stream),
     Value(Value),
-    /// Writes that can't be followed have a part in it.
-    Unknown,
+    Members(Members),
+    /// Not compared, for this reason.
+    Unknown(Arc<str>),
 }
+
+impl Expected {
+    /// Another kind of write has a part in it.
+    fn mixed(&mut self) {
+        if !matches!(self, Self::Unknown(_)) {
+            *self = Self::Unknown(KINDS.into());
+        }
+    }
+}
+
+/// Reasons for which a key is not compared.
+const KINDS: &str = "writes of different kinds share it";
+const IDS: &str = "only some of its entries get ids from their writes";
+const DELETED: &str = "several partitions add to it and delete it";
 
 /// The entries of a stream, by the partition that they come from.
 #[derive(Clone, Debug, Default)]
@@ -165,12 +185,14 @@ pub enum Lives {
 /// See the module's documentation.
 pub struct Model {
     routes: std::sync::Arc<[Route]>,
-    /// The routes that are asked about, as indexes.
-    chosen: Vec<usize>,
+    /// The writes that are asked about.
+    chosen: Vec<Origin>,
     pub keys: HashMap<Vec<u8>, Expected>,
     /// Keys that nothing that is asked about has written yet.
     unasked: HashSet<Vec<u8>>,
-    /// How often each command came that is not compared.
+    /// What commands name that may write more keys than their first: by each, which command it was.
+    touched: HashMap<Vec<u8>, Arc<str>>,
+    /// How often each command came that can't be followed.
     pub uncompared: BTreeMap<String, u64>,
     pub records: u64,
     /// Records that can't be rendered, of which nothing is expected.
@@ -184,11 +206,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// All routes, for what one makes of a record another may undo; and which of them are asked about.
-    pub fn new(routes: std::sync::Arc<[Route]>, chosen: Vec<usize>, now_ms: i64) -> Self {
+    /// All routes, for what one makes of a record another may undo; and which of their writes are asked about.
+    pub fn new(routes: std::sync::Arc<[Route]>, chosen: Vec<Origin>, now_ms: i64) -> Self {
         let timed = routes.iter().flat_map(|r| &r.writes).any(|w| matches!(&w.kind, Kind::Set { ttl: Some(Ttl::FromRecord(_)), .. }));
-        let (keys, unasked, uncompared) = (HashMap::new(), HashSet::new(), BTreeMap::new());
-        Self { routes, chosen, keys, unasked, uncompared, records: 0, dead: 0, ahead_ms: 0, context: route::Context::default(), now_ms, timed }
+        let (keys, unasked, touched, uncompared) = (HashMap::new(), HashSet::new(), HashMap::new(), BTreeMap::new());
+        Self { routes, chosen, keys, unasked, touched, uncompared, records: 0, dead: 0, ahead_ms: 0, context: route::Context::default(), now_ms, timed }
     }
 
     /// Takes a record of the partition `source`, whose topic goes through these routes. `asked`: it is one of those that are
@@ -206,7 +228,7 @@ impl Model {
             self.dead += u64::from(rendered.is_err());
         }
         for (origin, command) in origins.into_iter().zip(out.encoded()).filter(|_| rendered.is_ok()) {
-            let asked = asked && self.chosen.contains(&origin.route);
+            let asked = asked && self.chosen.contains(&origin);
             self.command(origin, command, record, source, pass, asked);
         }
     }
@@ -215,36 +237,96 @@ impl Model {
     pub fn narrow(&mut self) {
         let unasked = std::mem::take(&mut self.unasked);
         self.keys.retain(|key, _| !unasked.contains(key));
+        for (key, why) in std::mem::take(&mut self.touched) {
+            _ = self.keys.get_mut(&key).map(|expected| *expected = Expected::Unknown(why));
+        }
     }
 
     fn command(&mut self, origin: Origin, command: Encoded<'_>, record: &Record, source: usize, pass: Pass, asked: bool) {
         let routes = self.routes.clone();
         let Write { kind, effect, .. } = &routes[origin.route].writes[origin.write];
-        let Some(key) = command.arg(1).map(<[u8]>::to_vec).filter(|_| command.arg(0) != Some(b"PUBLISH")) else { return };
-        if pass == Pass::Tail && !self.keys.contains_key(&key) {
-            return;
+        let name = String::from_utf8_lossy(command.arg(0).unwrap_or_default()).to_uppercase();
+        let (step, most) = match name.as_str() {
+            "PUBLISH" | "SPUBLISH" => return,
+            "DEL" | "UNLINK" => (1, usize::MAX),
+            "MSET" => (2, usize::MAX),
+            _ => (1, 1),
+        };
+        for (n, key) in command.args().skip(1).step_by(step).take(most).enumerate() {
+            if !self.concerns(key, pass, asked) {
+                continue;
+            }
+            let key = key.to_vec();
+            match (name.as_str(), kind) {
+                ("XADD", Kind::Xadd(x)) if !x.nomkstream => {
+                    let id = command.arg(x.id_at()).unwrap_or_default();
+                    self.entry(key, id, fields(command), Kept::by(x.trim.as_ref()), source, pass);
+                }
+                ("DEL" | "UNLINK", _) => self.delete(key, source, pass),
+                ("MSET", _) => {
+                    let written = Written::Value { print: print(command.arg(2 * n + 2)), lives: Lives::Forever, time: record.timestamp_ms };
+                    self.value(key, written, None, source, pass);
+                }
+                _ => {
+                    if let Some((value, lives)) = set(&name, command) {
+                        let version = if let Effect::IfNewer(by) = effect { Version::of(value, by) } else { None };
+                        let written = Written::Value { print: print(Some(value)), lives, time: record.timestamp_ms };
+                        self.value(key, written, version, source, pass);
+                    } else if !self.members(&key, &name, command, source, pass) {
+                        *self.uncompared.entry(name.clone()).or_default() += u64::from(pass == Pass::Range && asked);
+                        self.unfollowed(key, &name, kind, command);
+                    }
+                }
+            }
         }
+    }
+
+    /// Whether a key is to be followed; what is asked about counts from here on.
+    fn concerns(&mut self, key: &[u8], pass: Pass, asked: bool) -> bool {
+        let known = self.keys.contains_key(key);
         if asked {
-            self.unasked.remove(&key);
-        } else if !self.keys.contains_key(&key) {
-            self.unasked.insert(key.clone());
+            self.unasked.remove(key);
+        } else if !known && pass == Pass::Range {
+            self.unasked.insert(key.to_vec());
         }
-        match (command.arg(0), kind) {
-            (Some(b"XADD"), Kind::Xadd(x)) if !x.nomkstream => {
-                let id = command.arg(x.id_at()).unwrap_or_default();
-                self.entry(key, id, fields(command), Kept::by(x.trim.as_ref()), source, pass);
+        known || pass == Pass::Range
+    }
+
+    /// Takes what a command does to the elements of a hash, a set or a sorted set. `false`: it can't be followed.
+    fn members(&mut self, key: &[u8], name: &str, command: Encoded<'_>, source: usize, pass: Pass) -> bool {
+        let expires = matches!(name, "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT");
+        if expires || name == "PERSIST" {
+            let Some(Expected::Members(members)) = self.keys.get_mut(key) else { return false };
+            members.expires |= expires;
+            return true;
+        }
+        let Some((of, changes)) = changes(name, command) else { return false };
+        let expected = self.keys.entry(key.to_vec()).or_insert_with(|| Expected::Members(Members::new(of, [])));
+        match expected {
+            // Nothing is left of the value: the key was deleted.
+            Expected::Value(value) if pass == Pass::Range && value.may_be().all(|w| *w == Written::Nothing) => {
+                *expected = Expected::Members(Members::new(of, value.last.keys().copied()));
             }
-            (Some(b"SET"), _) => {
-                let print = print(command.arg(2));
-                let lives = lives(command);
-                let version = if let Effect::IfNewer(by) = effect { Version::of(command.arg(2).unwrap_or_default(), by) } else { None };
-                self.value(key, Written::Value { print, lives, time: record.timestamp_ms }, version, source, pass);
-            }
-            (Some(b"DEL"), _) => self.delete(key, source, pass),
-            (name, _) => {
-                let name = String::from_utf8_lossy(name.unwrap_or_default()).to_uppercase();
-                *self.uncompared.entry(name).or_default() += u64::from(pass == Pass::Range && asked);
-                self.keys.insert(key, Expected::Unknown);
+            Expected::Members(members) if members.of == of => {}
+            Expected::Unknown(_) => {}
+            _ => *expected = Expected::Unknown(KINDS.into()),
+        }
+        if let Expected::Members(members) = expected {
+            changes.into_iter().for_each(|(element, change)| members.change(element, change, source, pass));
+        }
+        true
+    }
+
+    /// A command that can't be followed writes this key, and perhaps others that it names.
+    fn unfollowed(&mut self, key: Vec<u8>, name: &str, kind: &Kind, command: Encoded<'_>) {
+        let why: Arc<str> = format!("what {name} leaves can't be told").into();
+        self.keys.insert(key, Expected::Unknown(why.clone()));
+        if !kind.writes_one_key() {
+            for arg in command.args().skip(2) {
+                match self.keys.get_mut(arg) {
+                    Some(expected) => *expected = Expected::Unknown(why.clone()),
+                    None => _ = self.touched.insert(arg.to_vec(), why.clone()),
+                }
             }
         }
     }
@@ -254,9 +336,9 @@ impl Model {
         let begun = || Expected::Stream(Stream { ids: ids.unwrap_or_default(), ..Stream::default() });
         let expected = self.keys.entry(key).or_insert_with(begun);
         // A stream of which some ids are said, and some are not, is not followed.
-        let Expected::Stream(stream) = expected else { return *expected = Expected::Unknown };
+        let Expected::Stream(stream) = expected else { return expected.mixed() };
         if ids != Some(stream.ids) {
-            return *expected = Expected::Unknown;
+            return *expected = Expected::Unknown(IDS.into());
         }
         stream.kept = stream.kept.min(kept);
         let entries = stream.sources.entry(source).or_default();
@@ -266,7 +348,7 @@ impl Model {
 
     fn value(&mut self, key: Vec<u8>, written: Written, version: Option<Version>, source: usize, pass: Pass) {
         let expected = self.keys.entry(key).or_insert_with(|| Expected::Value(Value::default()));
-        let Expected::Value(value) = expected else { return *expected = Expected::Unknown };
+        let Expected::Value(value) = expected else { return expected.mixed() };
         match pass {
             Pass::Range => {
                 value.last.insert(source, written);
@@ -288,7 +370,8 @@ impl Model {
             Some(Expected::Stream(stream)) if pass == Pass::Range && stream.sources.keys().all(|s| *s == source) => {
                 *stream = Stream { kept: stream.kept, ids: stream.ids, whole: true, ..Stream::default() };
             }
-            Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown),
+            Some(Expected::Stream(_)) => _ = self.keys.insert(key, Expected::Unknown(DELETED.into())),
+            Some(Expected::Members(members)) => members.delete(source, pass),
             _ => self.value(key, Written::Nothing, None, source, pass),
         }
     }
@@ -308,56 +391,31 @@ fn fields(command: Encoded<'_>) -> Vec<&[u8]> {
     args.skip(1).collect()
 }
 
-fn lives(command: Encoded<'_>) -> Lives {
-    let number = || std::str::from_utf8(command.arg(4)?).ok()?.parse::<i64>().ok();
-    match (command.arg(3), number()) {
-        (Some(b"EX"), Some(s)) => Lives::For(s * 1000),
-        (Some(b"PX"), Some(ms)) => Lives::For(ms),
-        (Some(b"PXAT"), Some(ms)) => Lives::Until(ms),
-        _ => Lives::Forever,
-    }
+/// The value that a command sets, and how long it lives; `None`: it sets none, or what it leaves depends on what stood there.
+fn set<'c>(name: &str, command: Encoded<'c>) -> Option<(&'c [u8], Lives)> {
+    let number = |at: usize| std::str::from_utf8(command.arg(at)?).ok()?.parse::<i64>().ok();
+    let (value, lives) = match name {
+        "SET" => {
+            let unit = command.arg(3).map(<[u8]>::to_ascii_uppercase);
+            let lives = match unit.as_deref() {
+                None => Lives::Forever,
+                Some(b"EX") => Lives::For(number(4)?.checked_mul(1000)?),
+                Some(b"PX") => Lives::For(number(4)?),
+                Some(b"EXAT") => Lives::Until(number(4)?.checked_mul(1000)?),
+                Some(b"PXAT") => Lives::Until(number(4)?),
+                Some(_) => return None,
+            };
+            (2, Some(lives).filter(|_| command.arg(5).is_none())?)
+        }
+        "SETEX" => (3, Lives::For(number(2)?.checked_mul(1000)?)),
+        "PSETEX" => (3, Lives::For(number(2)?)),
+        "GETSET" => (2, Lives::Forever),
+        _ => return None,
+    };
+    Some((command.arg(value)?, lives))
 }
 
 /// The print of a value.
 pub fn print(value: Option<&[u8]>) -> Print {
     xxhash_rust::xxh3::xxh3_128(value.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::record::TopicPartition;
-    use crate::core::template::Template;
-    use crate::core::write::{Fields, Xadd};
-
-    #[test]
-    fn of_an_id_that_a_write_says_its_time_is_compared_or_all_of_it() {
-        let print = |ids: Ids, id: &str| ids.print(id.as_bytes(), [b"a".as_slice(), b"b"]);
-        for (said, ids, same, other) in [
-            ("*", Ids::Given, "7-1", None),
-            ("5-*", Ids::Time, "5-9", Some("6-0")),
-            ("5-3", Ids::Whole, "5-3", Some("5-4")),
-            ("5", Ids::Whole, "5-0", Some("5-1")),
-        ] {
-            assert_eq!(Ids::of(said.as_bytes()), Some(ids), "{said}");
-            assert_eq!(print(ids, said), print(ids, same), "{said}");
-            assert!(other.is_none_or(|other| print(ids, said) != print(ids, other)), "{said}");
-        }
-        assert_eq!((Ids::of(b"x-*"), Ids::of(b"-1")), (None, None));
-    }
-
-    #[test]
-    fn a_stream_of_which_only_some_ids_are_said_is_not_followed() {
-        let xadd = |id: &str| {
-            let (key, id) = (Template::parse("s").unwrap(), Template::parse(id).unwrap());
-            Write::new(Kind::Xadd(Xadd { key, fields: Fields::All, id, trim: None, nomkstream: false, ahead_max_ms: 1_000 }))
-        };
-        for (ids, followed) in [(["*", "*"], true), (["{timestamp}-*", "{timestamp}-*"], true), (["*", "{timestamp}-*"], false)] {
-            let routes = [Route::new("r", "t", ids.map(xadd).into())];
-            let mut model = Model::new(routes.into(), vec![0], 100);
-            model.take(&Record::copy(TopicPartition::new("t", 0), 0, Some(107), None, Some(br#"{"a":1}"#), []), &[0], 0, Pass::Range, true);
-            assert_eq!(matches!(model.keys[b"s".as_slice()], Expected::Stream(_)), followed, "{ids:?}");
-            assert_eq!(model.ahead_ms, 7);
-        }
-    }
 }

@@ -50,7 +50,7 @@ impl Others {
         let mut all = BTreeSet::new();
         for at in partitions {
             for route in through(routes, &at.topic).into_iter().map(|r| &routes[r]) {
-                let keyed = route.writes.iter().filter_map(|w| Some((w.kind.key_template().filter(|key| counts(key))?, &w.kind)));
+                let keyed = route.writes.iter().flat_map(|w| keys(&w.kind).filter(|key| counts(key)).map(|key| (key, &w.kind)));
                 all.extend(keyed.map(|(key, kind)| (key.pieces(at), may(kind, route.tombstone))));
             }
         }
@@ -61,6 +61,15 @@ impl Others {
     pub fn of(&self, key: &[u8]) -> May {
         self.0.iter().filter(|(pattern, _)| matches(pattern, key)).fold(May::default(), |all, (_, may)| all.or(*may))
     }
+}
+
+/// What its keys are made of: of a command that may write more than one, each argument.
+fn keys(kind: &Kind) -> impl Iterator<Item = &Template> {
+    let more = match kind {
+        Kind::Command(args) if !kind.writes_one_key() => args.get(2..).unwrap_or_default(),
+        _ => &[],
+    };
+    kind.key_template().into_iter().chain(more)
 }
 
 /// What a write may do to its key.
@@ -125,6 +134,9 @@ mod tests {
         assert_eq!(may(set("l:{key}"), "l:a"), May { set: Some(1), ..May::default() });
         assert!(others(vec![set("l:{key}")], Tombstone::Del).of(b"l:a").end);
         assert!(may(Kind::Command(vec![template("RENAME"), template("l:{key}{value.x}")]), "l:a").end);
+        let words = |words: &[&str]| Kind::Command(words.iter().map(|w| template(w)).collect());
+        assert!(may(words(&["MSET", "a", "1", "b:{key}", "2"]), "b:x").end, "its second key");
+        assert_eq!(may(words(&["HSET", "h", "b:{key}", "2"]), "b:x"), May::default(), "a field is no key");
         assert_eq!(may(Kind::Publish { channel: template("c"), message: template("m") }, "c"), May::default());
         let both = others(vec![xadd("s", Some(5)), xadd("{key}", Some(3)), set("other")], Tombstone::Skip);
         assert_eq!(both.of(b"s"), May { add: Some(Kept::AtLeast(3)), ..May::default() }, "the least that is kept");

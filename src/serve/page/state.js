@@ -114,7 +114,7 @@ function drawStatus() {
   say(figures.latency.note, late.some((n) => n) ? `99 % ${within(late, bounds, 0.99)}` : 'no records now');
   const dead = status.routes.reduce((sum, r) => sum + r.dead, 0);
   say(figures.dead.value, count(dead));
-  say(figures.dead.note, dead ? 'kept, with their reasons' : 'none since the start');
+  say(figures.dead.note, dead ? 'since the start, kept with reasons' : 'none since the start');
   const { used_memory_bytes: used, maxmemory_bytes: most, streams = [] } = status.redis ?? {};
   say(figures.memory.value, bytes(used));
   say(figures.memory.note, status.redis ? `${most ? `of ${bytes(most)}` : 'no limit'}, ${count(streams.reduce((sum, s) => sum + s.entries, 0))} entries` : 'not known');

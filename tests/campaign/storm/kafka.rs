@@ -2,6 +2,7 @@
 use super::redis::millis;
 use crate::bed::Bed;
 use crate::support::kafka;
+use crate::support::process::Process;
 use crate::support::{eventually, pass, signal};
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -65,12 +66,12 @@ pub(crate) fn max_poll(bed: &mut Bed<'_>, rng: &mut StdRng) {
     let read = |thread: &Path, what: &str| std::fs::read_to_string(thread.join(what)).unwrap();
     let poller = threads.into_iter().find(|t| read(t, "comm").trim() == "poller").unwrap();
     let held = ["-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:delay_enter=30000000:when=1", "-p"];
-    let mut tracer = Command::new("strace").args(held).arg(poller.file_name().unwrap()).spawn().unwrap();
+    let mut tracer = Process::start(Command::new("strace").args(held).arg(poller.file_name().unwrap()));
     eventually("the tracer is there", 10, || !read(&poller, "status").contains("TracerPid:\t0"));
     // It has something to log when it claims again.
     bed.wire.reset(1);
     let alone = catch_unwind(AssertUnwindSafe(|| bed.until_alone(1 - sleeper)));
     signal(tracer.id(), "INT");
-    tracer.wait().unwrap();
+    tracer.ended();
     assert!(alone.is_ok(), "the poller was held, and the group did not give its partitions away");
 }

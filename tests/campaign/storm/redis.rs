@@ -1,5 +1,6 @@
 //! What befalls Redis itself.
 use crate::bed::{Bed, PARTITIONS, redis_server};
+use crate::support::process::joined;
 use crate::support::proxy::{Plan, Proxy};
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, free_port, pass, signal};
@@ -125,7 +126,7 @@ pub(crate) fn busy(bed: &mut Bed<'_>, rng: &mut StdRng) {
     bed.until_seen("redis-refuses");
     pass(millis(rng, 0..1000));
     redis::cmd("SCRIPT").arg("KILL").query::<()>(&mut ends).unwrap();
-    assert!(script.join().unwrap().is_err(), "the script was killed");
+    assert!(joined("the script ends", script).is_err(), "the script was killed");
 }
 
 /// A partition's state is deleted while its owner lives: it goes on from memory.
