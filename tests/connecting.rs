@@ -2,6 +2,7 @@
 use crate::support::certificates::Certificates;
 use crate::support::command::check;
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::process::Process;
 use crate::support::redis_server::{Kind, RedisServer};
 use crate::support::sequence::Ticks;
 use crate::support::{eventually, free_port, kafka, signal};
@@ -78,7 +79,7 @@ fn what_answers_in_another_protocol_is_no_redis_and_ends_the_start() {
 /// A Sentinel that watches nothing.
 struct Sentinel {
     port: u16,
-    child: std::process::Child,
+    _process: Process,
     _dir: tempfile::TempDir,
 }
 
@@ -87,16 +88,10 @@ impl Sentinel {
         let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
         let file = dir.path().join("sentinel.conf");
         std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\nprotected-mode no\n")).unwrap();
-        let child = std::process::Command::new("redis-server").arg(&file).arg("--sentinel").stdout(std::process::Stdio::null()).spawn().unwrap();
-        let sentinel = Self { port, child, _dir: dir };
+        let process = Process::start(std::process::Command::new("redis-server").arg(&file).arg("--sentinel").stdout(std::process::Stdio::null()));
+        let sentinel = Self { port, _process: process, _dir: dir };
         eventually("the Sentinel listens", 10, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         sentinel
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = (self.child.kill(), self.child.wait());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Kafka hides or removes rightly (aborted records, markers of transactions, expired and compacted records) leaves no lag
 //! behind and is no loss, now or after the next start. What is truly lost is named.
 use crate::support::daemon::{Daemon, Setup, binary};
+use crate::support::process::output;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, kafka, unique};
 use rdkafka::Message as _;
@@ -104,8 +105,9 @@ fn aborted_transactions_behind_a_rewind_to_the_latest_leave_no_lag() {
     let daemon = bed.start();
     bed.wait_no_lag(&daemon, "before");
     let rewind = |to: &str| {
-        let done = Command::new(binary()).arg("--config").arg(daemon.config()).args(["rewind", "--topic", &bed.topic, "--yes", "--to-offset", to]).output();
-        assert!(done.unwrap().status.success());
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(daemon.config()).args(["rewind", "--topic", &bed.topic, "--yes", "--to-offset", to]);
+        assert!(output(&mut command).status.success());
     };
     // The offset before the last marker: nothing but that is to come.
     rewind("-1");

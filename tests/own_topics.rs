@@ -2,6 +2,7 @@
 use crate::support::command::check;
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::kafka::{self, Produce};
+use crate::support::process::output;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, unique};
 use rdkafka::message::{Headers as _, Message as _};
@@ -31,7 +32,7 @@ fn topics(daemon: &Daemon) -> Vec<String> {
 
 /// What another run with its configuration prints.
 fn said(daemon: &Daemon, arguments: &[&str]) -> String {
-    let output = Command::new(binary()).arg("--config").arg(daemon.config()).args(arguments).output().unwrap();
+    let output = output(Command::new(binary()).arg("--config").arg(daemon.config()).args(arguments));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

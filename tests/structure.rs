@@ -328,7 +328,7 @@ fn every_condition_has_a_test_that_it_begins_and_one_that_it_ends() {
             let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
             let body = text.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("{code}: there is no {test}")).1;
             let body = body.split("\n}\n").next().unwrap_or_default();
-            let spelled = [format!("\"{code}\""), format!("Doubt::{}", code[..1].to_uppercase() + &code[1..])];
+            let spelled = [format!("\"{code}\""), format!("\"+{code}\""), format!("\"-{code}\""), format!("Doubt::{}", code[..1].to_uppercase() + &code[1..])];
             assert!(spelled.iter().any(|s| body.contains(s)), "{code}: {test} does not speak of it");
         }
     }

@@ -2,6 +2,7 @@
 use crate::support::daemon::{Daemon, Setup, binary};
 use crate::support::eventually;
 use crate::support::kafka::{self, Produce};
+use crate::support::process::output;
 use crate::support::redis_server::RedisServer;
 use std::process::{Command, Output};
 
@@ -9,7 +10,7 @@ const BEFORE: &str = "1960-01-01T00:00:00Z";
 const NEVER: &str = "9999-12-30T00:00:00Z";
 
 fn run(daemon: &Daemon, words: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Command::new(binary()).arg("--config").arg(daemon.config()).args(words).output().unwrap();
+    let Output { status, stdout, stderr } = output(Command::new(binary()).arg("--config").arg(daemon.config()).args(words));
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 

@@ -4,6 +4,7 @@ use crate::support::daemon::Setup;
 use crate::support::http::ask;
 use crate::support::kafka::{self, Produce, Producer};
 use crate::support::kafka_server::KafkaServer;
+use crate::support::process::output;
 use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, pass};
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,13 +65,8 @@ fn every_client_of_kafka_logs_in_by_the_token_of_a_command_and_by_its_next_one()
     let first = runs(folder.path());
     eventually("the command runs again", 30, || runs(folder.path()) > first + 1);
     assert!(runs(folder.path()) < 10, "{} runs", runs(folder.path()));
-    let output = std::process::Command::new(crate::support::daemon::binary())
-        .arg("--config")
-        .arg(daemon.config())
-        .args(["check", "--connect"])
-        .env(name, value)
-        .output()
-        .unwrap();
+    let mut check = std::process::Command::new(crate::support::daemon::binary());
+    let output = output(check.arg("--config").arg(daemon.config()).args(["check", "--connect"]).env(name, value));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("topic ticks with 2 partitions"), "{said}");
     pass(Duration::from_secs(1));

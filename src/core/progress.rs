@@ -121,7 +121,7 @@ mod tests {
         open(&mut flow, generations[0]);
         assert!(look(&flow, 0).is_none() && look(&flow, 1).is_none());
         match look(&flow, 2) {
-            Some(Telling::Raise { code: CODE, message, .. }) => assert_eq!(message, "1 of 2 assigned partitions are open, 1 are being opened"),
+            Some(Telling::Raise { code: "partitions-opening", message, .. }) => assert_eq!(message, "1 of 2 assigned partitions are open, 1 are being opened"),
             other => panic!("{other:?}"),
         }
         open(&mut flow, generations[1]);

@@ -84,7 +84,9 @@ impl KafkaServer {
     /// Changes what the user `bridge` may do: words of kafka-acls, such as `--add --allow-principal User:bridge --operation Read`.
     pub(crate) fn acl(&self, words: &str) {
         let server = format!("127.0.0.1:{}", self.inner);
-        let done = java().args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &server, "--force"]).args(words.split(' ')).output().unwrap();
+        let mut command = java();
+        command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &server, "--force"]).args(words.split(' '));
+        let done = process::output(&mut command);
         assert!(done.status.success(), "{words}: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     }
 

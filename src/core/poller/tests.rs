@@ -24,8 +24,8 @@ impl Bench {
         while let Some(action) = self.poller.next_action(false) {
             match action {
                 Action::Tell(Telling::Raise { code, subject, .. } | Telling::Alert { code, subject, .. }) => _ = self.held.insert((code, subject)),
-                Action::Tell(Telling::Clear { code, subject }) => _ = self.held.remove(&(code, subject)),
-                Action::Tell(Telling::ClearSubject(of)) => self.held.retain(|(_, subject)| *subject != of),
+                Action::Tell(Telling::Clear { code, subject } | Telling::Leave { code, subject }) => _ = self.held.remove(&(code, subject)),
+                Action::Tell(Telling::ClearSubject(of) | Telling::LeaveSubject(of)) => self.held.retain(|(_, subject)| *subject != of),
                 Action::Seek(places) => self.poller.sought(places.into_iter().map(|(generation, ..)| (generation, Ok(()))), || self.now),
                 Action::Commit { positions, awaited: true, .. } => self.committed.push(positions),
                 _ => {}
