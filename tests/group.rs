@@ -94,7 +94,10 @@ fn while_a_dead_member_is_waited_for_that_is_said_with_how_long_it_can_take() {
     assert!(told.message.contains("20 s at most (session.timeout.ms)") && !told.needs_person, "{told:?}");
     assert!(!status.ready);
     let readyz = daemon.get("/readyz").unwrap();
-    assert!(readyz.starts_with("no\ngroup-waits: ") && readyz.contains("20 s at most") && readyz.contains("What to do: "), "{readyz}");
+    assert!(
+        readyz.starts_with("no: 0 of 0 assigned partitions are open\ngroup-waits: ") && readyz.contains("20 s at most") && readyz.contains("What to do: "),
+        "{readyz}"
+    );
     assert!(daemon.log().contains("20 s at most (session.timeout.ms)"));
     daemon.wait_settled(200);
     eventually("the wait is over", 10, || !daemon.holds("group-waits"));
@@ -136,7 +139,7 @@ fn a_pattern_that_matches_no_topic_is_said_and_taken_up_when_one_comes() {
     let daemon = by_default("none", &redis).routes(&routes).start();
     eventually("it is said", 20, || daemon.message("topic-missing").contains(&base));
     let readyz = daemon.get("/readyz").unwrap();
-    assert!(readyz.starts_with("no\ntopic-missing: ") && readyz.contains(&base), "{readyz}");
+    assert!(readyz.starts_with("no: 0 of 0 assigned partitions are open\ntopic-missing: ") && readyz.contains(&base), "{readyz}");
     assert!(!daemon.holds("group-waits"), "one reason, told once");
     let topic = format!("{base}.ticks");
     kafka::create(&topic, 2, &[]);

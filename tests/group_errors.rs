@@ -123,8 +123,8 @@ fn what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_mo
         (Start, JoinGroup, RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION, "kafka-unsupported", "upgrade the brokers"),
         (Flowing, Fetch, RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE, "kafka-unsupported", "change the codec"),
         (Flowing, Fetch, RD_KAFKA_RESP_ERR_UNKNOWN, "kafka-errors", "asks again by itself"),
-        (Start, OffsetFetch, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "kafka-unanswered", "as soon as Kafka answers"),
-        (Start, ListOffsets, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "kafka-unanswered", "as soon as Kafka answers"),
+        (Start, OffsetFetch, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "kafka-refused", "allow Describe and Read"),
+        (Start, ListOffsets, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "kafka-refused", "allow Describe and Read"),
     ];
     each(&cases, |(from, request, error, code, remedy)| {
         let what = format!("{request:?} answered by {error:?}");
@@ -146,7 +146,7 @@ fn what_kafka_refuses_is_named_within_ten_seconds_and_over_when_it_does_so_no_mo
         println!("{what}: {code} after {:?}", since.elapsed());
         let told = mocked.holds(code).unwrap();
         assert!(told.remedy.contains(remedy), "{what}: {told:?}");
-        assert_eq!(told.needs_person, ["group-refused", "kafka-unsupported"].contains(&code), "{what}: {told:?}");
+        assert_eq!(told.needs_person, ["group-refused", "kafka-refused", "kafka-unsupported"].contains(&code), "{what}: {told:?}");
         mocked.cluster.clear_request_errors(request);
         mocked.wait_applied(&what);
         mocked.produce();

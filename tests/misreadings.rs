@@ -69,7 +69,7 @@ fn table() -> Vec<(String, &'static [&'static str], &'static str)> {
             ],
             "3600",
         ),
-        (write("set = { key = \"k\", value = \"v\", ttl = \"3600\" }"), &["found \"3600\"", "did you mean \"3600s\"?"], "3600"),
+        (write("set = { key = \"k\", value = \"v\", ttl = \"3600\" }"), &["found \"3600\"", "did you mean \"3600s\"?"], "\"3600\""),
         (section("redis.connect_timeout = 5"), &["1:25: redis.connect_timeout: found 5", "did you mean \"5s\" or \"5ms\"?"], "5"),
         (section("batch.linger = \"5\""), &["did you mean \"5s\" or \"5ms\"?"], "\"5\""),
         (section("drain.deadline = \"8 S\""), &["did you mean \"8s\"?"], "\"8 S\""),
@@ -81,8 +81,8 @@ fn table() -> Vec<(String, &'static [&'static str], &'static str)> {
         (section("http.enabled = 1"), &["did you mean true?"], "1"),
         (section("kafka.group = 7"), &["allowed: a text in quotes; did you mean \"7\"?"], "7"),
         (section("kafka.brokers = 9092"), &["a list such as [\"a\", \"b\"], or a text with names between commas"], "9092"),
-        ("[route]\nname = \"r\"\n".into(), &["1:2: route: found a table; allowed: tables, each begun by [[route]]; did you mean [[route]]?"], "route"),
-        ("[[route]]\nname = \"r\"\ntopics = [\"t\"]\n[route.write]\ndel = { key = \"k\" }\n".into(), &["did you mean [[route.write]]?"], "write"),
+        ("[route]\nname = \"r\"\n".into(), &["1:2: route: found a table; allowed: tables, each begun by [[route]]; did you mean \"[[route]]\"?"], "route"),
+        ("[[route]]\nname = \"r\"\ntopics = [\"t\"]\n[route.write]\ndel = { key = \"k\" }\n".into(), &["did you mean \"[[route.write]]\"?"], "write"),
         // Names.
         (section("brokers = [\"h:9092\"]"), &["1:1: brokers: found an unknown key", "did you mean \"kafka.brokers\"?"], "brokers"),
         (section("kafka.gruop = \"g\""), &["did you mean \"group\"?"], "gruop"),
@@ -97,8 +97,8 @@ fn table() -> Vec<(String, &'static [&'static str], &'static str)> {
         (ROUTE.replace("[\"t\"]", "\"\""), &["3:10: route.0.topics: found []; allowed: at least one topic"], "\"\""),
         ("[[route]]\nname = \"r\"\nwrite = []\n".into(), &["1:1: route.0.topics: found nothing; allowed: a value: this key has no default"], "[[route]]"),
         // What is no TOML.
-        (section("redis.lanes = = 4"), &["1:15: TOML: found", "texts in quotes"], "="),
-        (section("kafka.group = mine"), &["1:15: TOML: found", "texts in quotes"], "m"),
+        (section("redis.lanes = = 4"), &["1:15: TOML: found", "texts in quotes"], "***"),
+        (section("kafka.group = mine"), &["1:15: TOML: found", "texts in quotes"], "***"),
     ]
 }
 

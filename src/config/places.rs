@@ -183,11 +183,21 @@ pub(super) fn of_error(text: &str, schema: &Value, span: Range<usize>) -> Place 
     let visible = is_harmless(schema, section, line);
     // As far as the sign behind a name, all is as TOML wants it.
     let known = if visible { line.len() } else { line.find('=').map_or(0, |at| at + 1) };
+    let hidden = begins + known;
+    let end = floor(span.end.clamp(start, ends.max(start)));
     let shown = |part: Range<usize>| {
-        let seen = &text[part.start..part.end.min(begins + known).max(part.start)];
-        if part.end > begins + known && part.start <= begins + known { format!("{seen} {HIDDEN}") } else { seen.to_owned() }
+        let seen = &text[part.start..part.end.min(hidden).max(part.start)];
+        // What is hidden is shown once: as what is marked, where that lies in it.
+        let marks = part == (start..end) || (start == end && part.start == end);
+        match (part.end > hidden, start > hidden) {
+            (false, _) => seen.to_owned(),
+            (true, true) if part.end == start => format!("{seen} "),
+            (true, true) => if marks { HIDDEN } else { "" }.to_owned(),
+            (true, false) if part.start <= hidden => format!("{seen} {HIDDEN}"),
+            (true, false) => String::new(),
+        }
     };
-    place(text, begins..ends, start..floor(span.end.clamp(start, ends.max(start))), shown)
+    place(text, begins..ends, start..end, shown)
 }
 
 /// Whether a line that no parser has understood surely holds no secret: it names a known key, and nothing that smells of one.

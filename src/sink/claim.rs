@@ -172,7 +172,7 @@ impl<L: Log> Claimer<L> {
             let message = format!("Kafka does not let this client see the topic {}, which a route names", found.refused.join(", "));
             self.conditions.alert("kafka-refused", "topics", &message, "allow Describe and Read on it to this client");
         }
-        self.topic_missing.store(!found.missing.is_empty(), Ordering::Relaxed);
+        self.topic_missing.store(!found.missing.is_empty() || !unmatched.is_empty(), Ordering::Relaxed);
         self.topic_refused.store(!found.refused.is_empty(), Ordering::Relaxed);
         if bare && found.partitions > 0 {
             let message = standby(self.log.members(), found.partitions);
