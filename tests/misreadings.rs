@@ -165,7 +165,7 @@ fn what_is_hardly_meant_is_a_note_of_a_check_and_a_warning_at_the_start() {
     assert!(!said.contains("note:"), "{said}");
     let (code, said) = check(&kept(&when("1 > 2")), &[], &[]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("note: FILE: route.0.write.0.when: \"1 > 2\" never holds, whatever the record"), "{said}");
+    assert!(said.contains("note: FILE: route.0.write.0.when: \"1 > 2\" is false for every record"), "{said}");
     let (code, said) = check(&kept(&set("s:{{key}}")), &[], &[]);
     assert_eq!(code, Some(0));
     assert!(said.contains("note: FILE: route.0.write.0.set.key: \"s:{{key}}\" renders the text {key} itself"), "{said}");

@@ -59,7 +59,7 @@ fn a_pattern_leaves_out_the_dead_letter_topic_and_kafkas_own_and_says_so() {
     assert_eq!(daemon.stop(), 0);
     let log = daemon.log();
     assert!(log.contains("route r: 1 dead letter since this process began; the last one (undecodable)"), "{log}");
-    assert!(log.contains("route r: 6 dead letters since this process began, 5 of them since this was told last"), "{log}");
+    assert!(log.contains("route r: 6 dead letters since this process began, 5 of them since the last such line"), "{log}");
     assert!(log.contains(&format!("matches {dead}, which is left out: it is the dead-letter topic")), "{log}");
     // Beforehand, too.
     let said = said(&daemon, &["check", "--connect"]);

@@ -63,7 +63,7 @@ fn what_was_not_compared_has_a_count_a_reason_and_an_exit_code_of_its_own() {
     for line in [
         "not compared: 21 commands of INCR",
         "not compared: 7 keys: what INCR leaves can't be told",
-        "not compared: 7 fields: what HSETNX or HINCRBY leaves depends on what stood there",
+        "not compared: 7 fields: what HSETNX or HINCRBY leaves depends on the value before",
     ] {
         assert!(told.lines().any(|l| l == line), "{line}: {told}");
     }

@@ -41,7 +41,7 @@ pub(super) fn ask(valid: &Valid, ends: &mut Ends) {
         told(&rights::read(kafka, topic), &what, &format!("Read on the {what}"), ends);
         if let Some(Err(why)) = log.as_ref().map(|log| log.compacted(topic)) {
             ends.notes.push(format!(
-                "Kafka: {what}: its cleanup.policy can't be read ({why}): a claim whose last record is gone halts then; allow DescribeConfigs on the {what}"
+                "Kafka: {what}: its cleanup.policy can't be read ({why}): without it a partition halts whose last settled record was compacted away; allow DescribeConfigs on the {what}"
             ));
         }
     }

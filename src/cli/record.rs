@@ -101,7 +101,7 @@ fn through(routes: &[Route], r: usize, record: &Record) -> Through {
     let missing = (0..route.writes.len()).filter(|w| outcome.expired > 0 && !origins.contains(w) && !left_out(*w));
     let expired = missing.map(|w| format!("{}: its ttl is zero or less, so it has expired and is not written", name(w))).collect();
     let conditions = judged.iter().map(|j| Judged::new(j, record)).collect();
-    let letter = outcome.letter.then_some("a dead letter, by its headers: a route that reads its topic by a pattern only drops it");
+    let letter = outcome.letter.then_some("its headers mark it as a dead letter: a route that matches its topic only by a pattern drops it");
     let dead = rendered.err().map(|p| p.write.map_or_else(|| p.reason.clone(), |w| format!("{}: {}", name(w), p.reason)));
     Through { route: route.name.clone(), commands: if dead.is_some() { Vec::new() } else { commands }, expired, letter, tombstone, conditions, dead }
 }

@@ -158,7 +158,7 @@ fn report(drained: Option<Drained>) -> Exit {
             let told = match (left, unknown) {
                 (_, 0) => "stopped with records left to the next start",
                 (0, _) => "stopped while partitions were being claimed: whether they have records left is not known",
-                _ => "stopped with records left to the next start, and with partitions of which that is not known",
+                _ => "stopped with records left to the next start; of some partitions it is not known whether they have any",
             };
             tracing::warn!(code = "records-left", partitions = left, unknown, "{told}");
             Exit::Left

@@ -36,7 +36,7 @@ pub(super) fn compile_when(c: &mut Checker<'_>, at: &str, when: Option<&str>, de
         }
         Ok(condition) => {
             if let Some(holds) = condition.truth().constant() {
-                c.warn(&key, format_args!("{text:?} {}, whatever the record", if holds { "always holds" } else { "never holds" }));
+                c.warn(&key, format_args!("{text:?} is {} for every record", if holds { "true" } else { "false" }));
             }
             Some(condition)
         }

@@ -34,8 +34,16 @@ impl fmt::Display for Mistake {
             Some(nearest) => write!(f, "; did you mean {nearest:?}?")?,
             None => {}
         }
+        write!(f, "{}", number(&self.key))?;
         self.source.place.iter().try_for_each(|place| write!(f, "\n{place}"))
     }
+}
+
+/// The number of the write that a key is of, as reports count: from 1.
+fn number(key: &str) -> String {
+    let words: Vec<&str> = key.split('.').collect();
+    let write = if let ["route", _, "write", n, ..] = words.as_slice() { n.parse::<usize>().ok() } else { None };
+    write.map(|n| format!(" (write {})", n + 1)).unwrap_or_default()
 }
 
 /// All that is wrong with a configuration.

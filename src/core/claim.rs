@@ -218,7 +218,11 @@ fn above_the_state(f: &Facts, commit: i64, offset: i64) -> Notice {
 fn within_log(f: &Facts, from: &Memory, notice: Option<Notice>) -> Decision {
     let Memory { position, last, unread, rebuild } = *from;
     if position < f.low {
-        let reason = format!("the position is {position}, and Kafka's log begins at {}: what was between was deleted before it was read", f.low);
+        let reason = format!(
+            "Kafka has deleted the offsets from {position} to {} before they were read: the position is {position}, and the log begins at {}",
+            f.low - 1,
+            f.low
+        );
         return Decision::Halt { code: "history-gone", reason };
     }
     if position > f.high {

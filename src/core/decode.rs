@@ -95,10 +95,14 @@ fn looks_like(payload: &[u8]) -> Option<String> {
         // Behind the id: JSON, Avro or Protobuf.
         [0, a, b, c, d, rest @ ..] => {
             let id = u32::from_be_bytes([*a, *b, *c, *d]);
-            let inside = if rest.starts_with(b"{") { "; JSON stands behind it: use a serializer without a registry" } else { "" };
-            Some(format!("it has the framing of Confluent's schema registry (a zero byte and schema id {id}){inside}; this build reads none: {OTHER_FORMAT}"))
+            let inside = if rest.starts_with(b"{") { "; JSON follows it: a serializer without a registry would do" } else { "" };
+            Some(format!(
+                "it has the framing of Confluent's schema registry (a zero byte and schema id {id}){inside}; this build reads no such framing: {OTHER_FORMAT}"
+            ))
         }
-        [3, 0 | 5, rest @ ..] if rest.len() >= 16 => Some(format!("it has the framing of AWS Glue's schema registry; this build reads none: {OTHER_FORMAT}")),
+        [3, 0 | 5, rest @ ..] if rest.len() >= 16 => {
+            Some(format!("it has the framing of AWS Glue's schema registry; this build reads no such framing: {OTHER_FORMAT}"))
+        }
         [.., 0] => Some("it ends with a zero byte, as strings of C do; produce it without".into()),
         _ => looks_like_text(payload),
     }
@@ -224,8 +228,8 @@ mod tests {
             ([b"\xfe\xff".to_vec(), utf16("{}", u16::to_be_bytes)].concat(), "UTF-16, big-endian; produce UTF-8"),
             (utf16("{\"a\":1}", u16::to_le_bytes), "UTF-16, little-endian"),
             (utf16("{\"a\":1}", u16::to_be_bytes), "UTF-16, big-endian"),
-            (b"\0\0\0\x01\x02\x06abc".to_vec(), "Confluent's schema registry (a zero byte and schema id 258); this build reads none"),
-            (b"\0\0\0\0\x07{\"a\":1}".to_vec(), "schema id 7); JSON stands behind it"),
+            (b"\0\0\0\x01\x02\x06abc".to_vec(), "Confluent's schema registry (a zero byte and schema id 258); this build reads no such framing"),
+            (b"\0\0\0\0\x07{\"a\":1}".to_vec(), "schema id 7); JSON follows it"),
             ([&b"\x03\x00"[..], &[9; 16], b"x"].concat(), "AWS Glue's schema registry"),
             (b"\x1f\x8b\x08\0".to_vec(), "compressed with gzip; let Kafka compress"),
             (b"\x28\xb5\x2f\xfd\0".to_vec(), "compressed with zstd"),

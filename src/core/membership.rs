@@ -136,9 +136,9 @@ impl Membership {
         told
     }
 
-    /// Whether somebody should look why it has no partitions: it is in the group, or has not asked to be let in.
+    /// Whether somebody should look why it has no partitions: it is in the group, or has not asked to be let in. A refusal says why.
     pub fn bare(&self, now: Duration) -> bool {
-        matches!(self.step, Step::Begins | Step::Joined) && self.bare.is_some_and(|since| now >= since + BARE_FOR)
+        self.refused.is_none() && matches!(self.step, Step::Begins | Step::Joined) && self.bare.is_some_and(|since| now >= since + BARE_FOR)
     }
 
     /// What is over since no error has come for a while.
@@ -167,12 +167,14 @@ impl Membership {
         let group = &self.terms.group;
         let mut message = match step {
             _ if syncs > 1 => {
-                format!("the group {group} is not joined: its coordinator lets this bridge in and then gives it no share, {syncs} times so far (SyncGroup)")
+                format!(
+                    "the group {group} is not joined: its coordinator has accepted this bridge {syncs} times and then refused it its partitions (SyncGroup)"
+                )
             }
             Step::Coordinator => {
-                format!("the group {group} is not joined: its coordinator is not known or not reached yet; that takes until a broker has taken the group over")
+                format!("the group {group} is not joined: no broker coordinates it yet, or that broker is not reached")
             }
-            Step::Begins => format!("the group {group} is not joined: Kafka lets this bridge try again, or has no topic for it yet"),
+            Step::Begins => format!("the group {group} is not joined: this bridge tries again to join it, or its topics do not exist yet"),
             Step::Joins | Step::Syncs | Step::Joined => {
                 format!("the group {group} is not joined yet: its coordinator waits for other members. {}", self.bound())
             }
@@ -184,7 +186,7 @@ impl Membership {
             code: "group-waits",
             subject: GROUP.into(),
             message,
-            remedy: "it goes on by itself; if it lasts, see who is in the group: kafka-consumer-groups.sh --describe --members --group",
+            remedy: "it goes on by itself; if it lasts, see who is in the group: kafka-consumer-groups.sh --describe --members --group GROUP",
         }
     }
 
@@ -192,11 +194,13 @@ impl Membership {
     fn bound(&self) -> String {
         match self.terms.waits {
             Some((dead, slow)) => format!(
-                "One that died is waited for until its session ends, {} s at most (session.timeout.ms); one that is alive and slow, {} s at most (max.poll.interval.ms)",
+                "It waits for a dead member until that one's session ends, {} s at most (session.timeout.ms), and for a slow one {} s at most (max.poll.interval.ms)",
                 dead.as_secs_f64(),
                 slow.as_secs_f64()
             ),
-            None => "One that died is waited for until its session ends, which the brokers set (group.consumer.session.timeout.ms, 45 s by default)".into(),
+            None => {
+                "It waits for a dead member until that one's session ends, which the brokers set (group.consumer.session.timeout.ms, 45 s by default)".into()
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long partitions may be opening before that is told.
 const QUIET: Duration = Duration::from_secs(2);
-const CODE: &str = "partitions-opening";
+/// The condition while some partitions are not open yet.
+pub const CODE: &str = "partitions-opening";
 const SUBJECT: &str = "partitions";
 
 /// How many partitions are assigned, and how far they are.
@@ -71,7 +72,7 @@ impl Progress {
         }
         self.told = true;
         let message = format!("{} of {} assigned partitions are open, {} are being opened", census.open, census.assigned, census.opening);
-        let remedy = "wait: it passes by itself; where the count stands still, the other conditions say why";
+        let remedy = "nothing, while the count rises: it passes by itself";
         Some(Telling::Raise { code: CODE, subject: SUBJECT.into(), message, remedy })
     }
 }

@@ -152,7 +152,7 @@ impl Letters {
         let due = |of: &Lettered| of.count > of.told && (all || of.told_at.is_none_or(|told| now >= told + LETTERS_EVERY));
         let told = |(route, of): (&String, &mut Lettered)| {
             let (count, more, (code, reason)) = (of.count, of.count - of.told, &of.last);
-            let since = if of.told == 0 { String::new() } else { format!(", {more} of them since this was told last") };
+            let since = if of.told == 0 { String::new() } else { format!(", {more} of them since the last such line") };
             let message = format!("route {route}: {} since this process began{since}; the last one ({code}): {reason}", counted(count, "dead letter"));
             (of.told, of.told_at) = (count, Some(now));
             Telling::Warn { code: "dead-letter", message }
@@ -165,8 +165,8 @@ impl Letters {
 pub fn left_out(at: &TopicPartition, offset: i64) -> Telling {
     let (headers, topic) = (super::letter::HEADER, &at.topic);
     let message = format!(
-        "{at}, offset {offset}, is a dead letter (its headers {headers}* say so), and a route reads {topic} by a pattern only: dead letters there \
-         are dropped, and counted. To apply them, name the topic in the route's topics"
+        "{at}, offset {offset}: dropped, since it is a dead letter (headers {headers}*) and only a pattern matches {topic}. Further ones are \
+         only counted, as dropped. To apply dead letters, name the topic in the route's topics"
     );
     Telling::Warn { code: "letter-left-out", message }
 }
@@ -217,7 +217,7 @@ mod tests {
         count(&mut letters, "s", 2);
         assert_eq!(due(&mut letters, 60, false), ["route s: 2 dead letters since this process began; the last one (refused): no 2"]);
         // Without a further letter, too.
-        let more = "route r: 604 dead letters since this process began, 603 of them since this was told last; the last one (refused): no 603";
+        let more = "route r: 604 dead letters since this process began, 603 of them since the last such line; the last one (refused): no 603";
         assert_eq!(due(&mut letters, 61, false), [more]);
         assert!(due(&mut letters, 200, true).is_empty(), "each was told");
         count(&mut letters, "r", 1);

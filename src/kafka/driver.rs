@@ -3,13 +3,13 @@
 use super::poller::{Consumer, ROOM_WAIT_MAX};
 use super::range::records;
 use super::statistics::{Broker, Statistics};
-use super::trouble::{self, GROUP_REFUSED, Meaning, UNSUPPORTED};
+use super::trouble::{self, GROUP_REFUSED, KAFKA_REFUSED, Meaning, UNSUPPORTED};
 use crate::app::Clock;
 use crate::core::claimer::Request;
 use crate::core::flow::{Entry, Moment, Phase};
 use crate::core::membership::{Membership, Place, Step};
 use crate::core::poller::{Action, Note, Poller, Seen};
-use crate::core::progress::Census;
+use crate::core::progress::{self, Census};
 use crate::core::record::TopicPartition;
 use crate::core::refusal::Elsewhere;
 use crate::core::telling::Telling;
@@ -80,9 +80,10 @@ impl Driver {
     /// takes writes. A member that is in the group and has no partitions, since others have them all, is ready: it takes over. A partition
     /// about which Kafka does not answer is no reason while another one is open.
     pub fn ready(&self) -> bool {
-        const HINDER: [&str; 6] = ["redis-unreachable", "redis-refuses", "redis-oom", "kafka-unreachable", "group-waits", GROUP_REFUSED];
+        const HINDER: [&str; 7] = ["redis-unreachable", "redis-refused", "redis-refuses", "redis-oom", "kafka-unreachable", "group-waits", GROUP_REFUSED];
+        const HINDER_ALL: [&str; 3] = ["kafka-unanswered", KAFKA_REFUSED, "redis-drops-us"];
         let held = |codes: &[&str]| codes.iter().any(|c| self.conditions.holds(c));
-        self.poller.ready() && !held(&HINDER) && (!held(&["kafka-unanswered", "kafka-refused"]) || self.census().open > 0)
+        self.poller.ready() && !held(&HINDER) && (!held(&HINDER_ALL) || self.census().open > 0)
     }
 
     /// How many partitions are assigned, and how far they are.
@@ -183,6 +184,8 @@ impl Driver {
 
     fn tell(&self, telling: Telling) {
         match telling {
+            // Redis or Kafka is why, and has a condition of its own.
+            Telling::Raise { code: progress::CODE, subject, .. } if self.conditions.holds_of_a_server() => self.conditions.clear(progress::CODE, &subject),
             Telling::Raise { code, subject, message, remedy } => self.conditions.raise(code, &subject, &message, remedy),
             Telling::Alert { code, subject, message, remedy } => self.conditions.alert(code, &subject, &message, remedy),
             Telling::Clear { code, subject } => self.conditions.clear(code, &subject),
@@ -340,7 +343,7 @@ impl Driver {
             }
             Meaning::Person(trouble) => {
                 self.conditions.alert(trouble.code, "kafka", reason, trouble.remedy);
-                if trouble.code == "kafka-refused" {
+                if trouble.code == KAFKA_REFUSED {
                     reason.clone_into(&mut self.refused_by);
                     self.topic_refused.store(true, Ordering::Relaxed);
                     self.poller.refused(now);

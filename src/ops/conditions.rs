@@ -25,9 +25,9 @@ impl Condition {
     fn tell_left(&self, why: &str) {
         let Self { code, subject, message, remedy, since, needs_person } = self;
         if *needs_person {
-            tracing::warn!(code, subject, since, remedy, "{why} while {code} holds; it is not mended: {message}");
+            tracing::warn!(code, subject, since, remedy, "{why} while {code} still holds, and it is not mended: {message}");
         } else {
-            tracing::info!(code, subject, since, "{why} while {code} holds: {message}");
+            tracing::info!(code, subject, since, "{why} while {code} still holds: {message}");
         }
     }
 }
@@ -106,7 +106,7 @@ impl Conditions {
     /// A condition is no longer this bridge's to report. Nothing says that it has passed.
     pub fn leave(&self, code: &str, subject: &str) {
         if let Some(held) = self.0.lock().remove(&(code.to_owned(), subject.to_owned())) {
-            held.condition.tell_left("this bridge has let go of what it held up");
+            held.condition.tell_left("the partition was released");
         }
     }
 
@@ -131,6 +131,11 @@ impl Conditions {
     /// Whether it holds for `holder`.
     pub fn held_by(&self, holder: &str, code: &str, subject: &str) -> bool {
         self.0.lock().get(&(code.to_owned(), subject.to_owned())).is_some_and(|held| held.by.contains(holder))
+    }
+
+    /// Whether one about Redis or Kafka holds.
+    pub fn holds_of_a_server(&self) -> bool {
+        self.0.lock().keys().any(|(c, _)| c.starts_with("redis-") || c.starts_with("kafka-"))
     }
 
     /// Whether it holds for any subject.

@@ -9,6 +9,7 @@ use crate::core::poller::Note;
 use crate::core::record::TopicPartition;
 use crate::core::retry::Backoff;
 use crate::core::route::{Route, Topics};
+use crate::core::words::counted;
 use crate::ops::conditions::Conditions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::VecDeque;
@@ -127,7 +128,11 @@ impl<L: Log> Claimer<L> {
                     return Some(connection);
                 }
                 Err(failure) if failure.kind == Kind::Refused && first => {
-                    let _ = self.to_poller.send(Note::Fatal(format!("Redis refuses us: {failure}. What to do: {}", failure.remedy)));
+                    let _ = self.to_poller.send(Note::Fatal(format!(
+                        "Redis refuses this bridge: {}. What to do: {}",
+                        failure.to_string().trim_end_matches('.'),
+                        failure.remedy
+                    )));
                     return None;
                 }
                 Err(failure) => failure.tell(&self.conditions, self.post.holder()),
@@ -176,7 +181,7 @@ impl<L: Log> Claimer<L> {
         self.topic_refused.store(!found.refused.is_empty(), Ordering::Relaxed);
         if bare && found.partitions > 0 {
             let message = standby(self.log.members(), found.partitions);
-            self.conditions.raise("no-partitions", "group", &message, "nothing, where it is to stand by: it takes over when a member leaves; else see who has them: kafka-consumer-groups.sh --describe --members --group");
+            self.conditions.raise("no-partitions", "group", &message, "a standby bridge needs nothing: it takes over when a member leaves. Otherwise see who has the partitions: kafka-consumer-groups.sh --describe --members --group GROUP");
         }
     }
 
@@ -213,10 +218,11 @@ impl<L: Log> Claimer<L> {
 /// Why a member of the group has no partitions.
 fn standby(members: Option<usize>, partitions: usize) -> String {
     match members {
-        Some(members) if members > partitions => format!("this bridge stands by: the group has {members} members for {partitions} partitions"),
+        Some(members) if members > partitions => format!("this bridge stands by: the group has {members} members for {}", counted(partitions, "partition")),
         Some(members) if members > 1 => format!(
-            "this bridge has no partitions: the group's {members} members share {partitions}, and others have them all or are waited for; all members of a group must read the same topics"
+            "this bridge has no partitions: the group's {members} members share {}, and the others have them all; every member must read the same topics",
+            counted(partitions, "partition")
         ),
-        _ => format!("this bridge has no partitions of the {partitions} that its topics have: the group's coordinator has given it none yet"),
+        _ => format!("this bridge has no partitions yet: its topics have {}, and the group's coordinator has given it none", counted(partitions, "partition")),
     }
 }

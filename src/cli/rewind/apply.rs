@@ -178,7 +178,7 @@ impl<'v> Apply<'v> {
         match self.log.commit(&positions, &mark) {
             Ok(()) => Ok("set, and committed to Kafka; the bridge goes on there when it starts".into()),
             Err(why) if self.exactly() => Ok(format!(
-                "set; a running bridge takes it up within a second or two (it looks at 100 quiet partitions of a lane each second) and commits it. Kafka takes no commit from outside while the group has a member: {why}"
+                "set; a running bridge takes it up within two seconds, and a second later for each further 100 quiet partitions of a lane. It commits the position itself: Kafka takes that from no one else while the group has a member ({why})"
             )),
             Err(why) => Err(format!("under at-least-once only Kafka's commit can be set, which it takes while no bridge runs: {why}. Stop the bridge first")),
         }

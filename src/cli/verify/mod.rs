@@ -130,7 +130,7 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
         let cut: Vec<String> = spans.iter_mut().filter_map(Span::cut).collect();
         if !cut.is_empty() && spans.iter().all(Span::is_empty) {
             return Err(format!(
-                "nothing can be compared, for the live bridge (group {}) is not behind where the range begins: {}. Let it apply the range first (`kafka-redis-bridge status` says what keeps it), or begin the range earlier",
+                "nothing can be compared: the live bridge (group {}) has applied nothing of this range yet: {}. Let it apply the range first (`kafka-redis-bridge status` says what keeps it), or begin the range earlier",
                 valid.config.kafka.group,
                 cut.join("; ")
             ));

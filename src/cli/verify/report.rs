@@ -147,7 +147,7 @@ impl Report {
             [(self.uncompared_fields, "field", "HSETNX or HINCRBY"), (self.uncompared_members, "member", "ZINCRBY, or ZADD with an option,")]
         {
             if n > 0 {
-                print::line(format_args!("not compared: {}: what {writes} leaves depends on what stood there", counted(n, noun)));
+                print::line(format_args!("not compared: {}: what {writes} leaves depends on the value before", counted(n, noun)));
             }
         }
         self.untold_of.iter().for_each(|t| print::line(format_args!("can't be told {}: {}", t.key, t.what)));

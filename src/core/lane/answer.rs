@@ -373,9 +373,9 @@ impl Lane {
             let route = &self.settings.routes[*route];
             let (whose, what) = match write {
                 None => (format!("route {}", route.name), "the record is dropped"),
-                Some(w) => (format!("route {}, write {} ({})", route.name, w + 1, route.writes[*w].kind.name()), "this write is left out of it"),
+                Some(w) => (format!("route {}, write {} ({})", route.name, w + 1, route.writes[*w].kind.name()), "the write is left out"),
             };
-            let message = format!("{whose}: {why}; {what}, and so on with each such record: they are counted as condition_errors (on_condition_error)");
+            let message = format!("{whose}: {why}; {what}. Later records of this kind are only counted, as condition_errors (see on_condition_error)");
             self.events.push(Event::ConditionError { whose, message });
         }
     }

@@ -78,7 +78,7 @@ pub fn stream(expected: &Stream, found: &FoundStream, older: Option<&BTreeSet<us
     };
     let Err(why) = alone else { return alone };
     if may.end || may.set.is_some() {
-        return Ok(Equal::untold(format!("{why}; what is left out of the range may have deleted it")));
+        return Ok(Equal::untold(format!("{why}; records that were left out of the range may have deleted it")));
     }
     let Some(kept) = may.add.map(|theirs| theirs.min(expected.kept)) else { return Err(why) };
     let (equal, matched) = match sources.as_slice() {
@@ -275,7 +275,7 @@ pub fn value(expected: &Value, found: Option<FoundValue>, times: Times, may: &Ma
     let shorter =
         |lives: u64| expected.may_be().any(|w| !matches!(w, Written::Value { lives: Lives::For(ms), .. } if u64::try_from(*ms).is_ok_and(|ms| ms <= lives)));
     let theirs = may.end || may.set.is_some_and(|lives| found.is_some() || (lives < u64::MAX && shorter(lives)));
-    if theirs { Ok(Equal::untold(format!("{why}; what is left out of the range may have done that"))) } else { Err(why) }
+    if theirs { Ok(Equal::untold(format!("{why}; records that were left out of the range may have done that"))) } else { Err(why) }
 }
 
 fn sole_value(expected: &Value, found: Option<FoundValue>, times: Times) -> Result<Equal, String> {

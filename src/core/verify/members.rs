@@ -159,7 +159,7 @@ pub fn members(expected: &Members, found: &HashMap<Vec<u8>, Print>, may: &May) -
     let why = format!("{} {:?} {what}{more}", expected.of.word(), String::from_utf8_lossy(name));
     let untold = |because: &str| Ok(Equal { untold: Some(format!("{why}; {because}")), ..Equal::default() });
     if may.end || may.set.is_some() {
-        return untold("what is left out of the range may have done that");
+        return untold("records that were left out of the range may have done that");
     }
     if expected.expires && wrong.iter().all(|(_, there, _)| !there) {
         return untold("a write lets the key expire, and what is missing may have expired");
