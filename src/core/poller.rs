@@ -172,6 +172,16 @@ impl Poller {
         self.flow.get(topic, partition)
     }
 
+    /// The code of what holds a partition up, as far as the poller knows.
+    pub fn held_by(&self, entry: &Entry) -> Option<&'static str> {
+        match &entry.phase {
+            Phase::Open => self.troubles.of(&Holder::Lane(entry.lane)),
+            Phase::Claiming { .. } => self.troubles.of(&Holder::Partition(entry.at.clone())),
+            Phase::Halted { code, .. } => Some(code),
+            Phase::Confirming { .. } | Phase::Closing => None,
+        }
+    }
+
     /// Where a partition's log ends, as far as is known. The statistics may be older than what was settled since.
     pub fn end(&self, at: &TopicPartition) -> Option<i64> {
         let settled = self.entry(&at.topic, at.partition).and_then(Entry::position);
