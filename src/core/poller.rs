@@ -368,6 +368,9 @@ impl Poller {
             self.out_of_trouble(&Holder::Partition(at.clone()));
             let remedy = match code {
                 "poison" => "set [dead_letter] to keep such records, or correct the route; then restart",
+                "redis-hangs-up" => {
+                    "raise proto-max-bulk-len of Redis, or what a proxy before it lets through; or allow +config|get to the bridge's user: then such a record becomes a dead letter; then restart"
+                }
                 "state-lost" => "set redis.on_state_lost, then restart",
                 "history-gone" => "set where it goes on: kafka-redis-bridge rewind --topic TOPIC --partition N --to-offset earliest; then restart",
                 _ => "correct what the message names, then restart the bridge",
