@@ -1,5 +1,5 @@
 //! Redis dies, goes away, fills up, forgets: nothing is lost or doubled, and the bridge resumes by itself or halts by name.
-use crate::support::daemon::Setup;
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::kafka::{self, Produce};
 use crate::support::proxy::{Plan, Proxy};
 use crate::support::redis_server::{Kind, RedisServer};
@@ -90,6 +90,11 @@ fn a_lost_reply_is_resolved_by_the_state_and_never_sent_again_blindly() {
     }
 }
 
+/// Whether all partitions are in this phase, held up by this.
+fn held(daemon: &Daemon, phase: &str, by: Option<&str>) -> bool {
+    daemon.status().is_some_and(|s| s.partitions.iter().all(|p| (p.phase.as_str(), p.held_by.as_deref()) == (phase, by)))
+}
+
 #[test]
 fn a_full_redis_pauses_with_one_warning_and_resumes_by_itself() {
     let redis = RedisServer::start();
@@ -103,11 +108,17 @@ fn a_full_redis_pauses_with_one_warning_and_resumes_by_itself() {
     ticks.produce(&topic, 5_000, 10);
     daemon.wait_holds("redis-oom");
     assert!(daemon.message("redis-oom").contains("maxmemory"));
+    eventually("both partitions are said to wait for it", 10, || held(&daemon, "waiting", Some("redis-oom")));
+    let metrics = daemon.get("/metrics").unwrap();
+    let open: Vec<&str> = metrics.lines().filter(|l| l.starts_with("bridge_partition_open{")).collect();
+    assert!(open.len() == 2 && open.iter().all(|l| l.ends_with(" 0")), "{open:?}");
+    let shown = daemon.status().unwrap().to_string();
+    assert!(shown.contains("waiting: redis-oom"), "{shown}");
     // It lasts for a while: a lane that meets it after the other has written again would tell it anew, rightly.
     pass(Duration::from_secs(1));
     redis.command("CONFIG SET maxmemory 0");
     ticks.expect_in(&redis, 30);
-    eventually("the condition is over", 10, || !daemon.holds("redis-oom"));
+    eventually("the condition is over", 10, || !daemon.holds("redis-oom") && held(&daemon, "open", None));
     assert_eq!(daemon.log().matches("code=\"redis-oom\"").count(), 2, "one line when it begins, one when it ends");
 }
 
@@ -124,6 +135,7 @@ fn a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness() {
     eventually("the group has given out the partitions", 30, || {
         daemon.get("/readyz").unwrap().starts_with("no: 0 of 4 assigned partitions are open\nredis-oom: ")
     });
+    eventually("all partitions are said to be held up by it", 10, || held(&daemon, "claiming", Some("redis-oom")));
     redis.command("CONFIG SET maxmemory 0");
     ticks.expect_in(&redis, 30);
     eventually("the conditions are over", 10, || daemon.status().is_some_and(|s| s.conditions.is_empty() && s.ready));

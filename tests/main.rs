@@ -21,6 +21,7 @@ mod hidden;
 mod life_cycle;
 mod misreadings;
 mod model;
+mod oversized;
 mod own_topics;
 mod preflight;
 mod rate_limit;

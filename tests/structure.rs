@@ -203,7 +203,7 @@ const HALT: Ends = Restart("src/core/poller/tests.rs::a_halt_lasts_until_the_par
 const CLAIMED: Ends = By("src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again");
 
 /// Each condition, the test that shows that it begins, and how it ends. A test is a file and a function in it.
-const CONDITIONS: [(&str, &str, Ends); 30] = [
+const CONDITIONS: [(&str, &str, Ends); 31] = [
     (
         "bug",
         "src/core/poller/tests.rs::a_range_that_does_not_continue_the_ledger_is_a_bug",
@@ -267,12 +267,17 @@ const CONDITIONS: [(&str, &str, Ends); 30] = [
     ("moved", "src/core/poller/tests.rs::what_a_partition_is_in_doubt_of_is_over_when_it_is_claimed_again", CLAIMED),
     ("poison", "tests/dead_letters.rs::without_a_place_for_letters_poison_halts_its_partition_and_no_other", HALT),
     ("rebuild-survivor", "tests/rebuild.rs::a_stream_that_survived_is_not_written_to_twice", HALT),
-    ("redis-drops-us", "tests/campaign/alone/redis.rs::oversized", By("tests/campaign/alone/redis.rs::oversized")),
+    (
+        "redis-drops-us",
+        "tests/oversized.rs::where_redis_tells_no_limit_the_record_that_it_hangs_up_on_halts_its_partition",
+        By("tests/oversized.rs::where_redis_tells_no_limit_the_record_that_it_hangs_up_on_halts_its_partition"),
+    ),
     (
         "redis-evicts",
         "tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told",
         By("tests/life_cycle.rs::an_eviction_policy_that_is_changed_while_running_is_told"),
     ),
+    ("redis-hangs-up", "tests/oversized.rs::where_redis_tells_no_limit_the_record_that_it_hangs_up_on_halts_its_partition", HALT),
     (
         "redis-oom",
         "tests/failures.rs::a_redis_that_is_full_at_the_first_claim_is_told_and_no_readiness",

@@ -96,7 +96,7 @@ fn members_scores_and_values_by_command_are_compared_on_the_real_server() {
         assert!(told.contains(&format!("DIFFERENT {what}")), "{what}: {told}");
     }
     assert!(told.ends_with("\n3 keys differ\n"), "{told}");
-    ["SADD of:paid o-1", "ZADD totals 7 o-2", "SET last:o-3 sent EX 3600", "DEL session:o-4"].into_iter().for_each(|c| _ = bed.redis.command(c));
+    ["SADD of:paid o-1", "ZADD totals 7 o-2", "SET last:o-3 sent EX 3600", "DEL session:o-4"].into_iter().for_each(|c| bed.redis.command(c));
     let told = bed.expect(5, &ALL);
     assert!(told.contains("can't be told session:o-4: field \"status\" is missing; a write lets the key expire"), "{told}");
 }

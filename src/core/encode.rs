@@ -131,6 +131,11 @@ impl Encoder {
         self.ends.len()
     }
 
+    /// How many bytes stand behind a mark.
+    pub fn bytes_behind(&self, mark: usize) -> usize {
+        self.out.len() - mark.checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+
     pub fn truncate(&mut self, mark: usize) {
         self.abandon();
         self.ends.truncate(mark);

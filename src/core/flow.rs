@@ -51,6 +51,8 @@ pub struct Entry {
     committed: Option<i64>,
     /// The offset after the last record handed to its lane; where it was sought to, before the first. Its records go on here.
     next: i64,
+    /// The highest that `next` ever was: below it are records that this process has had in its hands.
+    reached: i64,
     /// A throttle holds it back.
     held: bool,
     /// Whether its fetching is paused in librdkafka.
@@ -74,9 +76,14 @@ impl Entry {
         self.position().is_some_and(|position| self.next > position)
     }
 
+    /// Whether records that were in a lane are not settled, whether or not they were fetched again since they were taken from it.
+    pub fn is_owed(&self) -> bool {
+        self.position().is_some_and(|position| self.reached > position)
+    }
+
     /// Whether it has records that its next owner must look at, should it be let go of as it is.
     pub fn leaves_records(&self) -> bool {
-        self.is_busy() || self.unread.is_some()
+        self.is_owed() || self.unread.is_some()
     }
 
     /// What a claim after the first one begins with, should the state be lost.
@@ -126,6 +133,7 @@ impl Flow {
             rebuild: None,
             committed: None,
             next: 0,
+            reached: 0,
             held: false,
             paused: true,
             seeks_refused: 0,
@@ -288,6 +296,7 @@ impl Flow {
     pub fn polled(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&Entry> {
         let entry = self.topics.get_mut(topic)?.get_mut(&partition).filter(|e| e.phase == Phase::Open)?;
         entry.next = offset + 1;
+        entry.reached = entry.reached.max(entry.next);
         Some(entry)
     }
 }

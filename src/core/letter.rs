@@ -12,7 +12,7 @@ const FACTS: [&str; 12] = ["code", "reason", "route", "write", "topic", "partiti
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     pub record: Record,
-    /// A stable word: `undecodable`, `condition-error`, `unrenderable`, `refused`, `outcome-unknown`.
+    /// A stable word: `undecodable`, `condition-error`, `unrenderable`, `too-large`, `refused`, `outcome-unknown`.
     pub code: &'static str,
     /// What a person needs to know.
     pub reason: String,
@@ -50,8 +50,9 @@ impl Letter {
         self.record.headers().filter(|(name, _)| name.strip_prefix(HEADER).is_none_or(|fact| !FACTS.contains(&fact)))
     }
 
-    /// Appends the XADD that keeps the letter. A null key or payload has no field.
-    pub fn encode(&self, stream: &str, maxlen: Option<u64>, job: Option<&str>, out: &mut Encoder) {
+    /// Appends the XADD that keeps the letter. A null key or payload has no field; what is longer than Redis takes (`bulk_max`) has
+    /// none either, and is named in `omitted`.
+    pub fn encode(&self, stream: &str, maxlen: Option<u64>, job: Option<&str>, bulk_max: usize, out: &mut Encoder) {
         out.arg(b"XADD");
         out.arg(stream.as_bytes());
         if let Some(n) = maxlen {
@@ -64,15 +65,20 @@ impl Letter {
             out.arg(name.as_bytes());
             out.arg(text.as_bytes());
         }
-        for (name, value) in self.headers() {
-            out.arg(format!("header.{name}").as_bytes());
-            out.arg(value.unwrap_or_default());
-        }
-        for (name, bytes) in [("key", self.record.key()), ("payload", self.record.payload())] {
-            if let Some(bytes) = bytes {
-                out.arg(name.as_bytes());
-                out.arg(bytes);
+        let headers = self.headers().map(|(name, value)| (format!("header.{name}"), value.unwrap_or_default()));
+        let rest = [("key", self.record.key()), ("payload", self.record.payload())].into_iter().filter_map(|(name, bytes)| Some((name.to_owned(), bytes?)));
+        let mut omitted = Vec::new();
+        for (name, bytes) in headers.chain(rest) {
+            if bytes.len() > bulk_max {
+                omitted.push(format!("{name} ({} bytes)", bytes.len()));
+                continue;
             }
+            out.arg(name.as_bytes());
+            out.arg(bytes);
+        }
+        if !omitted.is_empty() {
+            out.arg(b"omitted");
+            out.arg(omitted.join(", ").as_bytes());
         }
         out.finish();
     }

@@ -174,6 +174,16 @@ impl Poller {
         self.flow.get(topic, partition)
     }
 
+    /// The code of what holds a partition up, as far as the poller knows.
+    pub fn held_by(&self, entry: &Entry) -> Option<&'static str> {
+        match &entry.phase {
+            Phase::Open => self.troubles.of(&Holder::Lane(entry.lane)),
+            Phase::Claiming { .. } => self.troubles.of(&Holder::Partition(entry.at.clone())),
+            Phase::Halted { code, .. } => Some(code),
+            Phase::Confirming { .. } | Phase::Closing => None,
+        }
+    }
+
     /// Where a partition's log ends, as far as is known. The statistics may be older than what was settled since.
     pub fn end(&self, at: &TopicPartition) -> Option<i64> {
         let settled = self.entry(&at.topic, at.partition).and_then(Entry::position);
@@ -371,6 +381,9 @@ impl Poller {
             self.out_of_trouble(&Holder::Partition(at.clone()));
             let remedy = match code {
                 "poison" => "set [dead_letter] to keep such records, or correct the route; then restart",
+                "redis-hangs-up" => {
+                    "raise proto-max-bulk-len of Redis, or what a proxy before it lets through; or allow +config|get to the bridge's user: then such a record becomes a dead letter; then restart"
+                }
                 "state-lost" => "set redis.on_state_lost, then restart",
                 "history-gone" => "set where it goes on: kafka-redis-bridge rewind --topic TOPIC --partition N --to-offset earliest; then restart",
                 _ => "correct what the message names, then restart the bridge",

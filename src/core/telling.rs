@@ -89,6 +89,11 @@ impl Troubles {
         told
     }
 
+    /// Which trouble somebody is in.
+    pub fn of(&self, holder: &Holder) -> Option<&'static str> {
+        self.0.iter().find(|(_, holders)| holders.contains(holder)).map(|(code, _)| *code)
+    }
+
     /// Somebody is out of trouble, whichever it was.
     pub fn leave(&mut self, holder: &Holder) -> Vec<Telling> {
         self.leave_but(holder, None)

@@ -15,6 +15,7 @@ use crate::core::refusal::Elsewhere;
 use crate::core::telling::Telling;
 use crate::ops::conditions::Conditions;
 use crate::ops::status::{PartitionStatus, Position};
+use crate::sink::failure::Failure;
 use crate::sink::lane::{LaneHandle, Room};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
@@ -393,10 +394,17 @@ impl Driver {
         Drained { positions: self.poller.entries().map(position).collect(), left: self.poller.left() + left, unknown, fatal: self.poller.fatal() }
     }
 
+    /// What keeps an open partition's lane from Redis, where the lane has met it.
+    fn without_redis(&self, entry: &Entry) -> Option<&'static str> {
+        let lane = format!("lane {}", entry.lane);
+        Failure::CODES.into_iter().find(|code| entry.phase == Phase::Open && self.conditions.held_by(&lane, code, "redis"))
+    }
+
     /// What /status shows of the partitions.
     pub fn partitions(&self) -> Vec<PartitionStatus> {
         let status = |e: &Entry| {
             let (position, end) = (e.position(), self.poller.end(&e.at));
+            let held_by = self.poller.held_by(e).or_else(|| self.without_redis(e));
             PartitionStatus {
                 topic: e.at.topic.to_string(),
                 partition: e.at.partition,
@@ -408,11 +416,13 @@ impl Driver {
                 phase: match &e.phase {
                     Phase::Claiming { .. } => "claiming",
                     Phase::Confirming { .. } => "confirming",
+                    Phase::Open if held_by.is_some() => "waiting",
                     Phase::Open => "open",
                     Phase::Halted { .. } => "halted",
                     Phase::Closing => "closing",
                 }
                 .into(),
+                held_by: held_by.map(Into::into),
             }
         };
         let mut all: Vec<_> = self.poller.entries().map(status).collect();

@@ -172,8 +172,17 @@ mod tests {
     fn status() -> Status {
         let latency = LatencyStatus { bounds_ms: vec![1, 1000], counts: vec![3, 2, 1], sum_ms: 7_500, implausible: 4 };
         let route = RouteStatus { name: "r".into(), records: 6, commands: 12, dead: 1, expired: 0, tombstones: 0, dropped: 2, condition_errors: 0, latency };
-        let partition =
-            PartitionStatus { topic: "t".into(), partition: 0, position: Some(6), end: Some(9), lag: Some(3), epoch: 1, lane: 0, phase: "open".into() };
+        let partition = PartitionStatus {
+            topic: "t".into(),
+            partition: 0,
+            position: Some(6),
+            end: Some(9),
+            lag: Some(3),
+            epoch: 1,
+            lane: 0,
+            phase: "open".into(),
+            held_by: None,
+        };
         let streams = StreamStatus { route: "r".into(), key: "s:{key}".into(), count: 2, entries: 5, longest: 4 };
         let text = String::new;
         let condition = Condition { code: "poison".into(), subject: "t:0".into(), message: text(), remedy: text(), since: text(), needs_person: true };

@@ -17,7 +17,18 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     pub epoch: i64,
     pub lane: usize,
+    /// `claiming`, `confirming`, `open`, `waiting` (open, and nothing of it is written now), `halted`, `closing`.
     pub phase: String,
+    /// The code of the condition that holds it up, if one does.
+    #[serde(default)]
+    pub held_by: Option<String>,
+}
+
+impl PartitionStatus {
+    /// The phase, with what holds it up.
+    fn phase(&self) -> String {
+        self.held_by.as_ref().map_or_else(|| self.phase.clone(), |code| format!("{}: {code}", self.phase))
+    }
 }
 
 /// Where a stop left a partition.
@@ -117,7 +128,7 @@ impl fmt::Display for Status {
         writeln!(f, "\n{:<32} {:>12} {:>12} {:>10} {:>6}  phase", "partition", "position", "end", "lag", "epoch")?;
         for p in &self.partitions {
             let name = format!("{}[{}]", p.topic, p.partition);
-            writeln!(f, "{name:<32} {:>12} {:>12} {:>10} {:>6}  {}", number(p.position), number(p.end), number(p.lag), p.epoch, p.phase)?;
+            writeln!(f, "{name:<32} {:>12} {:>12} {:>10} {:>6}  {}", number(p.position), number(p.end), number(p.lag), p.epoch, p.phase())?;
         }
         let heads = ["records", "commands", "dropped", "dead", "expired", "tombstones", "condition errors"];
         let line = |cells: [String; 7]| cells.iter().zip(heads).map(|(cell, head)| format!(" {cell:>0$}", head.len().max(10))).collect::<String>();

@@ -24,7 +24,9 @@ pub enum Kind {
     Refused,
 }
 
-/// What is told of a connection that the other end closed.
+/// What is told of a connection that does not answer in time.
+pub(super) const SILENT: &str = "no answer in time";
+/// What is told of one that the other end closed.
 pub(super) const HUNG_UP: &str = "Redis closed the connection";
 const REACH: &str = "check that Redis runs there and that this machine reaches it (redis.url); records wait in Kafka, and the bridge goes on by itself";
 const WAIT: &str = "the bridge goes on by itself when Redis takes writes; see Redis' log if it lasts";
@@ -79,6 +81,11 @@ impl Failure {
     /// Whether the other end ended the connection without a word.
     pub(super) fn is_hang_up(&self) -> bool {
         self.kind == Kind::Unreachable && (self.reason == HUNG_UP || self.reason.contains("reset by peer") || self.reason.contains("Broken pipe"))
+    }
+
+    /// Whether an answer did not come in time.
+    pub(super) fn is_silence(&self) -> bool {
+        self.reason.ends_with(SILENT)
     }
 
     /// The same, with the address that it is about.
@@ -142,7 +149,7 @@ impl From<Error> for Failure {
         match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(tls) => Self::tls(tls),
             // A blocking socket reports a timeout so.
-            None if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Self::unreachable("no answer in time"),
+            None if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Self::unreachable(SILENT),
             None => Self::unreachable(e.to_string()),
         }
     }

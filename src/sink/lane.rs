@@ -1,6 +1,7 @@
 //! A lane's thread: hands records to the core, and the core's bytes to Redis.
 use super::connection::{Connection, Connector};
 use super::failure::Failure;
+use super::preflight;
 use super::vigil::Post;
 use crate::app::Clock;
 use crate::core::lane::{Event, Input, Lane, Next, Settings, Unburied};
@@ -93,6 +94,8 @@ struct Line {
     /// Connections lost in the middle of an exchange, shortly one after the other, and the time of the last.
     losses: u32,
     lost_at: Duration,
+    /// When Redis is asked again how long an argument may be; not on this connection where it does not tell.
+    limit_due: Option<Duration>,
 }
 
 /// How many connections may be lost in the middle of an exchange, shortly one after the other, before it is told.
@@ -101,6 +104,9 @@ const LOSSES_MAX: u32 = 4;
 const LOSES: &str = "redis-drops-us";
 /// How long after an answer that did not come the next loss counts as the same trouble.
 const SHORTLY: Duration = Duration::from_secs(5);
+/// How often Redis is asked how long an argument may be: CONFIG SET can change it. Lower than before it closes the connection, and
+/// is asked at the next.
+const LIMIT_EVERY: Duration = Duration::from_secs(10);
 /// How often a lane that could not connect tries again while it has nothing to send.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -131,7 +137,7 @@ impl Shell {
                         return;
                     }
                     if Failure::told(&self.conditions, self.post.holder()) {
-                        let _ = self.connect(&mut line.connection);
+                        let _ = self.connect(&mut line);
                     }
                     let wait = until.map_or(CONNECT_AGAIN, |t| t.saturating_sub(self.clock.now())).min(CONNECT_AGAIN);
                     let input = select! {
@@ -162,7 +168,7 @@ impl Shell {
 
     fn exchange(&mut self, line: &mut Line, replies: usize, bytes_min: usize) {
         let now = self.clock.now();
-        let (connect, lane) = (self.connect(&mut line.connection), &mut self.lane);
+        let (connect, lane) = (self.connect(line), &mut self.lane);
         let made = connect.map(|c| {
             self.post.wait(|| {
                 c.send(lane.outgoing())?;
@@ -176,12 +182,13 @@ impl Shell {
                 self.lane.answered(answer, self.clock.now(), rand::random());
             }
             Ok(Err(failure)) => {
-                line.connection = None;
-                (line.losses, line.lost_at) = (line.losses + 1, self.clock.now());
+                *line = Line { losses: line.losses + 1, lost_at: self.clock.now(), ..Line::default() };
+                if !failure.is_silence() {
+                    self.lane.hung_up();
+                }
                 if line.losses >= LOSSES_MAX {
                     let message = format!("{} connections were lost shortly one after the other, each with an exchange on its way: {failure}", line.losses);
-                    let remedy =
-                        "if it lasts: see Redis' log; raise redis.response_timeout if it is slow, proto-max-bulk-len if a record is larger than Redis takes";
+                    let remedy = "if it lasts: see Redis' log; raise redis.response_timeout if it is slow";
                     self.conditions.meet(self.post.holder(), LOSES, "redis", &message, remedy, false);
                 }
                 self.lane.lost(&failure.reason);
@@ -191,13 +198,26 @@ impl Shell {
     }
 
     /// The connection, made if there is none. That the claimer has one does not mean that a lane gets one.
-    fn connect<'c>(&self, connection: &'c mut Option<Connection>) -> Result<&'c mut Connection, Failure> {
-        if connection.is_none() {
-            let made = self.post.wait(|| self.connector.connect()).inspect_err(|failure| failure.tell(&self.conditions, self.post.holder()))?;
-            *connection = Some(made);
+    fn connect<'c>(&mut self, line: &'c mut Line) -> Result<&'c mut Connection, Failure> {
+        let now = self.clock.now();
+        if line.connection.is_none() || line.limit_due.is_some_and(|due| now >= due) {
+            // Until it has answered it is not kept.
+            let kept = line.connection.take();
+            let anew = kept.is_none();
+            let answered = self.post.wait(|| {
+                let mut connection = kept.map_or_else(|| self.connector.connect(), Ok)?;
+                let limit = preflight::bulk_max(&mut connection)?;
+                Ok((connection, limit))
+            });
+            // That one was lost does not mean that the next can't be made.
+            let tell = |failure: &Failure| failure.tell(&self.conditions, self.post.holder());
+            let (connection, limit) = answered.inspect_err(|failure| _ = anew.then(|| tell(failure)))?;
+            self.lane.set_bulk_max(limit);
+            line.limit_due = limit.map(|_| now + LIMIT_EVERY);
+            line.connection = Some(connection);
             Failure::over(&self.conditions, self.post.holder());
         }
-        connection.as_mut().ok_or_else(|| Failure::unreachable("no connection"))
+        line.connection.as_mut().ok_or_else(|| Failure::unreachable("no connection"))
     }
 
     /// Hands on what came up. `false`: nobody listens any more.

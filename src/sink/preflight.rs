@@ -8,6 +8,9 @@ use crate::core::reply::{Class, Reply, triage};
 use crate::core::route::Route;
 use crate::core::state::StateKey;
 
+/// What bounds an argument's length.
+const BULK_MAX: &str = "proto-max-bulk-len";
+
 /// Who is to be served: each needs other permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
@@ -109,6 +112,11 @@ pub fn preflight(connection: &mut Connection, config: &Config, routes: &[Route],
                 .into(),
         );
     }
+    if bulk_max(connection)?.is_none() {
+        found.note(format!(
+            "CONFIG GET {BULK_MAX} is refused: a record that is larger than this Redis takes halts its partition; allow it with +config|get, and it becomes a dead letter"
+        ));
+    }
     let store = StateKey::store_id(&config.redis.state_prefix);
     let space = String::from_utf8_lossy(store.0.strip_suffix(b"store").unwrap_or(&store.0)).into_owned();
     let trials = permits::Trials::of(&permits::Asked { by, config, routes, space: &space });
@@ -160,6 +168,20 @@ fn swaps(connection: &mut Connection, found: &mut Findings) -> Result<(), Failur
         _ => found.note("CONFIG GET is refused: make sure that repl-diskless-load is not swapdb, which on a Redis below 7.0 would escape the guard".into()),
     }
     Ok(())
+}
+
+/// How long an argument may be, as it stands now; nothing where the server does not tell.
+///
+/// # Errors
+/// The connection failed.
+pub fn bulk_max(connection: &mut Connection) -> Result<Option<usize>, Failure> {
+    Ok(match connection.command(&["CONFIG", "GET", BULK_MAX])? {
+        Reply::Array(answer) => match answer.get(1) {
+            Some(Reply::Text(bytes)) => std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok()),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// Whether transactions are what they must be, tried on the bridge's own key (under WATCH, where there is a guard), with

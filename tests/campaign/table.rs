@@ -59,7 +59,7 @@ pub(crate) const CASES: &[Case] = &[
     storm("state-deleted", 4, &[], r::delete_state, "DEL of a partition's state while its owner lives", "the owner goes on from memory"),
     alone("redis-empty-replica", false, alone::redis::empty_replica, "a replica is promoted that holds nothing", "the owner goes on from memory, tells state-lost, applies nothing twice"),
     alone("redis-noperm", false, alone::redis::noperm, "the ACL takes XADD away while records flow", "halt: refused. Put the ACL right, restart"),
-    alone("redis-oversized", false, alone::redis::oversized, "a record larger than proto-max-bulk-len", "redis-drops-us, until Redis takes it"),
+    alone("redis-oversized", false, alone::redis::oversized, "proto-max-bulk-len is lowered below the next record", "that record is a dead letter"),
     promise("redis-flushall", &["failures::a_live_owner_goes_on_from_memory_when_redis_forgets_everything"], "FLUSHALL while the owner lives", "goes on from memory, tells state-lost"),
     promise("state-lost", &["failures::a_lost_state_halts_the_next_claim_and_resumes_where_it_is_told_to"], "FLUSHALL while no owner lives", "halt: state-lost. Set on_state_lost, restart"),
     promise("state-evicted", &["life_cycle::an_eviction_policy_that_is_changed_while_running_is_told", "life_cycle::a_redis_that_may_evict_the_state_is_refused_at_start"], "a policy that may evict the state", "refused at start; redis-evicts while running. Set another policy"),

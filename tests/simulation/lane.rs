@@ -102,7 +102,10 @@ impl LaneThread {
                     assert!(wire_bytes(&replies) >= self.bytes_min, "no reader sleeps for bytes that never come");
                     self.lane.answered(replies, moment.now, moment.jitter);
                 }
-                Arrival::Broken => self.lane.lost("cut"),
+                Arrival::Broken => {
+                    self.lane.hung_up();
+                    self.lane.lost("cut");
+                }
             }
         } else {
             for _ in 0..env.random.below(self.inbox.len() + 1) {

@@ -177,6 +177,7 @@ impl Lane {
         for (entry, grown) in batch.grown.iter().filter(|(_, g)| g.creates) {
             _ = self.parts.get_mut(&batch.entries[*entry].generation).map(|p| p.remember_begun(grown.key.clone()));
         }
+        self.acquit(&batch);
         self.tally(&batch);
         self.tell_left_out(&batch);
         self.time(&batch);

@@ -1,4 +1,5 @@
 //! From the queues to a transaction's bytes.
+use super::oversize::HANGS_UP;
 use super::part::{Part, Pending, Verdict};
 use super::{GUARD_AGE_MAX, Lane, Letters, Next, Settings, Span, Stage};
 use crate::core::encode::Encoder;
@@ -140,10 +141,17 @@ impl Lane {
         self.turn = self.turn.wrapping_add(1);
         let shift = usize::try_from(self.turn).unwrap_or(0) % ready.len();
         ready.rotate_left(shift);
+        let alone = self.goes_alone(ready[0]);
+        let records_max = if alone { 1 } else { self.settings.records_max };
+        if alone {
+            ready.truncate(1);
+        } else {
+            ready.retain(|g| !self.goes_alone(*g));
+        }
         self.tx.clear();
         self.tx.command(&[b"MULTI"]);
         let mut batch = Batch::new();
-        let full = ready.into_iter().any(|generation| matches!(self.collect_part(generation, &mut batch, now), Some(Stop::Full)));
+        let full = ready.into_iter().any(|generation| matches!(self.collect_part(generation, &mut batch, records_max, now), Some(Stop::Full)));
         self.whole = if full { batch.entries.len() } else { self.settings.records_max };
         self.collapse(&mut batch);
         self.add_to_index(&mut batch);
@@ -172,11 +180,11 @@ impl Lane {
         self.parts.values().map(|p| p.queue.len()).sum()
     }
 
-    fn collect_part(&mut self, generation: u64, batch: &mut Batch, now: Duration) -> Option<Stop> {
+    fn collect_part(&mut self, generation: u64, batch: &mut Batch, records_max: usize, now: Duration) -> Option<Stop> {
         let from = self.parts[&generation].position;
         let begun = batch.entries.len();
         let stop = loop {
-            let Settings { records_max, commands_max, bytes_max, .. } = self.settings;
+            let Settings { commands_max, bytes_max, .. } = self.settings;
             if batch.entries.len() >= records_max || batch.commands.len() >= commands_max || self.tx.bytes().len() >= bytes_max {
                 break Some(Stop::Full);
             }
@@ -203,6 +211,9 @@ impl Lane {
     fn render(&mut self, generation: u64, pending: Pending, batch: &mut Batch, first: bool) -> Result<(), Stop> {
         let entry = batch.entries.len();
         let (mark, commands, outcomes) = (self.tx.mark(), batch.commands.len(), batch.outcomes.len());
+        if let Some(reason) = self.convicted(generation, pending.record.offset) {
+            return Err(self.stop_at(generation, pending, first, HANGS_UP, reason));
+        }
         let part = &self.parts[&generation];
         let rebuilds = part.rebuilds(pending.record.offset);
         let routes = if rebuilds { &self.rebuilding } else { &self.settings.routes };
@@ -216,16 +227,17 @@ impl Lane {
                 let sent = |origin| batch.commands.push(Sent::Write { entry, origin });
                 let (tx, outcomes_of) = (&mut self.tx, &mut batch.outcomes);
                 match route::render(routes, &part.through, &pending.record, tx, sent, outcomes_of, &mut self.context) {
-                    Ok(()) => None,
-                    Err(poison) => {
-                        batch.truncate(commands, outcomes);
-                        Some(self.describe(&poison))
-                    }
+                    Ok(()) => self.oversized(mark, &batch.commands[commands..], &pending.record).map(|(route, reason)| {
+                        self.tx.truncate(mark);
+                        ("too-large", route, reason)
+                    }),
+                    Err(poison) => Some(self.describe(&poison)),
                 }
             }
         };
         let mut letter = None;
         if let Some((code, route, reason)) = dead {
+            batch.truncate(commands, outcomes);
             let dead = Letter {
                 record: pending.record.clone(),
                 code,
@@ -241,7 +253,8 @@ impl Lane {
                     return Err(self.stop_at(generation, pending, first, "poison", reason));
                 }
                 Letters::Stream { name, maxlen } => {
-                    dead.encode(name, *maxlen, self.job.as_ref().map(|job| job.keys.name()), &mut self.tx);
+                    let (job, bulk_max) = (self.job.as_ref().map(|job| job.keys.name()), self.letter_bulk_max(generation));
+                    dead.encode(name, *maxlen, job, bulk_max, &mut self.tx);
                     batch.commands.push(Sent::Letter { entry });
                 }
                 Letters::Topic => {}

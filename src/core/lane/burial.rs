@@ -105,8 +105,11 @@ impl Lane {
         let mut aux = std::mem::take(&mut self.aux);
         aux.clear();
         aux.command(&[b"MULTI"]);
+        let job = self.job.as_ref().map(|job| job.keys.name());
+        // Whether one of them is suspected, all are cut: it is rare.
+        let bulk_max = burial.clear.iter().map(|g| self.letter_bulk_max(*g)).min().unwrap_or(usize::MAX);
         for letter in &burial.letters {
-            letter.encode(name, *maxlen, self.job.as_ref().map(|job| job.keys.name()), &mut aux);
+            letter.encode(name, *maxlen, job, bulk_max, &mut aux);
         }
         for guard in burial.clear.iter().filter_map(|g| self.parts.get(g)?.guard.as_ref()) {
             aux.command(&[b"HSET", guard.key.0.as_slice(), b"unread", b""]);

@@ -19,6 +19,7 @@
 //! | `burial` | dead letters that must be durable before their partitions go on |
 //! | `doubt` | why a partition is claimed again |
 //! | `recheck` | the records whose replies a crash left unread |
+//! | `oversize` | records that are larger than Redis takes |
 //! | `compare` | a replay's look at what stands in Redis before it writes |
 //! | `survey` | a rebuild's look at the keys that it is about to write to |
 mod ahead;
@@ -29,6 +30,7 @@ mod collapse;
 mod compare;
 mod doubt;
 mod index;
+mod oversize;
 mod part;
 mod recheck;
 mod survey;
@@ -41,13 +43,14 @@ use self::burial::Burial;
 use self::compare::{Comparison, Job};
 pub use self::doubt::Doubt;
 pub use self::index::Index;
+use self::oversize::Suspect;
 pub use self::part::{Check, Guard, Opening};
 use self::part::{Part, Pending};
 use self::recheck::Recheck;
 use self::survey::Survey;
 pub use self::terms::{Event, Input, Letters, Next, Settings, Span, Tally, Unburied};
 use super::encode::Encoder;
-use super::record::Record;
+use super::record::{Record, TopicPartition};
 use super::retry::Backoff;
 use super::route::{self, Route};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +128,10 @@ pub struct Lane {
     draining: bool,
     job: Option<Job>,
     index: Option<Index>,
+    /// How long an argument may be, where Redis tells it.
+    bulk_max: Option<usize>,
+    /// What was in flight when Redis closed the connection.
+    suspects: BTreeMap<TopicPartition, Suspect>,
 }
 
 impl Lane {
@@ -156,6 +163,8 @@ impl Lane {
             draining: false,
             job: None,
             index: None,
+            bulk_max: None,
+            suspects: BTreeMap::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 mod batching;
 mod closing;
+mod oversized;
 mod replaying;
 
 const MS: Duration = Duration::from_millis(1);

@@ -65,7 +65,8 @@ impl Poller {
     }
 
     pub(super) fn lane_let_go(&mut self, generation: u64, left: bool) {
-        let left = left && self.flow.of(generation).is_some_and(Entry::leaves_records);
+        // Of a partition that was claimed again a moment ago the lane may have nothing yet.
+        let left = self.flow.of(generation).is_some_and(|e| e.is_owed() || left && e.leaves_records());
         if let Some(draining) = &mut self.draining
             && draining.open.remove(&generation)
         {

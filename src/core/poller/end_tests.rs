@@ -101,3 +101,26 @@ fn of_partitions_that_are_being_claimed_at_the_end_those_are_left_that_have_reco
     doubtful.sort();
     assert_eq!(doubtful, [(at(1), Some(10)), (at(2), None)], "Kafka knows whether they have any");
 }
+
+#[test]
+fn records_that_were_taken_from_a_lane_are_left_until_they_are_settled() {
+    // How far the partition had come on its way back into the lane when the stop came: claimed, sought, fetched, settled.
+    for (fetched, settled_to, left) in [(false, 10, 1), (true, 10, 1), (true, 11, 1), (true, 12, 0)] {
+        let (mut poller, generations) = assigned(1);
+        open(&mut poller, 0, generations[0], 10);
+        poller.polled("t", 0, 11);
+        poller.note(Note::Lane(0, Event::Reclaim { generation: generations[0], why: Doubt::Disconnected(String::new()) }), AT_ZERO);
+        poller.tick(SECOND.now);
+        let again = actions(&mut poller).into_iter().find_map(|a| if let Action::Claim(r) = a { Some(r.generation) } else { None }).unwrap();
+        open(&mut poller, 0, again, 10);
+        if fetched {
+            poller.polled("t", 0, 11);
+        }
+        if settled_to > 10 {
+            settled(&mut poller, again, 10..settled_to);
+        }
+        poller.begin_drain(SECOND.now);
+        poller.note(Note::Lane(0, Event::Closed { generation: again, left: false }), SECOND);
+        assert_eq!(poller.left(), left, "fetched again: {fetched}, settled to {settled_to}");
+    }
+}

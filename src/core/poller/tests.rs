@@ -107,7 +107,7 @@ fn what_a_claim_or_a_lane_meets_is_over_when_it_gets_through() {
 
 #[test]
 fn a_halt_lasts_until_the_partition_is_let_go() {
-    let lane = ["poison", "refused", "dead-letter-refused", "log-changed", "rebuild-survivor", "state-lost"];
+    let lane = ["poison", "refused", "redis-hangs-up", "dead-letter-refused", "log-changed", "rebuild-survivor", "state-lost"];
     let claim = ["state-lost", "wrong-store", "history-gone", "log-changed", "state-unreadable"];
     for (code, by_claim) in lane.into_iter().map(|code| (code, false)).chain(claim.into_iter().map(|code| (code, true))) {
         let mut bench = Bench::new();

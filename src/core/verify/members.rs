@@ -32,8 +32,11 @@ pub enum Change {
     Unfollowed,
 }
 
+/// Elements, and what is done to each, in the order of the command.
+pub type Changes<'c> = Vec<(&'c [u8], Change)>;
+
 /// What a command does to the elements of its key; `None`: it is no such command, or its arguments do not fit.
-pub fn changes<'c>(name: &str, command: Encoded<'c>) -> Option<(Of, Vec<(&'c [u8], Change)>)> {
+pub fn changes<'c>(name: &str, command: Encoded<'c>) -> Option<(Of, Changes<'c>)> {
     let args: Vec<&[u8]> = command.args().skip(2).collect();
     let each = |change: Change| args.iter().map(|a| (*a, change)).collect();
     let one = |at: usize| args.get(at).map(|a| vec![(*a, Change::Unfollowed)]);

@@ -122,14 +122,15 @@ function drawStatus() {
   say(figures.up.note, `since ${new Date(Date.now() - status.uptime_seconds * 1000).toLocaleString('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })}`);
   drawConditions();
   table(by('partitions'), ['Partition', 'Phase', 'Lag', 'Position', ['End', 'wide'], ['Epoch', 'wide']], status.partitions.map((p) =>
-    [`${p.topic}[${p.partition}]`, phase(p.phase), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
+    [`${p.topic}[${p.partition}]`, phase(p), count(p.lag), p.position === null ? '–' : whole.format(p.position), p.end === null ? '–' : whole.format(Math.max(p.end, p.position)), String(p.epoch)]));
   say(by('partitions-sum'), `${status.partitions.length}`);
   table(by('routes'), ['Route', 'a second', 'Latency (99 %)', ['Records', 'wide'], ['Commands', 'wide'], ['Dropped', 'wide'], 'Dead', ['Expired', 'wide']], status.routes.map((r, i) =>
     [r.name, status.rates ? count(Math.round(status.rates[i])) : '–', status.late ? within(status.late[i], r.latency.bounds_ms, 0.99) : '–', count(r.records), count(r.commands), count(r.dropped), count(r.dead), count(r.expired)]));
   say(by('routes-sum'), `${status.routes.length}`);
 }
 
-const phase = (name) => [name, name === 'open' ? 'tag good' : name === 'halted' ? 'tag bad' : 'tag'];
+const phase = ({ phase: name, held_by: code }) =>
+  [code ? `${name}: ${code}` : name, name === 'open' ? 'tag good' : name === 'halted' ? 'tag bad' : 'tag'];
 
 /** Fills a table in place; a head or cell is a text, or one with a class. */
 function table(element, heads, rows) {
