@@ -314,9 +314,9 @@ mod tests {
         let mut m = membership();
         m.seen(Place { syncs: 3, ..place(Step::Syncs, 0) }, secs(0));
         let told = m.seen(Place { syncs: 5, ..place(Step::Begins, 0) }, secs(7));
-        assert!(message(&told).contains("2 times so far (SyncGroup)"), "{}", message(&told));
+        assert!(message(&told).contains("accepted this bridge 2 times"), "{}", message(&told));
         let told = m.seen(Place { syncs: 6, ..place(Step::Joins, 0) }, secs(8));
-        assert!(message(&told).contains("3 times so far (SyncGroup)"), "{}", message(&told));
+        assert!(message(&told).contains("accepted this bridge 3 times"), "{}", message(&told));
     }
 
     #[test]
