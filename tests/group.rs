@@ -1,4 +1,5 @@
 //! A bridge and its group: who was killed is replaced soon by default, and who has no partitions says why.
+use crate::support::command::check;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::eventually;
 use crate::support::kafka::{self, Producer};
@@ -118,7 +119,8 @@ fn a_bridge_that_stands_by_says_so_is_ready_and_takes_over() {
     let two = setup.start();
     eventually("one of the two stands by", 20, || one.holds("no-partitions") || two.holds("no-partitions"));
     let standby = if two.holds("no-partitions") { &two } else { &one };
-    assert!(standby.message("no-partitions").contains("2 members for 1 partitions"), "{}", standby.message("no-partitions"));
+    assert!(standby.message("no-partitions").contains("2 members for 1 partition"), "{}", standby.message("no-partitions"));
+    assert!(standby.message("no-partitions").ends_with("1 partition"), "{}", standby.message("no-partitions"));
     let status = standby.status().unwrap();
     assert!(status.ready && status.conditions.iter().all(|c| !c.needs_person), "{status}");
     assert!(two.holds("no-partitions"), "who has partitions keeps them");
@@ -126,6 +128,22 @@ fn a_bridge_that_stands_by_says_so_is_ready_and_takes_over() {
     ticks.produce(&topic, 100, 10);
     ticks.expect_in(&redis, 40);
     eventually("it stands by no more", 10, || !two.holds("no-partitions"));
+}
+
+#[test]
+fn check_connect_says_what_would_keep_a_bridge_out_of_its_group() {
+    let redis = RedisServer::start();
+    let topic = kafka::topic("ticks", 2);
+    let setup = by_default(&topic, &redis);
+    let daemon = setup.start();
+    daemon.wait_all_open();
+    let asked = |setup: &Setup| check(&setup.toml(9650), &["--connect"], &[]);
+    let (code, said) = asked(&setup);
+    assert!(code == Some(0) && !said.contains("session.timeout.ms"), "{said}");
+    let (code, said) = asked(&setup.clone().property("partition.assignment.strategy", "range"));
+    assert!(code == Some(1) && said.contains("share partitions by cooperative-sticky, and this bridge by range"), "{said}");
+    let (code, said) = asked(&setup.property("session.timeout.ms", "1000").property("heartbeat.interval.ms", "300"));
+    assert!(code == Some(0) && said.contains("whether the broker allows session.timeout.ms = 1000 was not asked"), "{said}");
 }
 
 #[test]

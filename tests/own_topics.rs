@@ -83,7 +83,7 @@ fn two_bridges_whose_patterns_match_each_others_letters_write_each_letter_once()
     for (n, daemon) in daemons.iter().enumerate() {
         eventually("the other one's letter is read and dropped", 60, || daemon.status().is_some_and(|s| s.routes[0].dropped == 1));
         let log = daemon.log();
-        assert!(log.contains("letter-left-out") && log.contains(&format!("{}[0], offset 0, is a dead letter", dead[1 - n])), "{log}");
+        assert!(log.contains("letter-left-out") && log.contains(&format!("{}[0], offset 0: dropped, since it is a dead letter", dead[1 - n])), "{log}");
         assert_eq!((kafka::ends(&dead[n], 1), length(&redis[n], &format!("s:{begin}:K"))), (vec![1], 1));
     }
     // By its name, it is read as data, and its letter does not nest.

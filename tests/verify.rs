@@ -251,6 +251,8 @@ fn what_a_job_did_is_verified_by_the_same_words() {
         bed.replay(&[write.as_slice(), prefix].concat());
         let told = bed.expect(0, &[&["verify"], write.as_slice(), prefix].concat());
         assert!(told.contains(" of 200 entries") && told.contains("; 0 values") && told.ends_with("\nequal\n"), "{prefix:?}: {told}");
+        let left_out = "note: nothing is expected of what such a job leaves out: route r, write 1 (";
+        assert_eq!(told.contains(left_out), !prefix.is_empty(), "{prefix:?}: {told}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Kafka's side of `check --connect`: what `run` will ask of it is asked, or named as what could not be.
 use super::check::Ends;
+use crate::config::Kafka;
 use crate::config::validate::Valid;
 use crate::core::claim::Start;
 use crate::core::route::{Route, Topics};
@@ -32,6 +33,7 @@ pub(super) fn ask(valid: &Valid, ends: &mut Ends) {
     }
     let what = format!("group {:?}", kafka.group);
     told(&rights::group(kafka), &what, &format!("Read on the {what}"), ends);
+    group(&client, kafka, ends);
     if read.len() > TOPICS_MAX {
         ends.notes.push(format!("Kafka: of {} topics only {TOPICS_MAX} are asked about: Read is needed on all", read.len()));
     }
@@ -48,6 +50,28 @@ pub(super) fn ask(valid: &Valid, ends: &mut Ends) {
     let dead = &valid.config.dead_letter.topic;
     if !dead.is_empty() {
         told(&rights::write(kafka, dead), &format!("dead_letter.topic {dead}"), &format!("Write on the topic {dead}"), ends);
+    }
+}
+
+/// Adds what keeps this bridge out of its group, as far as that shows without joining it.
+fn group(client: &Reader, kafka: &Kafka, ends: &mut Ends) {
+    const STRATEGY: &str = "partition.assignment.strategy";
+    // What brokers allow by default.
+    const SESSIONS_MS: std::ops::RangeInclusive<u64> = 6_000..=1_800_000;
+    let (ours, name) = (client::consumer(kafka), &kafka.group);
+    if let Some(ms) = ours.get("session.timeout.ms").filter(|ms| ms.parse().is_ok_and(|ms| !SESSIONS_MS.contains(&ms))) {
+        ends.notes.push(format!(
+            "Kafka: whether the broker allows session.timeout.ms = {ms} was not asked: see its group.min.session.timeout.ms and group.max.session.timeout.ms"
+        ));
+    }
+    let Ok(groups) = client.fetch_group_list(Some(name), ANSWER_MAX) else { return };
+    let theirs = groups.groups().iter().find(|g| g.name() == name.as_str() && !g.members().is_empty()).map(|g| g.protocol().to_owned());
+    if let (Some(ours), Some(theirs)) = (ours.get(STRATEGY), theirs.filter(|t| !t.is_empty()))
+        && !ours.split(',').any(|one| one.trim() == theirs)
+    {
+        ends.problems.push(format!(
+            "Kafka: the members of group {name:?} share partitions by {theirs}, and this bridge by {ours}: set {STRATEGY} to the same for all, or another kafka.group"
+        ));
     }
 }
 

@@ -66,7 +66,7 @@ fn pair(pair: &[Reply; 2]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Adds an entry as an object: `id`, then its fields. A number's text stays as it is, so that nothing is rounded; bytes that are
-/// no text are an object with their base64. Which name a field gets, [`shown`] says. In the entry's order; of two fields of one
+/// no text are an object with their base64. Which name a field gets, `shown` says. In the entry's order; of two fields of one
 /// name the last counts, as in JSON.
 pub fn write_json<B: AsRef<[u8]>>((id, fields): &Raw<B>, offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");

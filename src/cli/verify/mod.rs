@@ -19,7 +19,8 @@ use crate::core::verify::compare::{self, Equal, Times};
 use crate::core::verify::members;
 use crate::core::verify::model::{Expected, Model, Pass};
 use crate::core::verify::others::Others;
-use crate::core::write::Kind;
+use crate::core::words;
+use crate::core::write::{Effect, Kind, Write};
 use crate::kafka::log::KafkaLog;
 use crate::kafka::ranges::{Walk, walk};
 use crate::replay::prepare::{self, Asked};
@@ -115,6 +116,16 @@ fn compile(loaded: Loaded, asked: &Asked) -> Result<Result<Valid, crate::config:
     Ok(Ok(valid))
 }
 
+/// The writes that are not applied, but for messages, of which nothing stays in Redis.
+fn left_out(routes: &[Route]) -> Vec<String> {
+    let skipped = |w: &Write| w.effect == Effect::Skip && !matches!(w.kind, Kind::Publish { .. });
+    let of = |route: &Route| -> Vec<String> {
+        let writes = route.writes.iter().enumerate().filter(|(_, w)| skipped(w));
+        writes.map(|(n, w)| words::write(&route.name, n + 1, &w.kind.name())).collect()
+    };
+    routes.iter().flat_map(of).collect()
+}
+
 fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Report), String> {
     let log = KafkaLog::new(&valid.config.kafka, Start::Earliest).map_err(|e| format!("Kafka: {e}"))?;
     let mut redis = Connector::new(valid.config.redis.clone()).connect().map_err(|e| format!("Redis: {e}"))?;
@@ -136,6 +147,10 @@ fn verify(valid: &Valid, asked: &Asked, args: &Args) -> Result<(Vec<Span>, Repor
             ));
         }
         notes.extend(cut);
+    }
+    let left_out = left_out(&valid.lane.routes);
+    if !follows && !left_out.is_empty() {
+        notes.push(format!("nothing is expected of what such a job leaves out: {}", left_out.join("; ")));
     }
     let others = Others::new(&valid.lane.routes, &unread);
     // What came of each partition before the range, by the writes that do not keep them apart.
