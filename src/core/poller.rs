@@ -435,7 +435,7 @@ impl Poller {
     /// The client has handed out everything of a partition that lies below this offset, since the partition was last
     /// sought: what is no record by now (transaction markers, aborted records, compacted ones) will never be one.
     pub fn passed(&mut self, topic: &str, partition: i32, offset: i64) {
-        let Some(entry) = self.flow.get(topic, partition).filter(|e| e.phase == Phase::Open) else { return };
+        let Some(entry) = self.flow.get(topic, partition).filter(|e| e.phase == Phase::Open && !e.is_busy()) else { return };
         if entry.position().is_some_and(|position| position < offset) {
             self.act(Action::ToLane(entry.lane, Input::Advance(entry.generation, offset)));
         }

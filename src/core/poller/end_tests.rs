@@ -58,6 +58,8 @@ fn a_position_moves_over_what_the_client_has_passed_and_no_further() {
     settled(&mut poller, generations[0], 10..13);
     poller.polled("t", 0, 13);
     assert!(!seen(&mut poller, 15), "the lane has a record that is not settled yet");
+    poller.passed("t", 0, 15);
+    assert_eq!(advanced(&mut poller), None, "and its position is not moved past that");
     settled(&mut poller, generations[0], 13..14);
     poller.passed("t", 0, 14);
     assert_eq!(advanced(&mut poller), None, "that was the record");
