@@ -31,7 +31,14 @@ impl From<Unproduced> for Unpublished {
 }
 
 /// A producer without doubles of its own.
-pub struct Publisher(Renewed);
+pub struct Publisher {
+    producer: Renewed,
+    /// How long a record may wait for its acknowledgement.
+    patience: Duration,
+}
+
+/// librdkafka looks once a second which records have waited for too long: so much later they are given up here.
+const GRACE: Duration = Duration::from_millis(300);
 
 impl Publisher {
     /// `patience`: how long a record may wait for its acknowledgement.
@@ -41,25 +48,26 @@ impl Publisher {
         // While Kafka is away, what waits is bounded, too.
         config.set("queue.buffering.max.messages", "10000");
         config.set("linger.ms", "0");
-        Ok(Self(Renewed::new(config, Returned::of(kafka))?))
+        Ok(Self { producer: Renewed::new(config, Returned::of(kafka))?, patience })
     }
 
     /// Publishes a record; its partition and offset.
     pub async fn publish(&self, topic: &str, key: &[u8], payload: &[u8], headers: &[(&str, &str)]) -> Result<(i32, i64), Unpublished> {
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, (name, text)| all.insert(Header { key: name, value: Some(*text) }));
         let record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
-        let producer = self.0.get();
+        let producer = self.producer.get();
         let unproduced = |e: &KafkaError| Unpublished::from(Unproduced::new(&producer, e));
         let delivery = producer.send_result(record).map_err(|(e, _)| unproduced(&e))?;
-        match delivery.await {
-            Ok(Ok(delivered)) => Ok((delivered.partition, delivered.offset)),
-            Ok(Err((e, _))) => Err(unproduced(&e)),
-            Err(_) => Err(Unpublished::Away("the producer was closed".into())),
+        match tokio::time::timeout(self.patience + GRACE, delivery).await {
+            Ok(Ok(Ok(delivered))) => Ok((delivered.partition, delivered.offset)),
+            Ok(Ok(Err((e, _)))) => Err(unproduced(&e)),
+            Ok(Err(_)) => Err(Unpublished::Away("the producer was closed".into())),
+            Err(_) => Err(Unpublished::Away(format!("no broker has acknowledged it within {} s", self.patience.as_secs_f64()))),
         }
     }
 
     /// Waits for what is on its way.
     pub fn flush(&self, patience: Duration) {
-        let _ = self.0.get().flush(patience);
+        let _ = self.producer.get().flush(patience);
     }
 }

@@ -34,6 +34,8 @@ const CREDENTIALS: &str = "check redis.user, redis.password or redis.password_fi
 const DATABASE: &str = "correct the database number at the end of redis.url, or raise `databases` of this Redis";
 const CERTIFICATE: &str =
     "set redis.ca_file to the authority that signed this Redis' certificate, redis.url to a name that stands in it, and check that it has not expired";
+const AUTHORITY: &str =
+    "this Redis' certificate is an authority's own (CA:TRUE): give Redis one that the authority has signed, and set redis.ca_file to the authority's";
 const CLIENT_CERTIFICATE: &str = "set redis.cert_file and redis.key_file to a certificate that this Redis trusts";
 const VERSIONS: &str = "allow TLS 1.2 or 1.3 to this Redis (tls-protocols, tls-ciphers)";
 
@@ -162,6 +164,7 @@ impl Failure {
         use rustls::Error::{AlertReceived, InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
         let reason = format!("TLS: {error}");
         match error {
+            InvalidCertificate(_) if reason.contains("CaUsedAsEndEntity") => Self::refused(reason, AUTHORITY),
             InvalidCertificate(_) | NoCertificatesPresented => Self::refused(reason, CERTIFICATE),
             AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity) | PeerIncompatible(_) => {
                 Self::refused(reason, VERSIONS)
@@ -215,6 +218,18 @@ mod tests {
         assert_eq!(tls(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired)), Kind::Refused);
         assert_eq!(tls(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)), Kind::Unreachable);
         assert_eq!(Failure::from(Error::from(ErrorKind::WouldBlock)), Failure::unreachable("no answer in time"));
+        // As the verifier names it.
+        #[derive(Debug)]
+        struct CaUsedAsEndEntity;
+        impl fmt::Display for CaUsedAsEndEntity {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+        }
+        impl std::error::Error for CaUsedAsEndEntity {}
+        let own = rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(CaUsedAsEndEntity)));
+        let failure = Failure::from(Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(own)));
+        assert!(failure.kind == Kind::Refused && failure.remedy.contains("one that the authority has signed"), "{failure:?}");
     }
 
     #[test]
