@@ -253,7 +253,7 @@ fn records_that_kafka_deleted_unread_halt_their_partition_by_name() {
     daemon.wait_holds("history-gone");
     lost.produce_on(&topic, 100, 1, 1..2);
     eventually("the other partition goes on", 20, || daemon.status().is_some_and(|s| s.partitions[1].position == Some(150)));
-    assert!(daemon.message("history-gone").contains("the position is 50, and Kafka's log begins at 120"), "{}", daemon.message("history-gone"));
+    assert!(daemon.message("history-gone").contains("the position is 50, and the log begins at 120"), "{}", daemon.message("history-gone"));
     assert_eq!(daemon.stop(), 0);
 }
 

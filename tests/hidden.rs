@@ -166,7 +166,7 @@ fn what_expired_before_it_was_applied_is_still_named_with_where_it_was() {
     kafka::delete_records(&bed.topic, 0..1, 8);
     let daemon = bed.start();
     daemon.wait_holds("history-gone");
-    assert!(daemon.message("history-gone").contains("the position is 4, and Kafka's log begins at 8"), "{}", daemon.message("history-gone"));
+    assert!(daemon.message("history-gone").contains("the position is 4, and the log begins at 8"), "{}", daemon.message("history-gone"));
 }
 
 #[test]

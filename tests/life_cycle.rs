@@ -318,7 +318,7 @@ fn what_was_not_mended_at_a_stop_is_left_and_not_told_as_over() {
         daemon.wait_holds(code);
         daemon.stop();
         let log = daemon.log();
-        let left: Vec<&str> = log.lines().filter(|l| l.contains(&format!("while {code} holds"))).collect();
+        let left: Vec<&str> = log.lines().filter(|l| l.contains(&format!("while {code} still holds"))).collect();
         assert!(!left.is_empty() && !log.contains(&format!("{code} is over")), "{code}: {log}");
         let mended = left.iter().all(|l| !l.contains("it is not mended"));
         assert_eq!(mended, code != "poison", "{left:?}");

@@ -169,7 +169,7 @@ impl Shown {
             print::line(format_args!("the dead letters of this job are in {letters}"));
         }
         if c.condition_errors > 0 {
-            print::line(format_args!("{} could not be evaluated, and was taken as false", counted(c.condition_errors, "condition")));
+            print::line(format_args!("{} could not be evaluated, and counted as false", counted(c.condition_errors, "condition")));
         }
         if *gone > 0 {
             let were = if *gone == 1 { "was" } else { "were" };
