@@ -379,6 +379,8 @@ impl Poller {
     fn halt(&mut self, generation: u64, code: &'static str, reason: String) {
         if let Some(at) = self.flow.of(generation).map(|e| e.at.clone()) {
             self.out_of_trouble(&Holder::Partition(at.clone()));
+            // What it was in doubt of is decided.
+            self.tell(Telling::ClearSubject(at.to_string()));
             let remedy = match code {
                 "poison" => "set [dead_letter] to keep such records, or correct the route; then restart",
                 "redis-hangs-up" => {

@@ -19,7 +19,7 @@ pub(crate) struct KafkaServer {
 const COMMON: &str = "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\ntransaction.state.log.replication.factor=1\n\
                       transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\nshare.coordinator.state.topic.replication.factor=1\n\
                       share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=2000\n\
-                      auto.create.topics.enable=false\nmessage.max.bytes=33554432\nlog.cleaner.backoff.ms=200\nlog.initial.task.delay.ms=100\n";
+                      auto.create.topics.enable=false\nmessage.max.bytes=33554432\nlog.cleaner.backoff.ms=200\nlog.retention.hours=-1\nlog.initial.task.delay.ms=100\n";
 
 /// The properties of the user `bridge` of [`KafkaServer::guarded_by_password`].
 pub(crate) fn by_password(password: &str) -> [(&'static str, &str); 4] {

@@ -112,10 +112,13 @@ fn a_halt_lasts_until_the_partition_is_let_go() {
     for (code, by_claim) in lane.into_iter().map(|code| (code, false)).chain(claim.into_iter().map(|code| (code, true))) {
         let mut bench = Bench::new();
         if by_claim {
-            bench.poller.assigned(vec![at("t")]);
-            bench.later(1);
+            bench.open(&at("t"));
+            let generation = bench.generation(&at("t"));
+            bench.note(Note::Lane(0, Event::Reclaim { generation, why: Doubt::Moved }));
+            bench.later(60);
             let generation = bench.generation(&at("t"));
             bench.note(Note::Claim { generation, outcome: Outcome::Halt { code, reason: "no".into() } });
+            assert!(!bench.holds("moved"), "{code}: the claim has ended");
         } else {
             bench.open(&at("t"));
             let generation = bench.generation(&at("t"));
