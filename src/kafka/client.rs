@@ -18,7 +18,8 @@ const IGNORED: &str = "topic.blacklist";
 
 /// What every client of the bridge shares: brokers and the user's properties (security among them).
 pub fn common(kafka: &Kafka) -> ClientConfig {
-    over(ClientConfig::new(), kafka, |_| true)
+    // That is about members of the group, and librdkafka holds it against a session that these clients do not have.
+    over(ClientConfig::new(), kafka, |name| name != "max.poll.interval.ms")
 }
 
 /// Lays those of the user's properties over some defaults that `takes`, and the brokers.
@@ -261,7 +262,9 @@ mod tests {
 
     #[test]
     fn what_a_user_says_of_fetches_or_of_produced_messages_does_not_clash_with_a_default() {
-        for (name, value) in [("message.max.bytes", "10000000"), ("fetch.max.bytes", "65536"), ("fetch.max.bytes", "2000000000")] {
+        for (name, value) in
+            [("message.max.bytes", "10000000"), ("fetch.max.bytes", "65536"), ("fetch.max.bytes", "2000000000"), ("max.poll.interval.ms", "6000")]
+        {
             let mut kafka = Kafka { brokers: Vec::new(), ..Kafka::default() };
             kafka.properties.insert(name.into(), crate::config::Property(value.into()));
             for mut client in [consumer(&kafka), observer(&kafka), reader(&kafka)] {
