@@ -3,6 +3,7 @@
 use super::places::Places;
 pub use super::places::{Place, Source};
 use super::{Config, layers, reference, shape};
+use crate::core::words::counted;
 use figment::Figment;
 use figment::value::{Tag, Value};
 use serde::Serialize;
@@ -52,7 +53,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the configuration has {} mistake{}:", self.0.len(), if self.0.len() == 1 { "" } else { "s" })?;
+        writeln!(f, "the configuration has {}:", counted(self.0.len(), "mistake"))?;
         self.0.iter().try_for_each(|m| writeln!(f, "  {m}"))
     }
 }
